@@ -1,0 +1,77 @@
+"""What the density estimators share: scores, pickles and their place in scikit-learn."""
+
+from __future__ import annotations
+
+import warnings
+from abc import abstractmethod
+from typing import Any
+
+import numpy as np
+from sklearn.base import (
+    BaseEstimator,
+    ClassNamePrefixFeaturesOutMixin,
+    DensityMixin,
+    TransformerMixin,
+)
+
+from skemvae._version import __version__
+from skemvae.callbacks import CallbackSupportMixin
+from skemvae.validation import check_weights
+
+
+class VersionMismatchWarning(UserWarning):
+    """An estimator was unpickled by another version of skemvae than pickled it."""
+
+
+class LatentDensityEstimator(
+    CallbackSupportMixin,
+    DensityMixin,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    BaseEstimator,
+):
+    """Base of the estimators of log p(x) with a latent z.
+
+    Subclasses set ``_n_features_out``, the number of columns of ``transform``.
+    """
+
+    @abstractmethod
+    def score_samples(self, X: Any) -> Any:
+        """log p(x) of each row, or the best bound on it; shape (n,), nats."""
+
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
+        """Mean log density of the rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows to score.
+        y : Ignored
+            Present for the API only.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows in the mean.
+
+        Returns
+        -------
+        float
+            Nats per sample, in the units of X: higher is better. A density
+            can exceed 1, so its logarithm can be positive.
+        """
+        log_density = self.score_samples(X)
+        weight = check_weights(sample_weight, log_density)
+        return float(np.average(log_density.astype(np.float64), weights=weight))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_skemvae_version": __version__}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        state = dict(state)
+        version = state.pop("_skemvae_version", "unknown")
+        if version != __version__:
+            warnings.warn(
+                f"This {type(self).__name__} was pickled by skemvae {version} and is now read "
+                f"by {__version__}: results may differ. Fit it again, or install {version}.",
+                VersionMismatchWarning,
+                stacklevel=2,
+            )
+        super().__setstate__(state)

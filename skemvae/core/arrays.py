@@ -1,0 +1,24 @@
+"""Names for the array types of the core, and the numbers that limit them."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.float64]
+AnyArray = npt.NDArray[Any]
+
+EPS: Final = float(np.finfo(np.float64).eps)
+TINY: Final = float(np.finfo(np.float64).tiny)
+
+
+def power_of_two(x: Array) -> Array:
+    """Return the power of two nearest to each ``x > 0`` on a log scale.
+
+    Multiplying by it is exact, so a change of units by a power of two leaves
+    every later digit as it was.
+    """
+    power: Array = np.ldexp(1.0, np.rint(np.log2(x)).astype(np.intc))
+    return power

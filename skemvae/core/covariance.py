@@ -1,0 +1,320 @@
+"""Covariance structures: the only home of their algebra.
+
+An instance holds K covariance matrices that share a structure. There are two
+ways to do the algebra, ``Dense`` and ``AxisAligned``; ``structures`` completes
+each of them with what its components share and with its public layout.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar, Self
+
+import numpy as np
+
+from skemvae.core.arrays import AnyArray, Array, power_of_two
+from skemvae.core.moments import Moments
+from skemvae.core.scan import AxisScan, ExpandedScan, Scan, WhitenedScan
+
+# A matrix counts as singular when some feature is determined by the others up
+# to this fraction of its variance.
+_SINGULAR = 1e-10
+
+
+@dataclass(frozen=True)
+class Covariance(ABC):
+    """K covariance matrices of d features with one structure.
+
+    Attributes
+    ----------
+    values : array of shape (K, d, d) or (K, d)
+        The matrices, or their diagonals if the structure has nothing else.
+        Structures that share parameters broadcast them.
+    """
+
+    name: ClassVar[str]
+    values: Array
+
+    @property
+    def n_components(self) -> int:
+        """K."""
+        return int(self.values.shape[0])
+
+    @property
+    def n_features(self) -> int:
+        """d."""
+        return int(self.values.shape[1])
+
+    @classmethod
+    def units(cls, scale: Array) -> Array:
+        """Powers of two near ``scale`` that may rescale the features of this structure."""
+        return power_of_two(scale)
+
+    # What a structure shares between components.
+
+    @classmethod
+    @abstractmethod
+    def public_shape(cls, n_components: int, n_features: int) -> tuple[int, ...]:
+        """The shape of ``public``."""
+
+    @classmethod
+    @abstractmethod
+    def from_public(cls, public: Array, n_components: int, n_features: int) -> Self:
+        """Build from scikit-learn's layout of ``covariances_``."""
+
+    @abstractmethod
+    def public(self, values: Array) -> Array:
+        """Lay ``values`` (covariances, precisions or factors) out as scikit-learn does."""
+
+    @property
+    @abstractmethod
+    def n_parameters(self) -> int:
+        """The number of free parameters in all K matrices together."""
+
+    @classmethod
+    @abstractmethod
+    def _pool(cls, covariances: Array, count: Array) -> Array:
+        """Share what the structure shares of the covariances about the means."""
+
+    # The algebra.
+
+    @property
+    @abstractmethod
+    def log_det(self) -> Array:
+        """log |covariance|, shape (K,)."""
+
+    @property
+    @abstractmethod
+    def precision_cholesky(self) -> Array:
+        """U with precision = U U^T (upper triangular, or its diagonal), shaped as ``values``."""
+
+    @property
+    @abstractmethod
+    def precisions(self) -> Array:
+        """The inverses, shaped as ``values``."""
+
+    @abstractmethod
+    def trace_precision(self, noise: Array) -> Array:
+        """tr(diag(noise) precision), shape (K,), for variances ``noise`` of shape (d,)."""
+
+    @abstractmethod
+    def dense(self) -> Array:
+        """The matrices written out, shape (K, d, d)."""
+
+    @abstractmethod
+    def scan(self, means: Array) -> Scan:
+        """The arithmetic of a pass over rows, under components with these means."""
+
+    @abstractmethod
+    def scaled(self, scale: Array) -> Self:
+        """The covariances of ``scale * x``, for ``scale`` of shape (d,)."""
+
+    @abstractmethod
+    def marginal(self, columns: AnyArray) -> Self:
+        """The covariances of some features."""
+
+    @abstractmethod
+    def condition(self, free: AnyArray, given: AnyArray) -> tuple[Array, Self]:
+        """The regression of the free features on the given ones.
+
+        Returns
+        -------
+        gain : array of shape (K, n_free, n_given)
+        covariance : Covariance
+            Of the free features about the regression.
+        """
+
+    @abstractmethod
+    def draw(self, labels: AnyArray, normal: Array) -> Array:
+        """Turn standard normal rows into rows with the covariance of their component."""
+
+    @classmethod
+    @abstractmethod
+    def spherical_unit(cls, n_components: int, n_features: int) -> Self:
+        """Identity matrices."""
+
+    @classmethod
+    @abstractmethod
+    def maximise(cls, moments: Moments, noise: Array, previous: Self) -> Self:
+        """The covariances that maximise the expected regularised log likelihood.
+
+        ``noise`` of shape (d,) is added to the variances: the exact maximiser
+        of E[log N(x | mean, C) - tr(diag(noise) C^-1) / 2]. Components that
+        hold no weight keep their ``previous`` covariance.
+        """
+
+
+class Dense(Covariance):
+    """Covariances with off-diagonal elements: Cholesky factors."""
+
+    @cached_property
+    def cholesky(self) -> Array:
+        """Lower factors, shape (K, d, d)."""
+        factors: Array = np.linalg.cholesky(self.values)
+        return factors
+
+    @cached_property
+    def precision_cholesky(self) -> Array:
+        # Solving with unit diagonals keeps features of any scale apart.
+        scale = np.diagonal(self.cholesky, axis1=1, axis2=2)
+        unit = self.cholesky / scale[:, :, None]
+        identity = np.broadcast_to(np.eye(self.n_features), unit.shape)
+        inverse: Array = np.tril(np.linalg.solve(unit, identity)) / scale[:, None, :]
+        return np.ascontiguousarray(inverse.transpose(0, 2, 1))
+
+    @property
+    def precisions(self) -> Array:
+        upper = self.precision_cholesky
+        precisions: Array = upper @ upper.transpose(0, 2, 1)
+        return precisions
+
+    @property
+    def log_det(self) -> Array:
+        log_det: Array = 2 * np.log(np.diagonal(self.cholesky, axis1=1, axis2=2)).sum(1)
+        return log_det
+
+    def trace_precision(self, noise: Array) -> Array:
+        trace: Array = (noise[:, None] * self.precision_cholesky**2).sum((1, 2))
+        return trace
+
+    def dense(self) -> Array:
+        return np.array(self.values)
+
+    def scan(self, means: Array) -> Scan:
+        return WhitenedScan(means, self.cholesky, self.precision_cholesky)
+
+    def scaled(self, scale: Array) -> Self:
+        return type(self)(scale[:, None] * self.values * scale)
+
+    def marginal(self, columns: AnyArray) -> Self:
+        return type(self)(self.values[:, columns[:, None], columns])
+
+    def condition(self, free: AnyArray, given: AnyArray) -> tuple[Array, Self]:
+        # Cholesky of (given, free): the last block is the conditional factor.
+        d_given = len(given)
+        factor = self.marginal(np.concatenate([given, free])).cholesky
+        lower = factor[:, d_given:, :d_given]
+        gain = np.linalg.solve(
+            factor[:, :d_given, :d_given].transpose(0, 2, 1), lower.transpose(0, 2, 1)
+        ).transpose(0, 2, 1)
+        rest = factor[:, d_given:, d_given:]
+        return gain, type(self)(rest @ rest.transpose(0, 2, 1))
+
+    def draw(self, labels: AnyArray, normal: Array) -> Array:
+        rows = np.empty_like(normal)
+        for k, factor in enumerate(self.cholesky):
+            rows[labels == k] = normal[labels == k] @ factor.T
+        return rows
+
+    @classmethod
+    def spherical_unit(cls, n_components: int, n_features: int) -> Self:
+        return cls(np.broadcast_to(np.eye(n_features), (n_components, n_features, n_features)))
+
+    @classmethod
+    def maximise(cls, moments: Moments, noise: Array, previous: Self) -> Self:
+        kept = previous.values - np.diag(noise)
+        covariances = np.where(moments.counted[:, None, None], moments.covariances, kept)
+        pooled = cls._pool(covariances, moments.count)
+        values = pooled + np.diag(noise)
+        values = (values + values.transpose(0, 2, 1)) / 2
+        for k in np.flatnonzero(_singular(values)):
+            values[k] = cls._repair(values[k], previous.values[k])
+        return cls(values)
+
+    @classmethod
+    def _repair(cls, singular: Array, previous: Array) -> Array:
+        """Inflate a singular maximiser a little, or keep the previous matrix if that is better.
+
+        Either way the expected log likelihood does not fall, so the bound
+        stays monotone, and no matrix ever becomes so ill-conditioned that its
+        determinant is noise.
+        """
+        # The second term covers what rounding may have taken from the first.
+        inflated = singular + np.diag(_SINGULAR * np.diagonal(singular))
+        candidates = [previous] if _singular(inflated[None], 0.0)[0] else [inflated, previous]
+
+        def loss(covariance: Array) -> float:
+            one = cls(covariance[None])
+            upper = one.precision_cholesky[0]
+            return float(one.log_det[0] + ((upper.T @ singular) * upper.T).sum())
+
+        return min(candidates, key=loss)
+
+
+def _singular(matrices: Array, tolerance: float = _SINGULAR) -> AnyArray:
+    """Which of the (K, d, d) matrices are singular up to ``tolerance``, whatever their units."""
+    scale = np.sqrt(np.diagonal(matrices, axis1=1, axis2=2))
+    correlations = matrices / (scale[:, :, None] * scale[:, None, :])
+    try:
+        return _pivots(correlations) <= tolerance
+    except np.linalg.LinAlgError:
+        return np.array([_is_singular(one, tolerance) for one in correlations])
+
+
+def _is_singular(correlation: Array, tolerance: float) -> bool:
+    try:
+        return bool(_pivots(correlation[None])[0] <= tolerance)
+    except np.linalg.LinAlgError:
+        return True
+
+
+def _pivots(correlations: Array) -> Array:
+    """The smallest fraction of variance that the preceding features leave unexplained."""
+    pivots: Array = np.diagonal(np.linalg.cholesky(correlations), axis1=1, axis2=2).min(1) ** 2
+    return pivots
+
+
+class AxisAligned(Covariance):
+    """Covariances without off-diagonal elements: only their diagonals are stored."""
+
+    @cached_property
+    def precision_cholesky(self) -> Array:
+        upper: Array = 1 / np.sqrt(self.values)
+        return upper
+
+    @property
+    def precisions(self) -> Array:
+        precisions: Array = 1 / self.values
+        return precisions
+
+    @property
+    def log_det(self) -> Array:
+        log_det: Array = np.log(self.values).sum(1)
+        return log_det
+
+    def trace_precision(self, noise: Array) -> Array:
+        trace: Array = (noise / self.values).sum(1)
+        return trace
+
+    def dense(self) -> Array:
+        return self.values[:, :, None] * np.eye(self.n_features)
+
+    def scan(self, means: Array) -> Scan:
+        furthest = (np.abs(means) * self.precision_cholesky).max()
+        scan = ExpandedScan if furthest <= ExpandedScan.LIMIT else AxisScan
+        return scan(means, self.values)
+
+    def scaled(self, scale: Array) -> Self:
+        return type(self)(self.values * scale**2)
+
+    def marginal(self, columns: AnyArray) -> Self:
+        return type(self)(self.values[:, columns])
+
+    def condition(self, free: AnyArray, given: AnyArray) -> tuple[Array, Self]:
+        return np.zeros((self.n_components, len(free), len(given))), self.marginal(free)
+
+    def draw(self, labels: AnyArray, normal: Array) -> Array:
+        rows: Array = normal * np.sqrt(self.values)[labels]
+        return rows
+
+    @classmethod
+    def spherical_unit(cls, n_components: int, n_features: int) -> Self:
+        return cls(np.ones((n_components, n_features)))
+
+    @classmethod
+    def maximise(cls, moments: Moments, noise: Array, previous: Self) -> Self:
+        kept = previous.values - noise
+        variances = np.where(moments.counted[:, None], moments.covariances, kept)
+        return cls(cls._pool(np.maximum(variances, 0.0) + noise, moments.count))

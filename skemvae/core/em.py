@@ -1,0 +1,54 @@
+"""Exact EM: an M step, then an E step, so that every state carries its own bound."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Generic, Protocol, Self, TypeVar
+
+from skemvae.core.expectation import Expectation, MixtureModel, expectation
+from skemvae.core.moments import Moments
+from skemvae.core.rows import Rows
+
+
+class Maximisable(MixtureModel, Protocol):
+    """A mixture whose M step is in closed form."""
+
+    def maximise(self, moments: Moments) -> Self:
+        """The parameters that maximise the expected log joint."""
+
+
+M = TypeVar("M", bound=Maximisable)
+
+
+@dataclass(frozen=True)
+class EMState(Generic[M]):
+    """Parameters, with the E step taken at them.
+
+    Attributes
+    ----------
+    model : mixture model
+        In the frame of the rows.
+    expectation : Expectation
+    bound : float
+        The objective at ``model``, nats per sample, in the units of the data.
+    """
+
+    model: M
+    expectation: Expectation
+    bound: float
+
+
+@dataclass(frozen=True)
+class ExactEM:
+    """The EM algorithm on a table."""
+
+    rows: Rows
+
+    def start(self, model: M) -> EMState[M]:
+        """The E step at given parameters."""
+        expected = expectation(model, self.rows)
+        return EMState(model, expected, expected.bound - self.rows.frame.log_volume)
+
+    def step(self, state: EMState[M]) -> EMState[M]:
+        """One iteration."""
+        return self.start(state.model.maximise(state.expectation.moments))

@@ -1,0 +1,141 @@
+"""The one loop: repeat a step until a rule, a callback, the limit or the user says stop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Generic, Protocol, TypeVar
+
+import numpy as np
+
+
+class Status(StrEnum):
+    """How a loop ended."""
+
+    CONVERGED = "converged"
+    MAX_ITER = "max_iter"
+    INTERRUPTED = "interrupted"
+    STOPPED = "stopped_by_callback"
+
+
+class State(Protocol):
+    """Parameters together with the bound *at these parameters*."""
+
+    @property
+    def bound(self) -> float:
+        """Nats per sample."""
+
+
+S = TypeVar("S", bound=State)
+
+
+class StoppingRule(Protocol):
+    """Decides from the history of the bound whether the loop has converged."""
+
+    def __call__(self, bounds: Sequence[float]) -> bool: ...
+
+
+@dataclass(frozen=True)
+class Aitken:
+    """Stop when the gain that remains is estimated to be below ``tol``.
+
+    EM converges linearly: the gains shrink by a factor a, so what remains
+    after the gain g is g a / (1 - a). Comparing g itself with a tolerance
+    stops too early wherever a is near 1.
+
+    References
+    ----------
+    Boehning et al. (1994), "The distribution of the likelihood ratio for
+    mixtures of densities from the one-parameter exponential family";
+    McLachlan and Peel (2000), "Finite Mixture Models", section 2.11.
+    """
+
+    tol: float
+
+    def __call__(self, bounds: Sequence[float]) -> bool:
+        if len(bounds) < 3:
+            return False
+        previous, gain = np.diff(bounds[-3:])
+        rounding = 8 * np.finfo(float).eps * max(1.0, abs(bounds[-1]))
+        if abs(gain) <= rounding:
+            remaining = 0.0
+        elif 0 < gain < previous:
+            ratio = gain / previous
+            remaining = gain * ratio / (1 - ratio)
+        else:  # not yet shrinking: nothing can be said
+            remaining = np.inf
+        return bool(remaining < self.tol)
+
+
+@dataclass(frozen=True)
+class Result(Generic[S]):
+    """What a loop returns.
+
+    Attributes
+    ----------
+    state : State
+        The last one reached.
+    bounds : tuple of float
+        The bound at the start and after each iteration, nats per sample:
+        ``bounds[i]`` belongs to the parameters after i iterations, and
+        ``bounds[-1]`` to ``state``.
+    status : Status
+    n_iter : int
+        Iterations done in this loop.
+    """
+
+    state: S
+    bounds: tuple[float, ...]
+    status: Status
+    n_iter: int
+
+
+def iterate(
+    step: Callable[[S], S],
+    state: S,
+    *,
+    stop: StoppingRule,
+    max_iter: int,
+    on_step: Callable[[int, S], bool] | None = None,
+    history: Sequence[float] = (),
+) -> Result[S]:
+    """Repeat ``state = step(state)``.
+
+    Parameters
+    ----------
+    step : callable
+        One iteration.
+    state : State
+        The start.
+    stop : StoppingRule
+        Asked after each iteration.
+    max_iter : int
+    on_step : callable, optional
+        Called as ``on_step(n_iter, state)`` after each iteration; a true
+        answer stops the loop.
+    history : sequence of float
+        Bounds of an earlier loop that this one continues.
+
+    Returns
+    -------
+    Result
+        A KeyboardInterrupt ends the loop with the last complete state.
+    """
+    bounds = [*history, state.bound]
+    status = Status.MAX_ITER
+    n_iter = 0
+    try:
+        while n_iter < max_iter:
+            state = step(state)
+            bounds.append(state.bound)
+            n_iter += 1
+            if on_step is not None and on_step(n_iter, state):
+                status = Status.STOPPED
+                break
+            if stop(bounds):
+                status = Status.CONVERGED
+                break
+    except KeyboardInterrupt:
+        status = Status.INTERRUPTED
+    return Result(state, tuple(bounds), status, n_iter)

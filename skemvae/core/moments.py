@@ -1,0 +1,87 @@
+"""Expected sufficient statistics: small, additive, float64, independent of n."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from skemvae.core.arrays import TINY, Array
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Weighted sums over rows, for each of K components about its own origin.
+
+    They form a commutative monoid: ``a + b`` are the moments of all rows of
+    both, ``g * a`` those with every weight multiplied by g. Sums about the
+    current means keep all digits however far the data lie from zero; ``+``
+    translates its right-hand side to the origin of the left.
+
+    Attributes
+    ----------
+    count : array of shape (K,)
+        Sum of the responsibilities.
+    origin : array of shape (K, d)
+    first : array of shape (K, d)
+        Sum of r (x - origin).
+    second : array of shape (K, d, d) or (K, d)
+        Sum of r (x - origin)(x - origin)^T, or its diagonal.
+    """
+
+    count: Array
+    origin: Array
+    first: Array
+    second: Array
+
+    def __add__(self, other: Moments) -> Moments:
+        other = other.about(self.origin)
+        return Moments(
+            self.count + other.count,
+            self.origin,
+            self.first + other.first,
+            self.second + other.second,
+        )
+
+    def __rmul__(self, factor: float) -> Moments:
+        return Moments(
+            factor * self.count, self.origin, factor * self.first, factor * self.second
+        )
+
+    def about(self, origin: Array) -> Moments:
+        """Return the same moments about another origin of shape (K, d)."""
+        if origin is self.origin:
+            return self
+        shift = self.origin - origin
+        first = self.first + self.count[:, None] * shift
+        second = self.second + self._outer(shift, self.first) + self._outer(first, shift)
+        return Moments(self.count, origin, first, second)
+
+    @property
+    def means(self) -> Array:
+        """The mean of each component, shape (K, d); its origin where nothing was counted."""
+        return self.origin + self._mean_shift
+
+    @property
+    def covariances(self) -> Array:
+        """The central second moments divided by the counts, shaped as ``second``."""
+        count = self._safe_count.reshape(-1, *(1,) * (self.second.ndim - 1))
+        shift = self._mean_shift
+        return self.second / count - self._outer(shift, shift)
+
+    @property
+    def counted(self) -> Array:
+        """Which components hold enough weight to divide by, shape (K,), boolean."""
+        return self.count > TINY / np.finfo(float).eps * max(self.count.sum(), TINY)
+
+    @property
+    def _safe_count(self) -> Array:
+        return np.where(self.counted, self.count, 1.0)
+
+    @property
+    def _mean_shift(self) -> Array:
+        return np.where(self.counted[:, None], self.first, 0.0) / self._safe_count[:, None]
+
+    def _outer(self, a: Array, b: Array) -> Array:
+        """The product of two (K, d) arrays, in the shape of ``second``."""
+        return a * b if self.second.ndim == 2 else a[:, :, None] * b[:, None, :]

@@ -1,0 +1,182 @@
+"""The arithmetic of one block of rows, under K fixed Gaussian components.
+
+A scan holds what is constant during a pass over the data. For each block it
+makes ``features``, from which both the squared Mahalanobis distances (E step)
+and the second moments (M step) follow; ``moments`` turns their sums over
+blocks into data coordinates. Arrays run along the rows of the table in their
+last axis, which is the long one.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from skemvae.core.arrays import Array
+from skemvae.core.moments import Moments
+
+
+@dataclass(frozen=True)
+class Scan(ABC):
+    """One pass over rows under K components with given means.
+
+    Attributes
+    ----------
+    means : array of shape (K, d)
+    """
+
+    means: Array
+
+    @property
+    @abstractmethod
+    def width(self) -> int:
+        """How many numbers ``features`` makes for one row; sets the block size."""
+
+    @abstractmethod
+    def features(self, z: Array) -> Array:
+        """What the structure needs to know of a block ``z`` of shape (d + 1, n)."""
+
+    @abstractmethod
+    def squared_distances(self, features: Array) -> Array:
+        """(x - mean)^T precision (x - mean), shape (K, n)."""
+
+    @abstractmethod
+    def second(self, features: Array, weight: Array) -> Array:
+        """Weighted second moments in the scan's own coordinates; may overwrite ``features``.
+
+        ``weight`` has shape (K, n).
+        """
+
+    @abstractmethod
+    def moments(self, count: Array, first: Array, second: Array) -> Moments:
+        """Moments about the means, from sums of r, of r x and of ``second``."""
+
+
+@dataclass(frozen=True)
+class WhitenedScan(Scan):
+    """Dense precisions: differences whitened by one matrix product for all components.
+
+    The second moments are taken of the whitened differences, which are of
+    order 1 whatever the condition of the covariances is.
+
+    Attributes
+    ----------
+    cholesky : array of shape (K, d, d)
+        Lower factors of the covariances.
+    precision_cholesky : array of shape (K, d, d)
+        Upper factors U of the precisions, U U^T.
+    """
+
+    cholesky: Array
+    precision_cholesky: Array
+
+    @property
+    def width(self) -> int:
+        return self.means.size
+
+    @cached_property
+    def _whitener(self) -> Array:
+        """[U^T, -U^T mean] of all components, shape (K d, d + 1)."""
+        k, d = self.means.shape
+        whitener = np.empty((k, d, d + 1))
+        whitener[:, :, :d] = self.precision_cholesky.transpose(0, 2, 1)
+        whitener[:, :, d] = -(self.means[:, None, :] @ self.precision_cholesky)[:, 0, :]
+        return whitener.reshape(k * d, d + 1)
+
+    def features(self, z: Array) -> Array:
+        whitened: Array = self._whitener @ z
+        return whitened.reshape(*self.means.shape, -1)
+
+    def squared_distances(self, features: Array) -> Array:
+        distances: Array = np.einsum("kdn,kdn->kn", features, features)
+        return distances
+
+    def second(self, features: Array, weight: Array) -> Array:
+        features *= np.sqrt(weight)[:, None, :]
+        second: Array = features @ features.transpose(0, 2, 1)
+        return second
+
+    def moments(self, count: Array, first: Array, second: Array) -> Moments:
+        second = self.cholesky @ second @ self.cholesky.transpose(0, 2, 1)
+        return Moments(count, self.means, first - count[:, None] * self.means, second)
+
+
+@dataclass(frozen=True)
+class AxisScan(Scan):
+    """Axis-aligned variances: differences divided by the standard deviations.
+
+    Attributes
+    ----------
+    variances : array of shape (K, d)
+    """
+
+    variances: Array
+
+    @property
+    def width(self) -> int:
+        return self.means.size
+
+    def features(self, z: Array) -> Array:
+        differences = z[None, :-1] - self.means[:, :, None]
+        differences /= np.sqrt(self.variances)[:, :, None]
+        return differences
+
+    def squared_distances(self, features: Array) -> Array:
+        distances: Array = np.einsum("kdn,kdn->kn", features, features)
+        return distances
+
+    def second(self, features: Array, weight: Array) -> Array:
+        second: Array = np.einsum("kdn,kdn,kn->kd", features, features, weight)
+        return second
+
+    def moments(self, count: Array, first: Array, second: Array) -> Moments:
+        first = first - count[:, None] * self.means
+        return Moments(count, self.means, first, second * self.variances)
+
+
+@dataclass(frozen=True)
+class ExpandedScan(AxisScan):
+    """Axis-aligned variances with the square multiplied out: two thin matrix products.
+
+    Several times faster than differences, but the terms cancel: the error of
+    a squared distance is about eps (mean / standard deviation)^2, so it
+    serves only while the means lie within ``LIMIT`` standard deviations of
+    the origin.
+    """
+
+    LIMIT = 300.0
+
+    @property
+    def width(self) -> int:
+        return 2 * self.means.shape[1] + self.means.shape[0]
+
+    @cached_property
+    def _coefficients(self) -> Array:
+        """Of x^2, x and 1 in the squared distances, shape (K, 2 d + 1)."""
+        precisions = 1 / self.variances
+        linear = precisions * self.means
+        constant = (linear * self.means).sum(1, keepdims=True)
+        return np.concatenate([precisions, -2 * linear, constant], axis=1)
+
+    def features(self, z: Array) -> Array:
+        d = len(z) - 1
+        features = np.empty((2 * d + 1, z.shape[1]))
+        with np.errstate(over="ignore"):
+            np.multiply(z[:d], z[:d], out=features[:d])
+        features[d:] = z
+        return features
+
+    def squared_distances(self, features: Array) -> Array:
+        distances: Array = self._coefficients @ features
+        return distances
+
+    def second(self, features: Array, weight: Array) -> Array:
+        second: Array = weight @ features[: self.means.shape[1]].T
+        return second
+
+    def moments(self, count: Array, first: Array, second: Array) -> Moments:
+        about_zero = Moments(count, np.zeros_like(self.means), first, second)
+        return about_zero.about(self.means)

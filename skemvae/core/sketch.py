@@ -1,0 +1,81 @@
+"""A bounded sample of the distinct rows of a table, in an order of its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from skemvae.core.arrays import Array
+from skemvae.core.rows import Frame, Rows
+
+# Folds a projection so often that neighbouring rows get unrelated keys.
+_FOLDS = 2.0**16
+
+
+@dataclass(frozen=True)
+class Sketch:
+    """Distinct rows of a table, their total weights, and how each feature is scaled.
+
+    Rows are chosen and ordered by a pseudo-random key that is computed from
+    the features themselves. Neither the order of the table, nor whether a row
+    is repeated or weighted, nor the units of the features matter; so nothing
+    that is computed from a sketch depends on them.
+
+    Attributes
+    ----------
+    rows : Rows
+        The chosen rows, already in the frame of the table.
+    standardised : array of shape (m, d)
+        The same with mean 0 and unit scale.
+    """
+
+    rows: Rows
+    standardised: Array
+
+    @classmethod
+    def of(cls, rows: Rows, mean: Array, scale: Array, direction: Array, size: int) -> Sketch:
+        """Keep at most ``size`` distinct rows of a table, in one pass and bounded memory.
+
+        ``mean`` and ``scale`` standardise the table; ``direction`` of shape
+        (d,) is where the randomness comes from.
+        """
+        origin = (mean - rows.frame.origin) / rows.frame.scale
+        unit = scale / rows.frame.scale
+        d = len(mean)
+        keys, weights, kept = np.empty(0), np.empty(0), np.empty((d, 0))
+        for _, z, weight in rows.blocks():
+            z = z[:d]
+            weight = np.ones(z.shape[1]) if weight is None else weight
+            # Feature by feature, so that equal rows get equal keys to the last bit.
+            projection = np.zeros(z.shape[1])
+            for j in range(d):
+                projection += (direction[j] / unit[j]) * (z[j] - origin[j])
+            new = (projection * _FOLDS) % 1.0
+            present = weight > 0
+            if len(keys) == size:
+                present &= new <= keys[-1]
+            keys = np.concatenate([keys, new[present]])
+            weights = np.concatenate([weights, weight[present]])
+            kept = np.concatenate([kept, z[:, present]], axis=1)
+            keys, index, group = np.unique(keys, return_index=True, return_inverse=True)
+            weights = np.bincount(group, weights)[:size]
+            keys, kept = keys[:size], kept[:, index[:size]]
+        table = np.ascontiguousarray(kept.T)
+        return cls(Rows(table, weights, Frame.identity(d)), (table - origin) / unit)
+
+    @property
+    def n_rows(self) -> int:
+        """The number of distinct rows kept."""
+        return self.rows.n_rows
+
+    def effective_rows(self, responsibilities: Array) -> Array:
+        """How many distinct rows each component rests on, shape (K,).
+
+        (sum r)^2 / sum r^2, which counts rows that share a component and
+        ignores how often each of them occurs.
+        """
+        total = responsibilities.sum(0)
+        squares = (responsibilities**2).sum(0)
+        rows: Array = np.where(total > 0, total**2 / np.where(squares > 0, squares, 1.0), 0.0)
+        return rows

@@ -1,0 +1,123 @@
+"""The covariance structures, and their registry: the one place where a name becomes a class."""
+
+from __future__ import annotations
+
+from typing import Self
+
+import numpy as np
+
+from skemvae.core.arrays import Array, power_of_two
+from skemvae.core.covariance import AxisAligned, Covariance, Dense
+
+
+class Full(Dense):
+    """A matrix of its own for each component."""
+
+    name = "full"
+
+    @classmethod
+    def public_shape(cls, n_components: int, n_features: int) -> tuple[int, ...]:
+        return (n_components, n_features, n_features)
+
+    @classmethod
+    def from_public(cls, public: Array, n_components: int, n_features: int) -> Self:
+        return cls(public)
+
+    def public(self, values: Array) -> Array:
+        return np.array(values)
+
+    @property
+    def n_parameters(self) -> int:
+        return self.n_components * self.n_features * (self.n_features + 1) // 2
+
+    @classmethod
+    def _pool(cls, covariances: Array, count: Array) -> Array:
+        return covariances
+
+
+class Tied(Dense):
+    """One matrix for all components."""
+
+    name = "tied"
+
+    @classmethod
+    def public_shape(cls, n_components: int, n_features: int) -> tuple[int, ...]:
+        return (n_features, n_features)
+
+    @classmethod
+    def from_public(cls, public: Array, n_components: int, n_features: int) -> Self:
+        return cls(np.broadcast_to(public, (n_components, *public.shape)))
+
+    def public(self, values: Array) -> Array:
+        return np.array(values[0])
+
+    @property
+    def n_parameters(self) -> int:
+        return self.n_features * (self.n_features + 1) // 2
+
+    @classmethod
+    def _pool(cls, covariances: Array, count: Array) -> Array:
+        pooled = np.tensordot(count / count.sum(), covariances, 1)
+        return np.broadcast_to(pooled, covariances.shape)
+
+
+class Diagonal(AxisAligned):
+    """A variance for each feature of each component."""
+
+    name = "diag"
+
+    @classmethod
+    def public_shape(cls, n_components: int, n_features: int) -> tuple[int, ...]:
+        return (n_components, n_features)
+
+    @classmethod
+    def from_public(cls, public: Array, n_components: int, n_features: int) -> Self:
+        return cls(public)
+
+    def public(self, values: Array) -> Array:
+        return np.array(values)
+
+    @property
+    def n_parameters(self) -> int:
+        return self.n_components * self.n_features
+
+    @classmethod
+    def _pool(cls, covariances: Array, count: Array) -> Array:
+        return covariances
+
+
+class Spherical(AxisAligned):
+    """One variance for each component."""
+
+    name = "spherical"
+
+    @classmethod
+    def units(cls, scale: Array) -> Array:
+        # One variance for all features stays one only in a common unit.
+        largest = scale.max()
+        common = largest * np.sqrt(((scale / largest) ** 2).mean())
+        return np.full(len(scale), power_of_two(common))
+
+    @classmethod
+    def public_shape(cls, n_components: int, n_features: int) -> tuple[int, ...]:
+        return (n_components,)
+
+    @classmethod
+    def from_public(cls, public: Array, n_components: int, n_features: int) -> Self:
+        return cls(np.broadcast_to(public[:, None], (n_components, n_features)))
+
+    def public(self, values: Array) -> Array:
+        return np.array(values[:, 0])
+
+    @property
+    def n_parameters(self) -> int:
+        return self.n_components
+
+    @classmethod
+    def _pool(cls, covariances: Array, count: Array) -> Array:
+        return np.broadcast_to(covariances.mean(1, keepdims=True), covariances.shape)
+
+
+STRUCTURES: dict[str, type[Covariance]] = {
+    structure.name: structure for structure in (Full, Tied, Diagonal, Spherical)
+}

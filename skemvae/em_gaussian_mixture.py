@@ -1,0 +1,407 @@
+"""``EMGaussianMixture``: exact EM for Gaussian mixtures."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from numbers import Integral, Real
+from typing import Any, Self
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state, check_scalar
+from sklearn.utils.validation import validate_data
+
+from skemvae.callbacks import FitProgress, with_callbacks
+from skemvae.core.arrays import power_of_two
+from skemvae.core.covariance import Covariance
+from skemvae.core.em import EMState, ExactEM
+from skemvae.core.iterate import Aitken, Result, Status, iterate
+from skemvae.core.rows import Frame, Rows, Summary
+from skemvae.core.structures import STRUCTURES
+from skemvae.initialisation import METHODS, Initialiser, Start
+from skemvae.mixture_density import MixtureDensity
+from skemvae.models import GaussianMixture
+from skemvae.validation import (
+    check_choice,
+    check_mixture_weights,
+    check_parameter_array,
+    check_positive_definite,
+    check_range,
+    check_weights,
+)
+
+
+class EMGaussianMixture(MixtureDensity):
+    """Gaussian mixture fitted by exact EM.
+
+    A drop-in for scikit-learn's ``GaussianMixture``: same parameters, same
+    meanings, except where said here. It maximises the mean log likelihood
+    with the exact posterior as E step and a closed form as M step, so the
+    objective never falls. It takes weights, is a transformer, keeps its
+    digits at any offset and scale, and reads X block by block: memory beyond
+    X does not grow with the number of rows.
+
+    Parameters
+    ----------
+    n_components : int, default=1
+        Number of components K.
+    covariance_type : {"full", "tied", "diag", "spherical"}, default="full"
+        A matrix for each component, one for all, variances for each feature
+        and component, or one variance for each component.
+    tol : float, default=1e-3
+        Stop when the gain that remains is estimated to be below ``tol``, in
+        nats per sample (Aitken extrapolation of the last three bounds).
+        scikit-learn compares the last gain alone, which stops too early where
+        EM is slow. 0 runs to ``max_iter``.
+    reg_covar : float, default=1e-6
+        Regularisation, *relative* to the variance of each feature: the
+        objective is the expected log likelihood of x with noise of variance
+        ``reg_covar * var(x_j)``. It does not depend on units and enters both
+        steps of EM, hence the objective stays monotone. However small it is,
+        the noise has at least a standard deviation of 4096 units in the last
+        place of the largest absolute value of the feature (of 1 if it is zero
+        everywhere), which keeps constant features finite.
+    max_iter : int, default=100
+        Most iterations of a start. 0 returns the start itself.
+    n_init : int, default=1
+        Number of starts. The best is kept: sound fits before collapsed ones
+        (a component on the variance floor or on fewer than d + 1 distinct
+        rows), then by ``lower_bound_``.
+    init_params : str, array or callable, default="auto"
+        - ``"auto"``: a tournament of cheap starts (k-means in standardised
+          and in whitened units, k-means++, slices along random directions,
+          random rows), a few iterations each on a bounded sample; the best
+          goes on. Row order and multiplicity do not matter.
+        - ``"kmeans"``, ``"k-means++"``, ``"random_from_data"``, ``"random"``:
+          as in scikit-learn, but weighted, in standardised units, on a
+          bounded sample, each row assigned to the nearest centre, and never
+          from singular covariances.
+        - array of shape (n_samples, n_components): initial responsibilities.
+        - callable: ``init_params(X, n_components, random_state)`` returns such
+          an array.
+    weights_init : array-like of shape (n_components,), default=None
+        Initial weights, replacing those of ``init_params``.
+    means_init : array-like of shape (n_components, n_features), default=None
+        Initial means. Initial weights and covariances then come from the rows
+        nearest to each mean, unless they are given too.
+    precisions_init : array-like, default=None
+        Initial inverse covariances, in the layout of ``precisions_``.
+    random_state : int, RandomState instance or None, default=None
+        Seed of the starts, and of ``sample``.
+    warm_start : bool, default=False
+        Whether ``fit`` goes on from the parameters of the last one, if any.
+        The history ``lower_bounds_`` then continues, provided that the data
+        are the same.
+    verbose : int, default=0
+        1 prints the iterations, 2 also bound, gain and time. For a progress
+        bar use scikit-learn's callbacks (from version 1.9 on).
+    verbose_interval : int, default=10
+        Number of iterations between prints.
+
+    Attributes
+    ----------
+    weights_ : ndarray of shape (n_components,)
+    means_ : ndarray of shape (n_components, n_features)
+    covariances_, precisions_, precisions_cholesky_ : ndarray
+        Of shape (n_components, n_features, n_features) for "full",
+        (n_features, n_features) for "tied", (n_components, n_features) for
+        "diag" and (n_components,) for "spherical".
+    lower_bound_ : float
+        The objective at the returned parameters, in nats per sample and the
+        units of X. With ``reg_covar=0`` it equals ``score(X)``; otherwise it
+        lies below by the mean penalty of the regularisation.
+    lower_bounds_ : ndarray of shape (n_iter_ + 1,)
+        The objective at the start and after each iteration:
+        ``lower_bounds_[i]`` is what ``max_iter=i`` would return.
+    converged_ : bool
+        Whether the stopping rule was met.
+    status_ : str
+        "converged", "max_iter", "interrupted" or "stopped_by_callback".
+    n_iter_ : int
+        Iterations of the best start in this call of ``fit``.
+    n_parameters_ : int
+        Number of free parameters.
+    n_features_in_ : int
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Only if X has string column names.
+
+    References
+    ----------
+    Dempster, Laird and Rubin (1977), "Maximum likelihood from incomplete data
+    via the EM algorithm".
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skemvae import EMGaussianMixture
+    >>> rng = np.random.RandomState(0)
+    >>> X = np.concatenate([rng.normal(-3, 1, (500, 1)), rng.normal(3, 1, (500, 1))])
+    >>> mixture = EMGaussianMixture(n_components=2, random_state=0).fit(X)
+    >>> np.sort(mixture.means_, axis=0).round(1)
+    array([[-3.],
+           [ 3.]])
+    >>> bool(np.isclose(mixture.lower_bound_, mixture.score(X), atol=1e-5))
+    True
+    """
+
+    def __init__(
+        self,
+        n_components: int = 1,
+        *,
+        covariance_type: str = "full",
+        tol: float = 1e-3,
+        reg_covar: float = 1e-6,
+        max_iter: int = 100,
+        n_init: int = 1,
+        init_params: Any = "auto",
+        weights_init: Any = None,
+        means_init: Any = None,
+        precisions_init: Any = None,
+        random_state: Any = None,
+        warm_start: bool = False,
+        verbose: int = 0,
+        verbose_interval: int = 10,
+    ):
+        self.n_components = n_components
+        self.covariance_type = covariance_type
+        self.tol = tol
+        self.reg_covar = reg_covar
+        self.max_iter = max_iter
+        self.n_init = n_init
+        self.init_params = init_params
+        self.weights_init = weights_init
+        self.means_init = means_init
+        self.precisions_init = precisions_init
+        self.random_state = random_state
+        self.warm_start = warm_start
+        self.verbose = verbose
+        self.verbose_interval = verbose_interval
+
+    @with_callbacks
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+        """Fit the mixture by EM.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Training rows. float32 stays as it is, other types become float64;
+            a memmap is read block by block.
+        y : Ignored
+            Present for the API only.
+        sample_weight : array-like of shape (n_samples,), default=None
+            How often each row counts: integer weights equal repeated rows.
+
+        Returns
+        -------
+        self
+            On Ctrl-C a usable estimator with the best parameters so far.
+
+        Raises
+        ------
+        ValueError
+            If X holds NaN or inf, has fewer rows than components or values
+            whose squares leave float64; if weights are negative or all zero;
+            if a parameter is out of range.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If the best start did not converge, or was interrupted.
+        """
+        structure = self._check_parameters()
+        X = validate_data(self, X, dtype=[np.float64, np.float32], ensure_min_samples=2)
+        weight = check_weights(sample_weight, X)
+        n_samples = X.shape[0] if weight is None else np.count_nonzero(weight)
+        if n_samples < self.n_components:
+            raise ValueError(
+                "Expected n_samples >= n_components but got n_components = "
+                f"{self.n_components}, n_samples = {n_samples} (rows of weight 0 do not count)."
+            )
+        if weight is not None:
+            weight = weight / power_of_two(weight.max())
+
+        summary = Summary.of(X, weight)
+        check_range(np.abs(summary.mean) + summary.spread, summary.scale)
+        frame = Frame(summary.mean, structure.units(summary.scale))
+        rows = Rows(X, weight, frame)
+        best = self._best_of_starts(structure, rows, summary)
+        self._set(**self._attributes(best, frame))
+        if best.status is Status.INTERRUPTED:
+            warnings.warn(
+                f"Interrupted after {best.n_iter} iterations: the best parameters so far are kept.",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
+        elif best.status is Status.MAX_ITER and self.max_iter > 0:
+            warnings.warn(
+                "Best performing initialization did not converge. Try different init parameters, "
+                "or increase max_iter, tol, or check for degenerate data.",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
+        return self
+
+    def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
+        """Fit the mixture, and return the most probable component of each row.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Training rows.
+        y : Ignored
+            Present for the API only.
+        sample_weight : array-like of shape (n_samples,), default=None
+            How often each row counts.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            ``fit(X, y, sample_weight).predict(X)``.
+        """
+        return self.fit(X, y, sample_weight).predict(X)
+
+    # The fit.
+
+    def _best_of_starts(
+        self, structure: type[Covariance], rows: Rows, summary: Summary
+    ) -> Result[EMState[GaussianMixture]]:
+        rng = check_random_state(self.random_state)
+        noise = summary.noise(self.reg_covar) / rows.frame.scale**2
+        warm = self.warm_start and hasattr(self, "means_")
+        given = self._given_parameters(structure, rows.frame, warm)
+        n_init = 1 if len(given) == 3 else self.n_init
+
+        def initialiser() -> Initialiser:
+            return Initialiser.of(structure, self.n_components, rows, summary, noise, rng)
+
+        metadata = None if rows.weight is None else {"sample_weight": rows.weight}
+        progress = FitProgress(
+            self, n_init, self.max_iter, {"X": rows.X, "y": None, "metadata": metadata}
+        )
+        em = ExactEM(rows)
+        results: list[Result[EMState[GaussianMixture]]] = []
+        for number in range(n_init):
+            progress.begin_init(number)
+            if len(given) == 3:
+                start = Start(GaussianMixture(noise=noise, **given))
+            else:
+                judge = initialiser()
+                start = self._start(judge, rows, summary, rng)
+                start = replace(start, model=replace(start.model, **given))
+            results.append(self._climb(em, start, progress, warm))
+            result = results[-1]
+            progress.end_init(result.status, result.n_iter, result.bounds[-1])
+            if result.status is Status.INTERRUPTED:
+                break
+        progress.end()
+        if len(results) == 1:
+            return results[0]
+        best = max(results, key=lambda result: judge.merit(result.state))
+        return replace(best, status=results[-1].status) if (
+            results[-1].status is Status.INTERRUPTED
+        ) else best
+
+    def _start(
+        self, initialiser: Initialiser, rows: Rows, summary: Summary, rng: Any
+    ) -> Start:
+        if isinstance(self.init_params, str):
+            if self.means_init is not None:
+                centres = (np.asarray(self.means_init) - summary.mean) / summary.scale
+                return initialiser.from_centres(centres)
+            return initialiser.by_name(self.init_params, rng)
+        responsibilities = self.init_params
+        if callable(responsibilities):
+            responsibilities = responsibilities(rows.X, self.n_components, rng)
+        responsibilities = check_parameter_array(
+            "init_params", responsibilities, (rows.n_rows, self.n_components)
+        )
+        if responsibilities.min() < 0 or not np.allclose(responsibilities.sum(1), 1, atol=1e-6):
+            raise ValueError("init_params must hold responsibilities >= 0 whose rows sum to 1.")
+        return initialiser.from_responsibilities(responsibilities, rows)
+
+    def _climb(
+        self, em: ExactEM, start: Start, progress: FitProgress, warm: bool
+    ) -> Result[EMState[GaussianMixture]]:
+        state = em.start(start.model)
+        history: tuple[float, ...] = ()
+        if warm:
+            earlier = tuple(getattr(self, "lower_bounds_", ()))
+            if earlier and np.isclose(earlier[-1], state.bound, rtol=1e-6, atol=1e-6):
+                history = earlier[:-1]
+
+        def on_step(n_iter: int, state: EMState[GaussianMixture]) -> bool:
+            so_far = Result(state, (state.bound,), Status.MAX_ITER, n_iter)
+            return progress.end_iteration(
+                n_iter, state.bound, lambda: self._attributes(so_far, em.rows.frame)
+            )
+
+        result = iterate(
+            progress.iteration(em.step),
+            state,
+            stop=Aitken(self.tol),
+            max_iter=0 if start.interrupted else self.max_iter,
+            on_step=on_step,
+            history=history,
+        )
+        return replace(result, status=Status.INTERRUPTED) if start.interrupted else result
+
+    def _attributes(
+        self, result: Result[EMState[GaussianMixture]], frame: Frame
+    ) -> dict[str, Any]:
+        return {
+            **self._parameters(result.state.model.out_of(frame)),
+            "lower_bounds_": np.array(result.bounds),
+            "lower_bound_": result.bounds[-1],
+            "converged_": result.status is Status.CONVERGED,
+            "status_": str(result.status),
+            "n_iter_": result.n_iter,
+        }
+
+    # Parameters.
+
+    def _check_parameters(self) -> type[Covariance]:
+        check_choice("covariance_type", self.covariance_type, STRUCTURES)
+        check_scalar(self.n_components, "n_components", Integral, min_val=1)
+        check_scalar(self.max_iter, "max_iter", Integral, min_val=0)
+        check_scalar(self.n_init, "n_init", Integral, min_val=1)
+        check_scalar(self.verbose, "verbose", Integral, min_val=0)
+        check_scalar(self.verbose_interval, "verbose_interval", Integral, min_val=1)
+        check_scalar(self.tol, "tol", Real, min_val=0)
+        check_scalar(self.reg_covar, "reg_covar", Real, min_val=0)
+        if isinstance(self.init_params, str):
+            check_choice("init_params", self.init_params, METHODS)
+        return STRUCTURES[self.covariance_type]
+
+    def _given_parameters(
+        self, structure: type[Covariance], frame: Frame, warm: bool
+    ) -> dict[str, Any]:
+        """Those initial parameters that need no search, in the frame."""
+        k, d = self.n_components, len(frame.origin)
+        if warm:
+            if np.shape(self.means_) != (k, d):
+                raise ValueError(
+                    f"warm_start=True goes on from means_ of shape {np.shape(self.means_)}, but "
+                    f"n_components and X ask for {(k, d)}: set warm_start=False."
+                )
+            mixture = self._mixture().into(frame)
+            return {
+                "weights": mixture.weights, "means": mixture.means, "covariance": mixture.covariance
+            }
+        given: dict[str, Any] = {}
+        if self.weights_init is not None:
+            given["weights"] = check_mixture_weights("weights_init", self.weights_init, k)
+        if self.means_init is not None:
+            means = check_parameter_array("means_init", self.means_init, (k, d))
+            given["means"] = (means - frame.origin) / frame.scale
+        if self.precisions_init is not None:
+            precisions = structure.from_public(
+                check_parameter_array(
+                    "precisions_init", self.precisions_init, structure.public_shape(k, d)
+                ), k, d
+            )
+            check_positive_definite("precisions_init", precisions.values)
+            # The precision of the precision is the covariance.
+            given["covariance"] = structure(precisions.precisions).scaled(1 / frame.scale)
+        return given

@@ -1,0 +1,256 @@
+"""Starts: where EM begins, and how one start is judged against another.
+
+Every start works on a sketch, a bounded sample of the distinct rows of the
+table in an order of its own: so it costs the same for any number of rows, and
+neither their order nor their multiplicity nor their units change it.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from sklearn.cluster import KMeans, kmeans_plusplus
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import pairwise_distances_argmin
+
+from skemvae.core.bound import Posterior
+from skemvae.core.covariance import Covariance
+from skemvae.core.em import EMState, ExactEM
+from skemvae.core.expectation import moments_given, observe
+from skemvae.core.iterate import Aitken, Status, iterate
+from skemvae.core.rows import Rows, Summary
+from skemvae.core.sketch import Sketch
+from skemvae.models import GaussianMixture
+
+# Rows of a sketch: at least so many, and so many times the rows that
+# determine one component.
+_SKETCH_ROWS, _SKETCH_ROWS_PER_FEATURE = 4096, 4
+# The tournament: each start climbs for a few iterations, the best ones on.
+_HEAT, _FINAL, _FINALISTS = 10, 30, 2
+
+
+# Ways to divide the rows of a sketch among components. Each takes rows of
+# shape (m, d), their weights, K and a random state, and returns labels of
+# shape (m,); there are at least K distinct rows.
+
+
+def _nearest(X: Any, centres: Any) -> Any:
+    return pairwise_distances_argmin(X, centres)
+
+
+def _k_means(X: Any, weight: Any, n_components: int, rng: Any) -> Any:
+    with warnings.catch_warnings():
+        # Rows that differ by rounding only may leave fewer clusters: harmless.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        k_means = KMeans(n_components, n_init=1, random_state=rng)
+        return k_means.fit(X, sample_weight=weight).labels_
+
+
+def _k_means_plusplus(X: Any, weight: Any, n_components: int, rng: Any) -> Any:
+    centres, _ = kmeans_plusplus(X, n_components, sample_weight=weight, random_state=rng)
+    return _nearest(X, centres)
+
+
+def _random_from_data(X: Any, weight: Any, n_components: int, rng: Any) -> Any:
+    chosen = rng.choice(len(X), size=n_components, replace=False, p=weight / weight.sum())
+    return _nearest(X, X[chosen])
+
+
+def _quantiles(X: Any, weight: Any, n_components: int, rng: Any) -> Any:
+    """Slices of equal weight across a random direction."""
+    order = np.argsort(X @ rng.standard_normal(X.shape[1]), kind="stable")
+    before = np.cumsum(weight[order]) - weight[order] / 2
+    labels = np.empty(len(X), dtype=int)
+    labels[order] = (n_components * before / weight.sum()).astype(int)
+    return labels
+
+
+def _whiten(X: Any, weight: Any) -> Any:
+    """Rotate and scale rows of mean 0 so that their covariance is the identity."""
+    variances, axes = np.linalg.eigh((X.T * weight) @ X / weight.sum())
+    kept = variances > 1e-10 * variances.max()
+    return X @ (axes[:, kept] / np.sqrt(variances[kept]))
+
+
+LABELLINGS: dict[str, Callable[..., Any]] = {
+    "kmeans": _k_means,
+    "k-means++": _k_means_plusplus,
+    "random_from_data": _random_from_data,
+}
+METHODS = ("auto", *LABELLINGS, "random")
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a fit begins.
+
+    Attributes
+    ----------
+    model : GaussianMixture
+        In the frame of the rows.
+    interrupted : bool
+        Whether the user asked to stop while it was sought.
+    """
+
+    model: GaussianMixture
+    interrupted: bool = False
+
+
+@dataclass(frozen=True)
+class Initialiser:
+    """Makes starts for a table and judges where they lead.
+
+    Attributes
+    ----------
+    structure : type of Covariance
+    n_components : int
+    sketch : Sketch
+    noise : array of shape (d,)
+        Regularising variances, in the frame of the table.
+    """
+
+    structure: type[Covariance]
+    n_components: int
+    sketch: Sketch
+    noise: Any
+
+    @classmethod
+    def of(
+        cls,
+        structure: type[Covariance],
+        n_components: int,
+        rows: Rows,
+        summary: Summary,
+        noise: Any,
+        rng: Any,
+    ) -> Initialiser:
+        """Sketch the table; ``noise`` is in its frame."""
+        d = len(noise)
+        size = max(_SKETCH_ROWS, _SKETCH_ROWS_PER_FEATURE * n_components * (d + 1))
+        direction = rng.standard_normal(d)
+        sketch = Sketch.of(rows, summary.mean, summary.scale, direction, size)
+        return cls(structure, n_components, sketch, noise)
+
+    # Starts.
+
+    def by_name(self, method: str, rng: Any) -> Start:
+        """A start by one of ``METHODS``."""
+        if method == "auto":
+            return self.tournament(rng)
+        if method == "random":
+            responsibilities = rng.uniform(size=(self.sketch.n_rows, self.n_components))
+            responsibilities /= responsibilities.sum(1, keepdims=True)
+            return Start(self._softened(responsibilities))
+        return Start(self._labelled(LABELLINGS[method], self.sketch.standardised, rng))
+
+    def from_centres(self, centres: Any) -> Start:
+        """Each row goes to the nearest of (K, d) centres in standardised units."""
+        labels = _nearest(self.sketch.standardised, centres)
+        return Start(self._softened(np.eye(self.n_components)[labels]))
+
+    def from_responsibilities(self, responsibilities: Any, rows: Rows) -> Start:
+        """An M step from responsibilities of shape (n, K) for all rows of the table."""
+        return Start(self._model(*self._moments(responsibilities, rows)))
+
+    def tournament(self, rng: Any) -> Start:
+        """Let several cheap starts climb for a while, and take the best.
+
+        k-means alone is blind to elongated clusters, random starts alone miss
+        the optimum often; the likelihood after a few iterations tells.
+        """
+        X, weight = self.sketch.standardised, self.sketch.rows.weight
+        if self.n_components == 1:
+            return Start(self._softened(np.ones((len(X), 1))))
+        white = _whiten(X, weight)
+        entries = [(_k_means, X), (_k_means, white)]
+        entries += 2 * [(_k_means_plusplus, X), (_quantiles, white), (_random_from_data, white)]
+        em = ExactEM(self.sketch.rows)
+        contenders: list[EMState[GaussianMixture]] = []
+        try:
+            for labelling, table in entries:
+                state = em.start(self._labelled(labelling, table, rng))
+                contenders.append(self._climb(em, state, _HEAT))
+            contenders.sort(key=self.merit, reverse=True)
+            for i in range(_FINALISTS):
+                contenders[i] = self._climb(em, contenders[i], _FINAL)
+        except KeyboardInterrupt:
+            if not contenders:
+                raise
+            return Start(max(contenders, key=self.merit).model, interrupted=True)
+        return Start(max(contenders, key=self.merit).model)
+
+    # Judging.
+
+    def merit(self, state: EMState[GaussianMixture]) -> tuple[bool, bool, float]:
+        """A key that sorts fits: sound ones above collapsed ones, then by the bound.
+
+        Likelihood alone prefers spikes on a few rows, which explain nothing.
+        """
+        model = state.model
+        enough_rows = self._effective_rows(model) >= len(self.noise) + 1
+        return bool(self._off_floor(model) and enough_rows.all()), self._off_floor(model), state.bound
+
+    def _effective_rows(self, model: GaussianMixture) -> Any:
+        seen = observe(model, self.sketch.rows)
+        weights = [Posterior.exact(block.log_joint).weight for block in seen]
+        return self.sketch.effective_rows(np.concatenate(weights))
+
+    def _off_floor(self, model: GaussianMixture) -> bool:
+        """Whether no component owes a variance to the regularisation, more than all data do."""
+        everything = replace(self, n_components=1)
+        one = everything._model(*everything._moments(np.ones((self.sketch.n_rows, 1))))
+        owed = model.covariance.trace_precision(self.noise)
+        return bool((owed < one.covariance.trace_precision(self.noise) + 0.5).all())
+
+    # Helpers.
+
+    def _climb(
+        self, em: ExactEM, state: EMState[GaussianMixture], n_iter: int
+    ) -> EMState[GaussianMixture]:
+        result = iterate(em.step, state, stop=Aitken(1e-6), max_iter=n_iter)
+        if result.status is Status.INTERRUPTED:
+            raise KeyboardInterrupt
+        return result.state
+
+    def _labelled(self, labelling: Callable[..., Any], table: Any, rng: Any) -> GaussianMixture:
+        k, m = self.n_components, len(table)
+        if m >= k:
+            labels = labelling(table, self.sketch.rows.weight, k, rng)
+            return self._softened(np.eye(k)[labels])
+        # Fewer distinct rows than components: several share a row.
+        shared = np.eye(m)[np.arange(k) % m].T
+        return self._softened(shared / shared.sum(1, keepdims=True))
+
+    def _moments(self, responsibilities: Any, rows: Rows | None = None) -> tuple[Any, Any]:
+        rows = self.sketch.rows if rows is None else rows
+        unit = self.structure.spherical_unit(self.n_components, len(self.noise))
+        # First the means, then the scatter about them: no cancellation.
+        at_zero = unit.scan(np.zeros((self.n_components, len(self.noise))))
+        means = moments_given(responsibilities, at_zero, rows).means
+        return moments_given(responsibilities, unit.scan(means), rows), unit
+
+    def _model(self, moments: Any, unit: Covariance) -> GaussianMixture:
+        k = self.n_components
+        return GaussianMixture(
+            np.full(k, 1 / k), moments.means, unit, self.noise
+        ).maximise(moments)
+
+    def _softened(self, responsibilities: Any) -> GaussianMixture:
+        """An M step on the sketch that no component enters with a singular covariance.
+
+        The scatter of each is averaged with the pooled one, which counts as
+        much as the d + 1 rows that are needed to determine a covariance.
+        """
+        moments, unit = self._moments(responsibilities)
+        own = self.sketch.effective_rows(responsibilities)
+        share = own / (own + len(self.noise) + 1)
+        pooled = moments.second.sum(0) / moments.count.sum()
+        ndim = (-1, *(1,) * (moments.second.ndim - 1))
+        second = share.reshape(ndim) * moments.second + (
+            (moments.count * (1 - share)).reshape(ndim) * pooled
+        )
+        return self._model(replace(moments, second=second), unit)

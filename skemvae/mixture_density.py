@@ -1,0 +1,419 @@
+"""What a fitted Gaussian mixture answers: densities, components, samples, smaller mixtures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Self
+
+import numpy as np
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from skemvae.base import LatentDensityEstimator
+from skemvae.core.bound import Posterior, free_energy
+from skemvae.core.covariance import Covariance
+from skemvae.core.expectation import observe
+from skemvae.core.rows import Rows
+from skemvae.core.structures import STRUCTURES
+from skemvae.models import GaussianMixture
+from skemvae.validation import (
+    check_choice,
+    check_columns,
+    check_mixture_weights,
+    check_parameter_array,
+    check_positive_definite,
+    check_weights,
+)
+
+
+class MixtureDensity(LatentDensityEstimator):
+    """Methods of a Gaussian mixture that need its public parameters only.
+
+    These are ``weights_``, ``means_``, ``covariances_`` and the constructor's
+    ``n_components`` and ``covariance_type``; nothing else is read, so
+    parameters may also be set by hand.
+    """
+
+    # Density.
+
+    def score_samples(self, X: Any) -> Any:
+        """Log density log p(x) of each row.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows to score.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            Nats, in the units of X; of the dtype of X. The lower, the more
+            anomalous the row. ``-inf`` where the density underflows float64
+            even as a logarithm.
+
+        Examples
+        --------
+        >>> from skemvae import EMGaussianMixture
+        >>> standard_normal = EMGaussianMixture.from_parameters([1.0], [[0.0]], [[[1.0]]])
+        >>> standard_normal.score_samples([[0.0], [2.0]]).round(4)
+        array([-0.9189, -2.9189])
+        """
+        return self._by_rows(X, (), lambda posterior: posterior.log_evidence, is_density=True)
+
+    def elbo(self, X: Any) -> Any:
+        """Free energy E_q[log p(x, z)] + H[q] of each row, under the exact posterior q.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows to score.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            Nats, in the units of X. EM's posterior is exact, so this equals
+            ``score_samples(X)``: the gap KL(q || p(z | x)) is 0.
+        """
+
+        def bound(posterior: Posterior) -> Any:
+            return free_energy(posterior.log_joint, posterior.log_q, posterior.weight)
+
+        return self._by_rows(X, (), bound, is_density=True)
+
+    def aic(self, X: Any, sample_weight: Any = None) -> float:
+        """Akaike's information criterion; the lower, the better.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            The rows that the mixture was fitted to.
+        sample_weight : array-like of shape (n_samples,), default=None
+            How often each row counts.
+
+        Returns
+        -------
+        float
+            Minus twice the total log likelihood in nats, plus twice the
+            number of free parameters.
+        """
+        n = self._count(X, sample_weight)
+        return -2 * n * self.score(X, sample_weight=sample_weight) + 2 * self.n_parameters_
+
+    def bic(self, X: Any, sample_weight: Any = None) -> float:
+        """Bayesian information criterion; the lower, the better.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            The rows that the mixture was fitted to.
+        sample_weight : array-like of shape (n_samples,), default=None
+            How often each row counts.
+
+        Returns
+        -------
+        float
+            Minus twice the total log likelihood in nats, plus log n for each
+            free parameter.
+        """
+        n = self._count(X, sample_weight)
+        log_likelihood = n * self.score(X, sample_weight=sample_weight)
+        return float(-2 * log_likelihood + np.log(n) * self.n_parameters_)
+
+    def icl(self, X: Any, sample_weight: Any = None) -> float:
+        """Integrated completed likelihood; the lower, the better.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            The rows that the mixture was fitted to.
+        sample_weight : array-like of shape (n_samples,), default=None
+            How often each row counts.
+
+        Returns
+        -------
+        float
+            ``bic(X)`` plus twice the total entropy of the responsibilities in
+            nats, which prefers components that do not overlap.
+
+        References
+        ----------
+        Biernacki, Celeux and Govaert (2000), "Assessing a mixture model for
+        clustering with the integrated completed likelihood".
+        """
+        entropy = self._by_rows(X, (), lambda posterior: posterior.entropy).astype(np.float64)
+        weight = check_weights(sample_weight, entropy)
+        total = entropy.sum() if weight is None else weight @ entropy
+        return float(self.bic(X, sample_weight) + 2 * total)
+
+    # Components.
+
+    def predict_proba(self, X: Any) -> Any:
+        """Responsibilities: the posterior probability of each component.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows to assign.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_components)
+            Rows sum to 1; of the dtype of X.
+        """
+        columns = (len(self._mixture().weights),)
+        return self._by_rows(X, columns, lambda posterior: posterior.weight)
+
+    def transform(self, X: Any) -> Any:
+        """Responsibilities, as features for the next step of a Pipeline.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows to transform.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_components)
+            The posterior expectation of z: ``predict_proba(X)``.
+        """
+        return self.predict_proba(X)
+
+    def predict(self, X: Any) -> Any:
+        """The most probable component of each row.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows to assign.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            Labels from 0 to n_components - 1.
+        """
+        labels = self._by_rows(X, (), lambda posterior: posterior.log_joint.argmax(1), dtype=int)
+        return labels
+
+    def inverse_transform(self, X: Any) -> Any:
+        """Expected rows E[x] under given responsibilities.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_components)
+            Responsibilities, as ``transform`` returns them.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_features)
+            ``X @ means_``, in the units of the data.
+        """
+        mixture = self._mixture()
+        responsibilities = np.asarray(X, dtype=np.float64)
+        if responsibilities.ndim != 2 or responsibilities.shape[1] != len(mixture.means):
+            raise ValueError(
+                f"X has shape {responsibilities.shape}, expected responsibilities of shape "
+                f"(n_samples, {len(mixture.means)}), as transform returns them."
+            )
+        return responsibilities @ mixture.means
+
+    # Samples.
+
+    def sample(self, n_samples: int = 1, random_state: Any = None) -> tuple[Any, Any]:
+        """Draw rows from the mixture, in random order.
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+            How many rows, at least 1.
+        random_state : int, RandomState instance or None, default=None
+            None uses the estimator's own ``random_state``: an integer there
+            repeats the same draws at every call.
+
+        Returns
+        -------
+        X : ndarray of shape (n_samples, n_features)
+        labels : ndarray of shape (n_samples,)
+            The component of each row.
+        """
+        mixture = self._mixture()
+        if n_samples < 1:
+            raise ValueError(f"n_samples={n_samples} must be at least 1.")
+        rng = check_random_state(self.random_state if random_state is None else random_state)
+        return mixture.sample(n_samples, rng)
+
+    # Smaller mixtures.
+
+    def marginal(self, columns: Any) -> Self:
+        """The fitted mixture of some of the features.
+
+        Parameters
+        ----------
+        columns : array-like of int, bool or str, slice
+            Positions, a mask or names of the features to keep, in this order.
+
+        Returns
+        -------
+        estimator
+            Fitted, over these features.
+
+        Examples
+        --------
+        >>> from skemvae import EMGaussianMixture
+        >>> both = EMGaussianMixture.from_parameters([1.0], [[0.0, 5.0]], [[[1.0, 0.5], [0.5, 2.0]]])
+        >>> both.marginal([1]).covariances_
+        array([[[2.]]])
+        """
+        positions = check_columns(self, columns)
+        return self._smaller(self._mixture().marginal(positions), positions)
+
+    def condition(self, columns: Any, values: Any) -> Self:
+        """The fitted mixture of the other features, given the values of some.
+
+        Parameters
+        ----------
+        columns : array-like of int, bool or str, slice
+            Positions, a mask or names of the features that are known.
+        values : array-like of shape (n_columns,)
+            What they are, in the units of X.
+
+        Returns
+        -------
+        estimator
+            Fitted, over the remaining features: p(x_rest | x_columns = values).
+
+        Examples
+        --------
+        >>> from skemvae import EMGaussianMixture
+        >>> both = EMGaussianMixture.from_parameters([1.0], [[0.0, 5.0]], [[[1.0, 0.5], [0.5, 2.0]]])
+        >>> both.condition([1], [7.0]).means_
+        array([[0.5]])
+        """
+        given = check_columns(self, columns)
+        values = check_parameter_array("values", np.atleast_1d(values), given.shape)
+        mixture = self._mixture()
+        free = np.setdiff1d(np.arange(self.n_features_in_), given)
+        if len(free) == 0:
+            raise ValueError("columns names every feature: leave at least one free.")
+        frame = mixture.frame()
+        standardised = (values - frame.origin[given]) / frame.scale[given]
+        conditional = mixture.into(frame).condition(given, standardised)
+        return self._smaller(conditional.out_of(frame.columns(free)), free)
+
+    @classmethod
+    def from_parameters(
+        cls,
+        weights: Any,
+        means: Any,
+        covariances: Any,
+        *,
+        covariance_type: str = "full",
+        random_state: Any = None,
+    ) -> Self:
+        """A fitted estimator from known parameters, without data.
+
+        Parameters
+        ----------
+        weights : array-like of shape (n_components,)
+            Non-negative, summing to 1.
+        means : array-like of shape (n_components, n_features)
+        covariances : array-like
+            In the layout of ``covariances_`` for this ``covariance_type``.
+        covariance_type : {"full", "tied", "diag", "spherical"}, default="full"
+        random_state : int, RandomState instance or None, default=None
+            For ``sample``.
+
+        Returns
+        -------
+        estimator
+            It scores, assigns and samples, and with ``warm_start=True`` a fit
+            starts from it. It has no history: no ``lower_bound_``.
+
+        Raises
+        ------
+        ValueError
+            If shapes disagree, the weights do not sum to 1 or a covariance is
+            not positive definite.
+        """
+        check_choice("covariance_type", covariance_type, STRUCTURES)
+        structure = STRUCTURES[covariance_type]
+        means = np.asarray(means, dtype=np.float64)
+        if means.ndim != 2:
+            raise ValueError(f"means has shape {means.shape}, expected (n_components, n_features).")
+        k, d = means.shape
+        means = check_parameter_array("means", means, (k, d))
+        weights = check_mixture_weights("weights", weights, k)
+        shape = structure.public_shape(k, d)
+        covariances = check_parameter_array("covariances", covariances, shape)
+        covariance = structure.from_public(covariances, k, d)
+        check_positive_definite("covariances", covariance.values)
+        estimator = cls(k, covariance_type=covariance_type, random_state=random_state)
+        mixture = GaussianMixture(weights, means, covariance, np.zeros(d))
+        return estimator._set(**cls._parameters(mixture))
+
+    # Between the public parameters and the model.
+
+    def _mixture(self) -> GaussianMixture:
+        """The model that the public parameters describe, in the units of X."""
+        check_is_fitted(self, "means_")
+        means = np.asarray(self.means_, dtype=np.float64)
+        structure: type[Covariance] = STRUCTURES[self.covariance_type]
+        covariance = structure.from_public(np.asarray(self.covariances_), *means.shape)
+        return GaussianMixture(
+            np.asarray(self.weights_), means, covariance, np.zeros(means.shape[1])
+        )
+
+    @staticmethod
+    def _parameters(mixture: GaussianMixture) -> dict[str, Any]:
+        """The public parameters of a model in the units of X."""
+        covariance = mixture.covariance
+        return {
+            "weights_": mixture.weights,
+            "means_": mixture.means,
+            "covariances_": covariance.public(covariance.values),
+            "precisions_": covariance.public(covariance.precisions),
+            "precisions_cholesky_": covariance.public(covariance.precision_cholesky),
+            "n_parameters_": mixture.n_parameters,
+            "n_features_in_": mixture.means.shape[1],
+        }
+
+    def _set(self, **attributes: Any) -> Self:
+        for name, value in attributes.items():
+            setattr(self, name, value)
+        return self
+
+    def _smaller(self, mixture: GaussianMixture, features: Any) -> Self:
+        parameters = {**self.get_params(deep=False), "n_components": len(mixture.weights)}
+        smaller = type(self)(**parameters)._set(**self._parameters(mixture))
+        if hasattr(self, "feature_names_in_"):
+            smaller.feature_names_in_ = self.feature_names_in_[features]
+        return smaller
+
+    @property
+    def _n_features_out(self) -> int:
+        return len(self.means_)
+
+    # Passes over rows.
+
+    def _by_rows(
+        self,
+        X: Any,
+        columns: tuple[int, ...],
+        function: Callable[[Posterior], Any],
+        *,
+        is_density: bool = False,
+        dtype: Any = None,
+    ) -> Any:
+        """Apply a function of the exact posterior to all rows, block by block."""
+        mixture = self._mixture()
+        X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+        frame = mixture.frame()
+        out = np.empty((X.shape[0], *columns), dtype=X.dtype if dtype is None else dtype)
+        offset = frame.log_volume if is_density else 0
+        with np.errstate(over="ignore"):  # float32 may have to round a log density to -inf
+            for seen in observe(mixture.into(frame), Rows(X, None, frame)):
+                out[seen.block.where] = function(Posterior.exact(seen.log_joint)) - offset
+        return out
+
+    def _count(self, X: Any, sample_weight: Any) -> float:
+        weight = check_weights(sample_weight, np.empty(np.shape(X)[:1]))
+        return float(np.shape(X)[0] if weight is None else weight.sum())

@@ -1,0 +1,137 @@
+"""The Gaussian mixture p(x, z): z is the component, x is Gaussian given z."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import numpy as np
+
+from skemvae.core.arrays import AnyArray, Array
+from skemvae.core.covariance import Covariance
+from skemvae.core.expectation import observe
+from skemvae.core.moments import Moments
+from skemvae.core.rows import Frame, Rows
+from skemvae.core.scan import Scan
+
+
+@dataclass(frozen=True)
+class GaussianMixture:
+    """Parameters of a Gaussian mixture, with the objective that fits them.
+
+    The joint density of a component is scored as
+    ``log w + log N(x | mean, C) - tr(diag(noise) C^-1) / 2``: the expected log
+    density of x with noise of that variance. Because the same expression
+    stands in the E and the M step, ``C = scatter + diag(noise)`` maximises it
+    exactly and the objective never falls. With ``noise`` 0 it is the density.
+
+    Attributes
+    ----------
+    weights : array of shape (K,)
+    means : array of shape (K, d)
+    covariance : Covariance
+    noise : array of shape (d,)
+    """
+
+    weights: Array
+    means: Array
+    covariance: Covariance
+    noise: Array
+
+    @property
+    def log_normaliser(self) -> Array:
+        """The part of the log joint density that does not depend on x, shape (K,)."""
+        with np.errstate(divide="ignore"):
+            log_weights = np.log(self.weights)
+        d = self.means.shape[1]
+        penalty = self.covariance.trace_precision(self.noise)
+        normaliser: Array = log_weights - 0.5 * (
+            d * np.log(2 * np.pi) + self.covariance.log_det + penalty
+        )
+        return normaliser
+
+    def scan(self) -> Scan:
+        """The arithmetic of a pass over rows."""
+        return self.covariance.scan(self.means)
+
+    def log_joint(self, X: AnyArray) -> Array:
+        """log p(x, z=k), shape (n, K), nats, for X of shape (n, d)."""
+        rows = Rows(X, None, Frame.identity(self.means.shape[1]))
+        return np.concatenate([seen.log_joint for seen in observe(self, rows)])
+
+    def maximise(self, moments: Moments) -> Self:
+        """The M step, in closed form; a component without weight stays where it was."""
+        return replace(
+            self,
+            weights=moments.count / moments.count.sum(),
+            means=np.where(moments.counted[:, None], moments.means, self.means),
+            covariance=self.covariance.maximise(moments, self.noise, self.covariance),
+        )
+
+    def sample(self, n: int, rng: Any) -> tuple[Array, AnyArray]:
+        """Draw n rows and the components they come from, in random order."""
+        labels = rng.choice(len(self.weights), size=n, p=self.weights)
+        normal = rng.standard_normal((n, self.means.shape[1]))
+        return self.means[labels] + self.covariance.draw(labels, normal), labels
+
+    @property
+    def n_parameters(self) -> int:
+        """The number of free parameters."""
+        return len(self.weights) - 1 + self.means.size + self.covariance.n_parameters
+
+    def pure(self) -> Self:
+        """The density alone, without the noise that regularised the fit."""
+        return replace(self, noise=np.zeros_like(self.noise))
+
+    # Change of coordinates.
+
+    def frame(self) -> Frame:
+        """A frame in which the mixture as a whole has mean 0 and unit scale."""
+        mean = self.weights @ self.means
+        variances = np.diagonal(self.covariance.dense(), axis1=1, axis2=2)
+        spread = np.sqrt(self.weights @ (variances + (self.means - mean) ** 2))
+        return Frame(mean, self.covariance.units(spread))
+
+    def into(self, frame: Frame) -> Self:
+        """The same mixture in the coordinates z of a frame."""
+        return replace(
+            self,
+            means=(self.means - frame.origin) / frame.scale,
+            covariance=self.covariance.scaled(1 / frame.scale),
+            noise=self.noise / frame.scale**2,
+        )
+
+    def out_of(self, frame: Frame) -> Self:
+        """The mixture of x, from that of the coordinates z of a frame."""
+        return replace(
+            self,
+            means=frame.origin + frame.scale * self.means,
+            covariance=self.covariance.scaled(frame.scale),
+            noise=self.noise * frame.scale**2,
+        )
+
+    # Mixtures over fewer features.
+
+    def marginal(self, columns: AnyArray) -> Self:
+        """The mixture of some of the features."""
+        return replace(
+            self,
+            means=self.means[:, columns],
+            covariance=self.covariance.marginal(columns),
+            noise=self.noise[columns],
+        )
+
+    def condition(self, given: AnyArray, values: Array) -> Self:
+        """The mixture of the other features, where those in ``given`` have these values."""
+        free = np.setdiff1d(np.arange(self.means.shape[1]), given)
+        log_joint = self.marginal(given).log_joint(values[None])[0]
+        weights = np.exp(log_joint - log_joint.max())
+        gain, covariance = self.covariance.condition(free, given)
+        differences = values - self.means[:, given]
+        return replace(
+            self,
+            weights=weights / weights.sum(),
+            means=self.means[:, free] + (gain @ differences[:, :, None])[:, :, 0],
+            covariance=covariance,
+            noise=self.noise[free],
+        )

@@ -1,0 +1,136 @@
+"""Checks of what users pass: each error names the parameter, the value and the remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+from sklearn.utils.validation import check_array, check_is_fitted
+
+# Distances are squared, and covariances hold squares of the unit of X.
+_LARGEST = 1e150
+_SMALLEST = 1e-150
+
+
+def check_choice(name: str, value: Any, choices: Collection[str]) -> None:
+    """Raise ValueError unless the string ``value`` is one of ``choices``."""
+    if not isinstance(value, str) or value not in choices:
+        raise ValueError(f"{name}={value!r} is not one of {sorted(choices)}.")
+
+
+def check_weights(sample_weight: Any, X: Any) -> Any:
+    """Return weights as a float64 array of shape (n,), or None for none.
+
+    Raises
+    ------
+    ValueError
+        If they have the wrong shape, hold NaN, inf or negative numbers, or
+        are all zero.
+    """
+    if sample_weight is None:
+        return None
+    n = X.shape[0]
+    if np.ndim(sample_weight) == 0:
+        sample_weight = np.full(n, sample_weight)
+    weight = check_array(
+        sample_weight, ensure_2d=False, dtype=np.float64, input_name="sample_weight"
+    )
+    if weight.shape != (n,):
+        raise ValueError(
+            f"sample_weight has shape {weight.shape}, but X has {n} rows: expected ({n},)."
+        )
+    if weight.min() < 0:
+        where = int(weight.argmin())
+        raise ValueError(
+            f"sample_weight[{where}]={weight[where]} is negative: weights count rows, "
+            "give 0 to leave a row out."
+        )
+    if weight.max() == 0:
+        raise ValueError("sample_weight is zero everywhere: no row is left to fit.")
+    return weight
+
+
+def check_range(largest: Any, scale: Any) -> None:
+    """Raise ValueError where squares of a feature overflow or underflow in float64."""
+    for j in np.flatnonzero((largest > _LARGEST) | (scale < _SMALLEST)):
+        raise ValueError(
+            f"Feature {j} has values up to {largest[j]:.3g} and a spread of {scale[j]:.3g}, "
+            "whose squares leave the range of float64: change its unit."
+        )
+
+
+def check_parameter_array(name: str, value: Any, shape: tuple[int, ...]) -> Any:
+    """Return a finite float64 array of the given shape."""
+    array = check_array(
+        value, dtype=np.float64, ensure_2d=False, allow_nd=True, input_name=name
+    )
+    if array.shape != shape:
+        raise ValueError(f"{name} has shape {array.shape}, expected {shape}.")
+    return array
+
+
+def check_mixture_weights(name: str, value: Any, n_components: int) -> Any:
+    """Return K non-negative weights that sum to 1."""
+    weights = check_parameter_array(name, value, (n_components,))
+    if weights.min() < 0 or not np.isclose(weights.sum(), 1.0, rtol=0, atol=1e-6):
+        raise ValueError(
+            f"{name} must be non-negative and sum to 1, but its smallest value is "
+            f"{weights.min():.6g} and its sum {weights.sum():.6g}: divide it by its sum."
+        )
+    return weights / weights.sum()
+
+
+def check_positive_definite(name: str, matrices: Any) -> None:
+    """Raise ValueError unless variances are positive, or matrices positive definite.
+
+    ``matrices`` has shape (K, d, d), or (K, d) for diagonals.
+    """
+    if matrices.ndim == 2:
+        if matrices.min() <= 0:
+            raise ValueError(f"{name} must be positive, but holds {matrices.min():.6g}.")
+        return
+    transposed = matrices.transpose(0, 2, 1)
+    if not np.allclose(matrices, transposed, rtol=1e-6, atol=1e-6 * np.abs(matrices).max()):
+        raise ValueError(f"{name} must be symmetric: average it with its transpose.")
+    try:
+        np.linalg.cholesky(matrices)
+    except np.linalg.LinAlgError:
+        raise ValueError(f"{name} must be positive definite, but has eigenvalues <= 0.") from None
+
+
+def check_columns(estimator: Any, columns: Any) -> Any:
+    """Turn positions, a boolean mask, a slice or feature names into distinct positions.
+
+    Raises
+    ------
+    ValueError
+        If a name is unknown, a position out of range or given twice, or none
+        is left.
+    """
+    check_is_fitted(estimator)
+    d = estimator.n_features_in_
+    if isinstance(columns, slice):
+        positions = np.arange(d)[columns]
+    else:
+        columns = np.atleast_1d(np.asarray(columns))
+        if columns.dtype.kind in "UO":
+            names = list(getattr(estimator, "feature_names_in_", []))
+            unknown = [name for name in columns if name not in names]
+            if unknown:
+                raise ValueError(f"columns={unknown} are not among the feature names {names}.")
+            positions = np.array([names.index(name) for name in columns])
+        elif columns.dtype.kind == "b":
+            if columns.shape != (d,):
+                raise ValueError(f"columns is a mask of shape {columns.shape}, expected ({d},).")
+            positions = np.flatnonzero(columns)
+        else:
+            positions = columns.astype(int)
+            if (positions != columns).any() or (positions < -d).any() or (positions >= d).any():
+                raise ValueError(f"columns={columns.tolist()} are not positions of {d} features.")
+            positions = positions % d
+    if len(positions) == 0:
+        raise ValueError("columns selects no feature: give at least one.")
+    if len(np.unique(positions)) < len(positions):
+        raise ValueError(f"columns={positions.tolist()} names a feature twice.")
+    return positions
