@@ -18,6 +18,7 @@ from skemvae.core.arrays import power_of_two
 from skemvae.core.covariance import Covariance
 from skemvae.core.em import EMState, ExactEM
 from skemvae.core.iterate import Aitken, Result, Status, iterate
+from skemvae.core.parallel import parallel_region
 from skemvae.core.rows import Frame, Rows, Summary
 from skemvae.core.structures import STRUCTURES
 from skemvae.initialisation import METHODS, Initialiser, Start
@@ -226,7 +227,8 @@ class EMGaussianMixture(MixtureDensity):
         check_range(np.abs(summary.mean) + summary.spread, summary.scale)
         frame = Frame(summary.mean, structure.units(summary.scale))
         rows = Rows(X, weight, frame)
-        best = self._best_of_starts(structure, rows, summary)
+        with parallel_region():
+            best = self._best_of_starts(structure, rows, summary)
         self._set(**self._attributes(best, frame))
         if best.status is Status.INTERRUPTED:
             warnings.warn(

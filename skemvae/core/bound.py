@@ -92,8 +92,8 @@ class Posterior:
     log_evidence: Array
 
     @classmethod
-    def exact(cls, log_joint: Array) -> Posterior:
-        """Normalise ``log_joint`` over its last axis.
+    def exact(cls, log_joint: Array, out: Array | None = None) -> Posterior:
+        """Normalise ``log_joint`` over its last axis, writing the weights to ``out``.
 
         Where p(x) underflows in every state the evidence is -inf, and no state
         is favoured.
@@ -102,7 +102,8 @@ class Posterior:
         unreachable = ~np.isfinite(largest[..., 0])
         if unreachable.any():
             largest = np.where(unreachable[..., None], 0.0, largest)
-        weight = np.exp(log_joint - largest)
+        weight = np.subtract(log_joint, largest, out=out)
+        np.exp(weight, out=weight)
         if unreachable.any():
             weight[unreachable] = 1.0
         total = weight.sum(-1, keepdims=True)

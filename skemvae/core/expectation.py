@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -11,12 +13,18 @@ import numpy as np
 from skemvae.core.arrays import Array
 from skemvae.core.bound import Posterior
 from skemvae.core.moments import Moments
+from skemvae.core.parallel import parallel_region
 from skemvae.core.rows import Block, Rows
 from skemvae.core.scan import Scan
+from skemvae.core.workspace import Workspace
 
-# The working set of a block, in numbers: 1 MiB, what a core's own cache holds.
-_BLOCK_NUMBERS = 2**17
-_FEWEST_ROWS, _MOST_ROWS = 128, 4096
+# Numbers in the working set of a block. Fewer would fit a core's own cache,
+# but then threads spend their time waiting for the interpreter (measured).
+_BLOCK_NUMBERS = 2**18
+_FEWEST_ROWS, _MOST_ROWS = 512, 8192
+# Sums run along so many parts of the table, whatever the number of threads:
+# so the result does not depend on it, to the last bit.
+_PARTS = 16
 
 
 class MixtureModel(Protocol):
@@ -31,25 +39,35 @@ class MixtureModel(Protocol):
 
 
 class Seen(NamedTuple):
-    """A block of rows as a model sees it."""
+    """A block of rows as a model sees it, valid until the next block."""
 
     block: Block
     features: Array
     log_joint: Array  # (n, K)
 
 
-def observe(model: MixtureModel, rows: Rows, scan: Scan | None = None) -> Iterator[Seen]:
-    """Pass over the rows once, block by block, and yield log p(x, z=k) in the rows' frame."""
-    scan = model.scan() if scan is None else scan
-    log_normaliser = model.log_normaliser[:, None]
-    size = min(max(_BLOCK_NUMBERS // scan.width, _FEWEST_ROWS), _MOST_ROWS)
-    for block in rows.blocks(size):
-        features = scan.features(block.z)
+def _block_size(scan: Scan) -> int:
+    return min(max(_BLOCK_NUMBERS // scan.width, _FEWEST_ROWS), _MOST_ROWS)
+
+
+def _observe(
+    log_normaliser: Array, scan: Scan, rows: Rows, part: range, workspace: Workspace
+) -> Iterator[Seen]:
+    for block in rows.blocks(part, workspace):
+        features = scan.features(block.z, workspace)
         with np.errstate(over="ignore"):
-            log_joint = scan.squared_distances(features)
+            log_joint = scan.squared_distances(features, workspace)
         log_joint *= -0.5
-        log_joint += log_normaliser
+        log_joint += log_normaliser[:, None]
         yield Seen(block, features, log_joint.T)
+
+
+def observe(model: MixtureModel, rows: Rows) -> Iterator[Seen]:
+    """Pass over the rows once, block by block, and yield log p(x, z=k) in the rows' frame."""
+    scan = model.scan()
+    blocks = range(0, rows.n_rows, _block_size(scan))
+    with parallel_region() as region:
+        yield from _observe(model.log_normaliser, scan, rows, blocks, region.workspace)
 
 
 @dataclass(frozen=True)
@@ -82,35 +100,59 @@ class Expectation:
         return self.evidence / self.total
 
 
+class _Sums(NamedTuple):
+    """Sums over rows of r (x, 1), of the second moments as a scan makes them, and of log p(x)."""
+
+    first: Array
+    second: Array
+    evidence: float
+
+    def __add__(self, other: _Sums) -> _Sums:  # type: ignore[override]
+        return _Sums(*map(add, tuple(self), tuple(other)))
+
+    def moments(self, scan: Scan) -> Moments:
+        # The last row of z holds ones, so the last column of ``first`` holds the counts.
+        return scan.moments(self.first[:, -1], self.first[:, :-1], self.second)
+
+
 def expectation(model: MixtureModel, rows: Rows) -> Expectation:
     """The E step: expected sufficient statistics under the exact posterior, and the bound."""
-    scan = model.scan()
-    first = second = evidence = 0.0
-    for (_, z, weight), features, log_joint in observe(model, rows, scan):
-        posterior = Posterior.exact(log_joint)
-        responsibility = posterior.weight.T
-        if weight is None:
-            evidence += posterior.log_evidence.sum()
-        else:
-            responsibility *= weight
-            evidence += weight @ posterior.log_evidence
-        first = first + responsibility @ z.T
-        second = second + scan.second(features, responsibility)
-    return Expectation(_moments(scan, first, second), float(evidence), rows.total)
+    scan, log_normaliser = model.scan(), model.log_normaliser
+    size = _block_size(scan)
+
+    def sums_of(part: range) -> _Sums:
+        workspace = region.workspace
+        first = second = evidence = 0.0
+        for (_, z, weight), features, log_joint in _observe(
+            log_normaliser, scan, rows, part, workspace
+        ):
+            responsibility = workspace.array("responsibility", *log_joint.T.shape)
+            posterior = Posterior.exact(log_joint, out=responsibility.T)
+            if weight is None:
+                evidence += posterior.log_evidence.sum()
+            else:
+                responsibility *= weight
+                evidence += weight @ posterior.log_evidence
+            first = first + responsibility @ z.T
+            second = second + scan.second(features, responsibility, workspace)
+        return _Sums(first, second, float(evidence))
+
+    starts = range(0, rows.n_rows, size)
+    per_part = -(-len(starts) // _PARTS)
+    parts = [starts[i : i + per_part] for i in range(0, len(starts), per_part)]
+    with parallel_region() as region:
+        sums = reduce(add, region.map(sums_of, parts))
+    return Expectation(sums.moments(scan), sums.evidence, rows.total)
 
 
 def moments_given(responsibilities: Array, scan: Scan, rows: Rows) -> Moments:
     """Expected sufficient statistics under given responsibilities of shape (n, K)."""
+    workspace = Workspace()
     first = second = 0.0
-    for where, z, weight in rows.blocks():
+    for where, z, weight in rows.blocks(range(0, rows.n_rows, _block_size(scan)), workspace):
         responsibility = np.ascontiguousarray(responsibilities[where].T, dtype=float)
         if weight is not None:
             responsibility *= weight
         first = first + responsibility @ z.T
-        second = second + scan.second(scan.features(z), responsibility)
-    return _moments(scan, first, second)
-
-
-def _moments(scan: Scan, first: Array, second: Array) -> Moments:
-    # The last row of z holds ones, so the last column of ``first`` holds the counts.
-    return scan.moments(first[:, -1], first[:, :-1], second)
+        second = second + scan.second(scan.features(z, workspace), responsibility, workspace)
+    return _Sums(first, second, 0.0).moments(scan)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from skemvae.core.arrays import EPS, AnyArray, Array, power_of_two
+from skemvae.core.workspace import Workspace
 
 # Beyond this a square overflows: the density of such a row is 0 in float64.
 _FAR = 1e160
@@ -48,7 +49,7 @@ class Frame:
         """The frame of some of the features."""
         return Frame(self.origin[columns], self.scale[columns])
 
-    def apply(self, X: AnyArray) -> Array:
+    def apply(self, X: AnyArray, workspace: Workspace) -> Array:
         """Return z of shape (d + 1, n), feature by feature; the last row holds ones.
 
         Feature by feature, because arithmetic then runs along the rows of the
@@ -56,11 +57,11 @@ class Frame:
         out of the same matrix products as everything else.
         """
         n, d = X.shape
-        z = np.empty((d + 1, n))
+        z = workspace.array("z", d + 1, n)
         z[d] = 1.0
         with np.errstate(over="ignore"):
             np.subtract(X.T, self.origin[:, None], out=z[:d])
-            z[:d] /= self.scale[:, None]
+            z[:d] *= 1 / self.scale[:, None]
         np.clip(z[:d], -_FAR, _FAR, out=z[:d])
         return z
 
@@ -99,12 +100,19 @@ class Rows:
         """The sum of the weights."""
         return float(self.n_rows if self.weight is None else self.weight.sum())
 
-    def blocks(self, size: int = _BLOCK_ROWS) -> Iterator[Block]:
-        """Yield the table in blocks of at most ``size`` rows."""
-        for start in range(0, self.n_rows, size):
-            where = slice(start, min(start + size, self.n_rows))
+    def blocks(
+        self, starts: range | None = None, workspace: Workspace | None = None
+    ) -> Iterator[Block]:
+        """Yield blocks of rows that begin at ``starts`` and reach to the next of them.
+
+        The coordinates of a block live in the workspace until the next block.
+        """
+        starts = range(0, self.n_rows, _BLOCK_ROWS) if starts is None else starts
+        workspace = Workspace() if workspace is None else workspace
+        for start in starts:
+            where = slice(start, min(start + starts.step, self.n_rows))
             weight = None if self.weight is None else self.weight[where]
-            yield Block(where, self.frame.apply(np.asarray(self.X[where])), weight)
+            yield Block(where, self.frame.apply(np.asarray(self.X[where]), workspace), weight)
 
 
 @dataclass(frozen=True)

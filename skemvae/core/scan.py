@@ -4,7 +4,7 @@ A scan holds what is constant during a pass over the data. For each block it
 makes ``features``, from which both the squared Mahalanobis distances (E step)
 and the second moments (M step) follow; ``moments`` turns their sums over
 blocks into data coordinates. Arrays run along the rows of the table in their
-last axis, which is the long one.
+last axis, which is the long one, and live in a workspace until the next block.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy as np
 
 from skemvae.core.arrays import Array
 from skemvae.core.moments import Moments
+from skemvae.core.workspace import Workspace
 
 
 @dataclass(frozen=True)
@@ -36,15 +37,15 @@ class Scan(ABC):
         """How many numbers ``features`` makes for one row; sets the block size."""
 
     @abstractmethod
-    def features(self, z: Array) -> Array:
+    def features(self, z: Array, workspace: Workspace) -> Array:
         """What the structure needs to know of a block ``z`` of shape (d + 1, n)."""
 
     @abstractmethod
-    def squared_distances(self, features: Array) -> Array:
+    def squared_distances(self, features: Array, workspace: Workspace) -> Array:
         """(x - mean)^T precision (x - mean), shape (K, n)."""
 
     @abstractmethod
-    def second(self, features: Array, weight: Array) -> Array:
+    def second(self, features: Array, weight: Array, workspace: Workspace) -> Array:
         """Weighted second moments in the scan's own coordinates; may overwrite ``features``.
 
         ``weight`` has shape (K, n).
@@ -86,16 +87,19 @@ class WhitenedScan(Scan):
         whitener[:, :, d] = -(self.means[:, None, :] @ self.precision_cholesky)[:, 0, :]
         return whitener.reshape(k * d, d + 1)
 
-    def features(self, z: Array) -> Array:
-        whitened: Array = self._whitener @ z
+    def features(self, z: Array, workspace: Workspace) -> Array:
+        whitened = workspace.array("features", self.means.size, z.shape[1])
+        np.matmul(self._whitener, z, out=whitened)
         return whitened.reshape(*self.means.shape, -1)
 
-    def squared_distances(self, features: Array) -> Array:
-        distances: Array = np.einsum("kdn,kdn->kn", features, features)
+    def squared_distances(self, features: Array, workspace: Workspace) -> Array:
+        distances = workspace.array("distances", len(features), features.shape[2])
+        np.einsum("kdn,kdn->kn", features, features, out=distances)
         return distances
 
-    def second(self, features: Array, weight: Array) -> Array:
-        features *= np.sqrt(weight)[:, None, :]
+    def second(self, features: Array, weight: Array, workspace: Workspace) -> Array:
+        root = np.sqrt(weight, out=workspace.array("root", *weight.shape))
+        features *= root[:, None, :]
         second: Array = features @ features.transpose(0, 2, 1)
         return second
 
@@ -119,16 +123,18 @@ class AxisScan(Scan):
     def width(self) -> int:
         return self.means.size
 
-    def features(self, z: Array) -> Array:
-        differences = z[None, :-1] - self.means[:, :, None]
+    def features(self, z: Array, workspace: Workspace) -> Array:
+        differences = workspace.array("features", *self.means.shape, z.shape[1])
+        np.subtract(z[None, :-1], self.means[:, :, None], out=differences)
         differences /= np.sqrt(self.variances)[:, :, None]
         return differences
 
-    def squared_distances(self, features: Array) -> Array:
-        distances: Array = np.einsum("kdn,kdn->kn", features, features)
+    def squared_distances(self, features: Array, workspace: Workspace) -> Array:
+        distances = workspace.array("distances", len(features), features.shape[2])
+        np.einsum("kdn,kdn->kn", features, features, out=distances)
         return distances
 
-    def second(self, features: Array, weight: Array) -> Array:
+    def second(self, features: Array, weight: Array, workspace: Workspace) -> Array:
         second: Array = np.einsum("kdn,kdn,kn->kd", features, features, weight)
         return second
 
@@ -161,19 +167,19 @@ class ExpandedScan(AxisScan):
         constant = (linear * self.means).sum(1, keepdims=True)
         return np.concatenate([precisions, -2 * linear, constant], axis=1)
 
-    def features(self, z: Array) -> Array:
+    def features(self, z: Array, workspace: Workspace) -> Array:
         d = len(z) - 1
-        features = np.empty((2 * d + 1, z.shape[1]))
+        features = workspace.array("features", 2 * d + 1, z.shape[1])
         with np.errstate(over="ignore"):
             np.multiply(z[:d], z[:d], out=features[:d])
         features[d:] = z
         return features
 
-    def squared_distances(self, features: Array) -> Array:
-        distances: Array = self._coefficients @ features
-        return distances
+    def squared_distances(self, features: Array, workspace: Workspace) -> Array:
+        distances = workspace.array("distances", len(self.means), features.shape[1])
+        return np.matmul(self._coefficients, features, out=distances)
 
-    def second(self, features: Array, weight: Array) -> Array:
+    def second(self, features: Array, weight: Array, workspace: Workspace) -> Array:
         second: Array = weight @ features[: self.means.shape[1]].T
         return second
 

@@ -57,7 +57,7 @@ class GaussianMixture:
     def log_joint(self, X: AnyArray) -> Array:
         """log p(x, z=k), shape (n, K), nats, for X of shape (n, d)."""
         rows = Rows(X, None, Frame.identity(self.means.shape[1]))
-        return np.concatenate([seen.log_joint for seen in observe(self, rows)])
+        return np.concatenate([seen.log_joint.copy() for seen in observe(self, rows)])
 
     def maximise(self, moments: Moments) -> Self:
         """The M step, in closed form; a component without weight stays where it was."""

@@ -1,0 +1,111 @@
+"""Threads over blocks of rows, with BLAS held to one thread meanwhile.
+
+One pool of threads is faster than two that meet: each thread takes whole
+blocks through all their steps, instead of BLAS splitting each small product.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cache
+from typing import Any, TypeVar
+
+from threadpoolctl import ThreadpoolController
+
+from skemvae.core.workspace import Workspace
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@cache
+def _blas() -> Any:
+    return ThreadpoolController().select(user_api="blas")
+
+
+class Region:
+    """The threads that one caller may use, and the scratch memory of each of them."""
+
+    def __init__(self, n_workers: int):
+        self.n_workers = n_workers
+        self._pool: ThreadPoolExecutor | None = None  # made when first needed
+        self._local = threading.local()
+
+    @property
+    def workspace(self) -> Workspace:
+        """The scratch memory of the calling thread."""
+        if not hasattr(self._local, "workspace"):
+            self._local.workspace = Workspace()
+        workspace: Workspace = self._local.workspace
+        return workspace
+
+    def map(self, function: Callable[[T], R], items: Sequence[T]) -> list[R]:
+        """Apply ``function`` to all items, and return the results in their order."""
+        if self.n_workers == 1 or len(items) < 2:
+            return [function(item) for item in items]
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(self.n_workers, "skemvae")
+        futures = [self._pool.submit(function, item) for item in items]
+        try:
+            return [future.result() for future in futures]
+        finally:  # after an error or Ctrl-C nothing is left to run
+            for future in futures:
+                future.cancel()
+
+    def close(self) -> None:
+        """End the threads."""
+        if self._pool is not None:
+            self._pool.shutdown()
+
+
+class _Regions:
+    """All regions of the process: BLAS is limited from the first to the last of them."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._count = 0
+        self._limit: Any = None
+        self.current = threading.local()
+
+    def open(self) -> Region:
+        with self._lock:
+            self._count += 1
+            if self._count > 1:  # another thread has the cores already
+                return Region(1)
+            allowed = [library.num_threads for library in _blas().lib_controllers]
+            self._limit = _blas().limit(limits=1)
+            return Region(max(1, min(allowed, default=1)))
+
+    def close(self, region: Region) -> None:
+        region.close()
+        with self._lock:
+            self._count -= 1
+            if self._count == 0:
+                self._limit.restore_original_limits()
+
+
+_regions = _Regions()
+
+
+@contextmanager
+def parallel_region() -> Iterator[Region]:
+    """Use as many threads as BLAS was allowed to, and hold BLAS to one.
+
+    So the limits of threadpoolctl, of ``OPENBLAS_NUM_THREADS`` and of joblib's
+    workers are obeyed. A region inside a region is the same region; of
+    regions in several threads at once, the first has the cores and the others
+    one thread each.
+    """
+    region: Region | None = getattr(_regions.current, "region", None)
+    if region is not None:
+        yield region
+        return
+    region = _regions.current.region = _regions.open()
+    try:
+        yield region
+    finally:
+        _regions.current.region = None
+        _regions.close(region)

@@ -1,0 +1,29 @@
+"""Scratch memory that is used again from block to block."""
+
+from __future__ import annotations
+
+from math import prod
+
+import numpy as np
+
+from skemvae.core.arrays import Array
+
+
+class Workspace:
+    """Arrays by name. Asking for a name again returns the same memory.
+
+    Fresh memory for each temporary of a block would cost more than the
+    arithmetic: the kernel hands out every page anew. A workspace belongs to
+    one thread.
+    """
+
+    def __init__(self) -> None:
+        self._buffers: dict[str, Array] = {}
+
+    def array(self, name: str, *shape: int) -> Array:
+        """An uninitialised contiguous array, valid until ``name`` is asked for again."""
+        size = prod(shape)
+        buffer = self._buffers.get(name)
+        if buffer is None or buffer.size < size:
+            buffer = self._buffers[name] = np.empty(size)
+        return buffer[:size].reshape(shape)
