@@ -88,7 +88,12 @@ def compare(n, d, k, structure, repeats):
         "our extra": extra_memory(ours, X),
         "their extra": extra_memory(theirs, X),
         "difference": abs(ours.score(X) - theirs.score(X)),
-        "GFLOP/s": 4e-9 * N_ITER * n * k * d * (d if structure in ("full", "tied") else 1)
+        "GFLOP/s": 4e-9
+        * N_ITER
+        * n
+        * k
+        * d
+        * (d if structure in ("full", "tied") else 1)
         / np.median(times[:, 0]),
     }
 

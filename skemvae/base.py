@@ -61,6 +61,50 @@ class LatentDensityEstimator(
         weight = check_weights(sample_weight, log_density)
         return float(np.average(log_density.astype(np.float64), weights=weight))
 
+    def aic(self, X: Any, sample_weight: Any = None) -> float:
+        """Akaike's information criterion; the lower, the better.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            The rows that the model was fitted to.
+        sample_weight : array-like of shape (n_samples,), default=None
+            How often each row counts.
+
+        Returns
+        -------
+        float
+            Minus twice the total log likelihood in nats, plus twice the
+            number of free parameters.
+        """
+        n = self._count(X, sample_weight)
+        log_likelihood = n * self.score(X, sample_weight=sample_weight)
+        return float(-2 * log_likelihood + 2 * self.n_parameters_)
+
+    def bic(self, X: Any, sample_weight: Any = None) -> float:
+        """Bayesian information criterion; the lower, the better.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            The rows that the model was fitted to.
+        sample_weight : array-like of shape (n_samples,), default=None
+            How often each row counts.
+
+        Returns
+        -------
+        float
+            Minus twice the total log likelihood in nats, plus log n for each
+            free parameter.
+        """
+        n = self._count(X, sample_weight)
+        log_likelihood = n * self.score(X, sample_weight=sample_weight)
+        return float(-2 * log_likelihood + np.log(n) * self.n_parameters_)
+
+    def _count(self, X: Any, sample_weight: Any) -> float:
+        weight = check_weights(sample_weight, np.empty(np.shape(X)[:1]))
+        return float(np.shape(X)[0] if weight is None else weight.sum())
+
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_skemvae_version": __version__}
 

@@ -56,11 +56,9 @@ class FitProgress:
     def begin_init(self, number: int) -> None:
         """An initialisation begins."""
         self._print(1, f"Initialization {number}")
-        self._init = self._root.subcontext(
-            task_name="initialization", max_subtasks=self._max_iter
-        )
+        self._init = self._root.subcontext(task_name="initialization", max_subtasks=self._max_iter)
         self._init.call_on_fit_task_begin(**self._data)
-        self._last = None
+        self._last: float | None = None
         self._clock = time.perf_counter()
 
     def iteration(self, step: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -88,7 +86,9 @@ class FitProgress:
 
     def end_init(self, status: str, n_iter: int, bound: float) -> None:
         """An initialisation has ended."""
-        self._print(1, f"Initialization ended: {status}, {n_iter} iterations", f", bound {bound:.6f}")
+        self._print(
+            1, f"Initialization ended: {status}, {n_iter} iterations", f", bound {bound:.6f}"
+        )
         self._init.call_on_fit_task_end(**self._data)
 
     def end(self) -> None:

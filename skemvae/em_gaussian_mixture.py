@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any, Self
@@ -301,13 +300,13 @@ class EMGaussianMixture(MixtureDensity):
         if len(results) == 1:
             return results[0]
         best = max(results, key=lambda result: judge.merit(result.state))
-        return replace(best, status=results[-1].status) if (
-            results[-1].status is Status.INTERRUPTED
-        ) else best
+        return (
+            replace(best, status=results[-1].status)
+            if (results[-1].status is Status.INTERRUPTED)
+            else best
+        )
 
-    def _start(
-        self, initialiser: Initialiser, rows: Rows, summary: Summary, rng: Any
-    ) -> Start:
+    def _start(self, initialiser: Initialiser, rows: Rows, summary: Summary, rng: Any) -> Start:
         if isinstance(self.init_params, str):
             if self.means_init is not None:
                 centres = (np.asarray(self.means_init) - summary.mean) / summary.scale
@@ -349,9 +348,7 @@ class EMGaussianMixture(MixtureDensity):
         )
         return replace(result, status=Status.INTERRUPTED) if start.interrupted else result
 
-    def _attributes(
-        self, result: Result[EMState[GaussianMixture]], frame: Frame
-    ) -> dict[str, Any]:
+    def _attributes(self, result: Result[EMState[GaussianMixture]], frame: Frame) -> dict[str, Any]:
         return {
             **self._parameters(result.state.model.out_of(frame)),
             "lower_bounds_": np.array(result.bounds),
@@ -389,7 +386,9 @@ class EMGaussianMixture(MixtureDensity):
                 )
             mixture = self._mixture().into(frame)
             return {
-                "weights": mixture.weights, "means": mixture.means, "covariance": mixture.covariance
+                "weights": mixture.weights,
+                "means": mixture.means,
+                "covariance": mixture.covariance,
             }
         given: dict[str, Any] = {}
         if self.weights_init is not None:
@@ -401,7 +400,9 @@ class EMGaussianMixture(MixtureDensity):
             precisions = structure.from_public(
                 check_parameter_array(
                     "precisions_init", self.precisions_init, structure.public_shape(k, d)
-                ), k, d
+                ),
+                k,
+                d,
             )
             check_positive_definite("precisions_init", precisions.values)
             # The precision of the precision is the covariance.

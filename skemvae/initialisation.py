@@ -192,7 +192,11 @@ class Initialiser:
         """
         model = state.model
         enough_rows = self._effective_rows(model) >= len(self.noise) + 1
-        return bool(self._off_floor(model) and enough_rows.all()), self._off_floor(model), state.bound
+        return (
+            bool(self._off_floor(model) and enough_rows.all()),
+            self._off_floor(model),
+            state.bound,
+        )
 
     def _effective_rows(self, model: GaussianMixture) -> Any:
         seen = observe(model, self.sketch.rows)
@@ -235,9 +239,7 @@ class Initialiser:
 
     def _model(self, moments: Any, unit: Covariance) -> GaussianMixture:
         k = self.n_components
-        return GaussianMixture(
-            np.full(k, 1 / k), moments.means, unit, self.noise
-        ).maximise(moments)
+        return GaussianMixture(np.full(k, 1 / k), moments.means, unit, self.noise).maximise(moments)
 
     def _softened(self, responsibilities: Any) -> GaussianMixture:
         """An M step on the sketch that no component enters with a singular covariance.

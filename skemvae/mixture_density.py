@@ -80,45 +80,6 @@ class MixtureDensity(LatentDensityEstimator):
 
         return self._by_rows(X, (), bound, is_density=True)
 
-    def aic(self, X: Any, sample_weight: Any = None) -> float:
-        """Akaike's information criterion; the lower, the better.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            The rows that the mixture was fitted to.
-        sample_weight : array-like of shape (n_samples,), default=None
-            How often each row counts.
-
-        Returns
-        -------
-        float
-            Minus twice the total log likelihood in nats, plus twice the
-            number of free parameters.
-        """
-        n = self._count(X, sample_weight)
-        return -2 * n * self.score(X, sample_weight=sample_weight) + 2 * self.n_parameters_
-
-    def bic(self, X: Any, sample_weight: Any = None) -> float:
-        """Bayesian information criterion; the lower, the better.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            The rows that the mixture was fitted to.
-        sample_weight : array-like of shape (n_samples,), default=None
-            How often each row counts.
-
-        Returns
-        -------
-        float
-            Minus twice the total log likelihood in nats, plus log n for each
-            free parameter.
-        """
-        n = self._count(X, sample_weight)
-        log_likelihood = n * self.score(X, sample_weight=sample_weight)
-        return float(-2 * log_likelihood + np.log(n) * self.n_parameters_)
-
     def icl(self, X: Any, sample_weight: Any = None) -> float:
         """Integrated completed likelihood; the lower, the better.
 
@@ -259,7 +220,8 @@ class MixtureDensity(LatentDensityEstimator):
         Examples
         --------
         >>> from skemvae import EMGaussianMixture
-        >>> both = EMGaussianMixture.from_parameters([1.0], [[0.0, 5.0]], [[[1.0, 0.5], [0.5, 2.0]]])
+        >>> covariances = [[[1.0, 0.5], [0.5, 2.0]]]
+        >>> both = EMGaussianMixture.from_parameters([1.0], [[0.0, 5.0]], covariances)
         >>> both.marginal([1]).covariances_
         array([[[2.]]])
         """
@@ -284,7 +246,8 @@ class MixtureDensity(LatentDensityEstimator):
         Examples
         --------
         >>> from skemvae import EMGaussianMixture
-        >>> both = EMGaussianMixture.from_parameters([1.0], [[0.0, 5.0]], [[[1.0, 0.5], [0.5, 2.0]]])
+        >>> covariances = [[[1.0, 0.5], [0.5, 2.0]]]
+        >>> both = EMGaussianMixture.from_parameters([1.0], [[0.0, 5.0]], covariances)
         >>> both.condition([1], [7.0]).means_
         array([[0.5]])
         """
@@ -413,7 +376,3 @@ class MixtureDensity(LatentDensityEstimator):
             for seen in observe(mixture.into(frame), Rows(X, None, frame)):
                 out[seen.block.where] = function(Posterior.exact(seen.log_joint)) - offset
         return out
-
-    def _count(self, X: Any, sample_weight: Any) -> float:
-        weight = check_weights(sample_weight, np.empty(np.shape(X)[:1]))
-        return float(np.shape(X)[0] if weight is None else weight.sum())

@@ -62,9 +62,7 @@ def check_range(largest: Any, scale: Any) -> None:
 
 def check_parameter_array(name: str, value: Any, shape: tuple[int, ...]) -> Any:
     """Return a finite float64 array of the given shape."""
-    array = check_array(
-        value, dtype=np.float64, ensure_2d=False, allow_nd=True, input_name=name
-    )
+    array = check_array(value, dtype=np.float64, ensure_2d=False, allow_nd=True, input_name=name)
     if array.shape != shape:
         raise ValueError(f"{name} has shape {array.shape}, expected {shape}.")
     return array

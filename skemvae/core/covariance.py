@@ -152,7 +152,7 @@ class Dense(Covariance):
     @cached_property
     def cholesky(self) -> Array:
         """Lower factors, shape (K, d, d)."""
-        factors: Array = np.linalg.cholesky(self.values)
+        factors: Array = np.linalg.cholesky(self.values).astype(np.float64, copy=False)
         return factors
 
     @cached_property
@@ -161,8 +161,9 @@ class Dense(Covariance):
         scale = np.diagonal(self.cholesky, axis1=1, axis2=2)
         unit = self.cholesky / scale[:, :, None]
         identity = np.broadcast_to(np.eye(self.n_features), unit.shape)
-        inverse: Array = np.tril(np.linalg.solve(unit, identity)) / scale[:, None, :]
-        return np.ascontiguousarray(inverse.transpose(0, 2, 1))
+        inverse = np.tril(np.linalg.solve(unit, identity)) / scale[:, None, :]
+        upper: Array = np.ascontiguousarray(inverse.transpose(0, 2, 1), dtype=np.float64)
+        return upper
 
     @property
     def precisions(self) -> Array:
@@ -196,9 +197,13 @@ class Dense(Covariance):
         d_given = len(given)
         factor = self.marginal(np.concatenate([given, free])).cholesky
         lower = factor[:, d_given:, :d_given]
-        gain = np.linalg.solve(
-            factor[:, :d_given, :d_given].transpose(0, 2, 1), lower.transpose(0, 2, 1)
-        ).transpose(0, 2, 1)
+        gain: Array = (
+            np.linalg.solve(
+                factor[:, :d_given, :d_given].transpose(0, 2, 1), lower.transpose(0, 2, 1)
+            )
+            .transpose(0, 2, 1)
+            .astype(np.float64)
+        )
         rest = factor[:, d_given:, d_given:]
         return gain, type(self)(rest @ rest.transpose(0, 2, 1))
 
@@ -219,51 +224,40 @@ class Dense(Covariance):
         pooled = cls._pool(covariances, moments.count)
         values = pooled + np.diag(noise)
         values = (values + values.transpose(0, 2, 1)) / 2
-        for k in np.flatnonzero(_singular(values)):
-            values[k] = cls._repair(values[k], previous.values[k])
+        if cls(values)._is_singular():
+            for k in range(len(values)):
+                values[k] = cls._repair(values[k], previous.values[k])
         return cls(values)
 
+    def _is_singular(self, tolerance: float = _SINGULAR) -> bool:
+        """Whether some feature is determined by those before it, up to ``tolerance``."""
+        try:
+            unexplained = np.diagonal(self.cholesky, axis1=1, axis2=2) ** 2
+        except np.linalg.LinAlgError:
+            return True
+        variances = np.diagonal(self.values, axis1=1, axis2=2)
+        return bool((unexplained <= tolerance * variances).any())
+
     @classmethod
-    def _repair(cls, singular: Array, previous: Array) -> Array:
+    def _repair(cls, maximiser: Array, previous: Array) -> Array:
         """Inflate a singular maximiser a little, or keep the previous matrix if that is better.
 
         Either way the expected log likelihood does not fall, so the bound
         stays monotone, and no matrix ever becomes so ill-conditioned that its
         determinant is noise.
         """
-        # The second term covers what rounding may have taken from the first.
-        inflated = singular + np.diag(_SINGULAR * np.diagonal(singular))
-        candidates = [previous] if _singular(inflated[None], 0.0)[0] else [inflated, previous]
+        if not cls(maximiser[None])._is_singular():
+            return maximiser
+        inflated = maximiser + np.diag(_SINGULAR * np.diagonal(maximiser))
+        if cls(inflated[None])._is_singular(0.0):
+            return previous
 
         def loss(covariance: Array) -> float:
             one = cls(covariance[None])
             upper = one.precision_cholesky[0]
-            return float(one.log_det[0] + ((upper.T @ singular) * upper.T).sum())
+            return float(one.log_det[0] + ((upper.T @ maximiser) * upper.T).sum())
 
-        return min(candidates, key=loss)
-
-
-def _singular(matrices: Array, tolerance: float = _SINGULAR) -> AnyArray:
-    """Which of the (K, d, d) matrices are singular up to ``tolerance``, whatever their units."""
-    scale = np.sqrt(np.diagonal(matrices, axis1=1, axis2=2))
-    correlations = matrices / (scale[:, :, None] * scale[:, None, :])
-    try:
-        return _pivots(correlations) <= tolerance
-    except np.linalg.LinAlgError:
-        return np.array([_is_singular(one, tolerance) for one in correlations])
-
-
-def _is_singular(correlation: Array, tolerance: float) -> bool:
-    try:
-        return bool(_pivots(correlation[None])[0] <= tolerance)
-    except np.linalg.LinAlgError:
-        return True
-
-
-def _pivots(correlations: Array) -> Array:
-    """The smallest fraction of variance that the preceding features leave unexplained."""
-    pivots: Array = np.diagonal(np.linalg.cholesky(correlations), axis1=1, axis2=2).min(1) ** 2
-    return pivots
+        return min(inflated, previous, key=loss)
 
 
 class AxisAligned(Covariance):

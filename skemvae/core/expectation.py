@@ -100,15 +100,18 @@ class Expectation:
         return self.evidence / self.total
 
 
-class _Sums(NamedTuple):
+@dataclass(frozen=True)
+class _Sums:
     """Sums over rows of r (x, 1), of the second moments as a scan makes them, and of log p(x)."""
 
     first: Array
     second: Array
     evidence: float
 
-    def __add__(self, other: _Sums) -> _Sums:  # type: ignore[override]
-        return _Sums(*map(add, tuple(self), tuple(other)))
+    def __add__(self, other: _Sums) -> _Sums:
+        return _Sums(
+            self.first + other.first, self.second + other.second, self.evidence + other.evidence
+        )
 
     def moments(self, scan: Scan) -> Moments:
         # The last row of z holds ones, so the last column of ``first`` holds the counts.
@@ -118,41 +121,41 @@ class _Sums(NamedTuple):
 def expectation(model: MixtureModel, rows: Rows) -> Expectation:
     """The E step: expected sufficient statistics under the exact posterior, and the bound."""
     scan, log_normaliser = model.scan(), model.log_normaliser
-    size = _block_size(scan)
 
-    def sums_of(part: range) -> _Sums:
+    def sums_of_block(seen: Seen, workspace: Workspace) -> _Sums:
+        (_, z, weight), features, log_joint = seen
+        responsibility = workspace.array("responsibility", *log_joint.T.shape)
+        evidence = Posterior.exact(log_joint, out=responsibility.T).log_evidence
+        if weight is not None:
+            responsibility *= weight
+        total = evidence.sum() if weight is None else weight @ evidence
+        second = scan.second(features, responsibility, workspace)
+        return _Sums(responsibility @ z.T, second, float(total))
+
+    def sums_of_part(part: range) -> _Sums:
         workspace = region.workspace
-        first = second = evidence = 0.0
-        for (_, z, weight), features, log_joint in _observe(
-            log_normaliser, scan, rows, part, workspace
-        ):
-            responsibility = workspace.array("responsibility", *log_joint.T.shape)
-            posterior = Posterior.exact(log_joint, out=responsibility.T)
-            if weight is None:
-                evidence += posterior.log_evidence.sum()
-            else:
-                responsibility *= weight
-                evidence += weight @ posterior.log_evidence
-            first = first + responsibility @ z.T
-            second = second + scan.second(features, responsibility, workspace)
-        return _Sums(first, second, float(evidence))
+        blocks = _observe(log_normaliser, scan, rows, part, workspace)
+        return reduce(add, (sums_of_block(seen, workspace) for seen in blocks))
 
-    starts = range(0, rows.n_rows, size)
+    starts = range(0, rows.n_rows, _block_size(scan))
     per_part = -(-len(starts) // _PARTS)
     parts = [starts[i : i + per_part] for i in range(0, len(starts), per_part)]
     with parallel_region() as region:
-        sums = reduce(add, region.map(sums_of, parts))
+        sums = reduce(add, region.map(sums_of_part, parts))
     return Expectation(sums.moments(scan), sums.evidence, rows.total)
 
 
 def moments_given(responsibilities: Array, scan: Scan, rows: Rows) -> Moments:
     """Expected sufficient statistics under given responsibilities of shape (n, K)."""
     workspace = Workspace()
-    first = second = 0.0
-    for where, z, weight in rows.blocks(range(0, rows.n_rows, _block_size(scan)), workspace):
-        responsibility = np.ascontiguousarray(responsibilities[where].T, dtype=float)
-        if weight is not None:
-            responsibility *= weight
-        first = first + responsibility @ z.T
-        second = second + scan.second(scan.features(z, workspace), responsibility, workspace)
-    return _Sums(first, second, 0.0).moments(scan)
+
+    def sums_of_block(block: Block) -> _Sums:
+        responsibility = np.ascontiguousarray(responsibilities[block.where].T, dtype=float)
+        if block.weight is not None:
+            responsibility *= block.weight
+        features = scan.features(block.z, workspace)
+        second = scan.second(features, responsibility, workspace)
+        return _Sums(responsibility @ block.z.T, second, 0.0)
+
+    blocks = rows.blocks(range(0, rows.n_rows, _block_size(scan)), workspace)
+    return reduce(add, map(sums_of_block, blocks)).moments(scan)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
-from skemvae.core.arrays import TINY, Array
+from skemvae.core.arrays import EPS, TINY, AnyArray, Array
 
 
 @dataclass(frozen=True)
@@ -44,9 +45,7 @@ class Moments:
         )
 
     def __rmul__(self, factor: float) -> Moments:
-        return Moments(
-            factor * self.count, self.origin, factor * self.first, factor * self.second
-        )
+        return Moments(factor * self.count, self.origin, factor * self.first, factor * self.second)
 
     def about(self, origin: Array) -> Moments:
         """Return the same moments about another origin of shape (K, d)."""
@@ -69,16 +68,17 @@ class Moments:
         shift = self._mean_shift
         return self.second / count - self._outer(shift, shift)
 
-    @property
-    def counted(self) -> Array:
+    @cached_property
+    def counted(self) -> AnyArray:
         """Which components hold enough weight to divide by, shape (K,), boolean."""
-        return self.count > TINY / np.finfo(float).eps * max(self.count.sum(), TINY)
+        least: float = TINY / EPS * max(float(self.count.sum()), TINY)
+        return self.count > least
 
-    @property
+    @cached_property
     def _safe_count(self) -> Array:
         return np.where(self.counted, self.count, 1.0)
 
-    @property
+    @cached_property
     def _mean_shift(self) -> Array:
         return np.where(self.counted[:, None], self.first, 0.0) / self._safe_count[:, None]
 

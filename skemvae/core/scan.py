@@ -76,7 +76,7 @@ class WhitenedScan(Scan):
 
     @property
     def width(self) -> int:
-        return self.means.size
+        return int(self.means.size)
 
     @cached_property
     def _whitener(self) -> Array:
@@ -121,7 +121,7 @@ class AxisScan(Scan):
 
     @property
     def width(self) -> int:
-        return self.means.size
+        return int(self.means.size)
 
     def features(self, z: Array, workspace: Workspace) -> Array:
         differences = workspace.array("features", *self.means.shape, z.shape[1])
@@ -157,7 +157,7 @@ class ExpandedScan(AxisScan):
 
     @property
     def width(self) -> int:
-        return 2 * self.means.shape[1] + self.means.shape[0]
+        return int(2 * self.means.shape[1] + self.means.shape[0])
 
     @cached_property
     def _coefficients(self) -> Array:

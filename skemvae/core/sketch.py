@@ -43,7 +43,9 @@ class Sketch:
         origin = (mean - rows.frame.origin) / rows.frame.scale
         unit = scale / rows.frame.scale
         d = len(mean)
-        keys, weights, kept = np.empty(0), np.empty(0), np.empty((d, 0))
+        keys: Array = np.empty(0)
+        weights: Array = np.empty(0)
+        kept: Array = np.empty((d, 0))
         for _, z, weight in rows.blocks():
             z = z[:d]
             weight = np.ones(z.shape[1]) if weight is None else weight
@@ -59,7 +61,7 @@ class Sketch:
             weights = np.concatenate([weights, weight[present]])
             kept = np.concatenate([kept, z[:, present]], axis=1)
             keys, index, group = np.unique(keys, return_index=True, return_inverse=True)
-            weights = np.bincount(group, weights)[:size]
+            weights = np.bincount(group, weights)[:size].astype(np.float64)
             keys, kept = keys[:size], kept[:, index[:size]]
         table = np.ascontiguousarray(kept.T)
         return cls(Rows(table, weights, Frame.identity(d)), (table - origin) / unit)
