@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 from sklearn.cluster import KMeans, kmeans_plusplus
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.metrics import pairwise_distances_argmin
 
 from skemvae.core.bound import Posterior
 from skemvae.core.covariance import Covariance
@@ -39,7 +38,7 @@ _HEAT, _FINAL, _FINALISTS = 10, 30, 2
 
 
 def _nearest(X: Any, centres: Any) -> Any:
-    return pairwise_distances_argmin(X, centres)
+    return ((centres**2).sum(1) / 2 - X @ centres.T).argmin(1)
 
 
 def _k_means(X: Any, weight: Any, n_components: int, rng: Any) -> Any:
@@ -181,7 +180,7 @@ class Initialiser:
             if not contenders:
                 raise
             return Start(max(contenders, key=self.merit).model, interrupted=True)
-        return Start(max(contenders, key=self.merit).model)
+        return Start(self._ordered(max(contenders, key=self.merit).model))
 
     # Judging.
 
@@ -211,6 +210,19 @@ class Initialiser:
         return bool((owed < one.covariance.trace_precision(self.noise) + 0.5).all())
 
     # Helpers.
+
+    def _ordered(self, model: GaussianMixture) -> GaussianMixture:
+        """Number the components along some fixed direction.
+
+        Starts that differ in their numbering only tie to the last digit: the
+        result must not depend on which of them wins.
+        """
+        direction = np.cos(np.arange(model.means.shape[1]))
+        order = np.argsort(model.means @ (direction / self.sketch.scale), kind="stable")
+        covariance = type(model.covariance)(model.covariance.values[order])
+        return replace(
+            model, weights=model.weights[order], means=model.means[order], covariance=covariance
+        )
 
     def _climb(
         self, em: ExactEM, state: EMState[GaussianMixture], n_iter: int

@@ -150,7 +150,7 @@ def moments_given(responsibilities: Array, scan: Scan, rows: Rows) -> Moments:
     workspace = Workspace()
 
     def sums_of_block(block: Block) -> _Sums:
-        responsibility = np.ascontiguousarray(responsibilities[block.where].T, dtype=float)
+        responsibility = np.array(responsibilities[block.where].T, dtype=float, order="C")
         if block.weight is not None:
             responsibility *= block.weight
         features = scan.features(block.z, workspace)

@@ -1,4 +1,4 @@
-"""Threads over blocks of rows, with BLAS held to one thread meanwhile.
+"""Threads over blocks of rows, with BLAS and OpenMP held to one thread meanwhile.
 
 One pool of threads is faster than two that meet: each thread takes whole
 blocks through all their steps, instead of BLAS splitting each small product.
@@ -22,8 +22,9 @@ R = TypeVar("R")
 
 
 @cache
-def _blas() -> Any:
-    return ThreadpoolController().select(user_api="blas")
+def _libraries() -> Any:
+    """The thread pools of BLAS and OpenMP; to find them takes too long to do it often."""
+    return ThreadpoolController()
 
 
 class Region:
@@ -62,7 +63,7 @@ class Region:
 
 
 class _Regions:
-    """All regions of the process: BLAS is limited from the first to the last of them."""
+    """All regions of the process: other pools are limited from the first to the last of them."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -75,8 +76,8 @@ class _Regions:
             self._count += 1
             if self._count > 1:  # another thread has the cores already
                 return Region(1)
-            allowed = [library.num_threads for library in _blas().lib_controllers]
-            self._limit = _blas().limit(limits=1)
+            allowed = [library.num_threads for library in _libraries().lib_controllers]
+            self._limit = _libraries().limit(limits=1)
             return Region(max(1, min(allowed, default=1)))
 
     def close(self, region: Region) -> None:
@@ -92,10 +93,10 @@ _regions = _Regions()
 
 @contextmanager
 def parallel_region() -> Iterator[Region]:
-    """Use as many threads as BLAS was allowed to, and hold BLAS to one.
+    """Use as many threads as BLAS and OpenMP were allowed to, and hold them to one.
 
-    So the limits of threadpoolctl, of ``OPENBLAS_NUM_THREADS`` and of joblib's
-    workers are obeyed. A region inside a region is the same region; of
+    So the limits of threadpoolctl, of ``OMP_NUM_THREADS`` and its like and of
+    joblib's workers are obeyed. A region inside a region is the same region; of
     regions in several threads at once, the first has the cores and the others
     one thread each.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -26,12 +27,13 @@ class Sketch:
     ----------
     rows : Rows
         The chosen rows, already in the frame of the table.
-    standardised : array of shape (m, d)
-        The same with mean 0 and unit scale.
+    origin, scale : arrays of shape (d,)
+        Mean and standard deviation of the table, in its frame.
     """
 
     rows: Rows
-    standardised: Array
+    origin: Array
+    scale: Array
 
     @classmethod
     def of(cls, rows: Rows, mean: Array, scale: Array, direction: Array, size: int) -> Sketch:
@@ -64,7 +66,13 @@ class Sketch:
             weights = np.bincount(group, weights)[:size].astype(np.float64)
             keys, kept = keys[:size], kept[:, index[:size]]
         table = np.ascontiguousarray(kept.T)
-        return cls(Rows(table, weights, Frame.identity(d)), (table - origin) / unit)
+        return cls(Rows(table, weights, Frame.identity(d)), origin, unit)
+
+    @cached_property
+    def standardised(self) -> Array:
+        """The rows with mean 0 and unit scale, shape (m, d)."""
+        standardised: Array = (self.rows.X - self.origin) / self.scale
+        return standardised
 
     @property
     def n_rows(self) -> int:

@@ -1,0 +1,147 @@
+"""The E step: chunk-invariant, additive, the same on any number of threads."""
+
+import threading
+from dataclasses import replace
+from functools import reduce
+from operator import add
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.special import logsumexp
+from threadpoolctl import threadpool_info, threadpool_limits
+
+from skemvae.core import expectation as module
+from skemvae.core.expectation import expectation, moments_given
+from skemvae.core.parallel import parallel_region
+from skemvae.core.rows import Frame, Rows
+from skemvae.core.structures import STRUCTURES
+from skemvae.models import GaussianMixture
+from tests.strategies import mixtures, seeds
+
+
+def rows_of(mixture, seed, n=200, weighted=True):
+    rng = np.random.default_rng(seed)
+    X, _ = mixture.sample(n, rng)
+    weight = rng.gamma(2.0, size=n) if weighted else None
+    return Rows(X, weight, Frame.identity(X.shape[1]))
+
+
+def unit_mixture(structure, k=3, d=4):
+    means = np.random.default_rng(0).standard_normal((k, d))
+    unit = STRUCTURES[structure].spherical_unit(k, d)
+    return GaussianMixture(np.full(k, 1 / k), means, unit, np.zeros(d))
+
+
+def assert_close(a, b, tolerance):
+    np.testing.assert_allclose(a.evidence, b.evidence, rtol=tolerance)
+    for name in ("count", "first", "second"):
+        x, y = getattr(a.moments, name), getattr(b.moments, name)
+        np.testing.assert_allclose(x, y, rtol=tolerance, atol=tolerance * np.abs(y).max() + 1e-12)
+
+
+@given(mixtures(), seeds, st.booleans())
+def test_moments_and_evidence_by_brute_force(mixture, seed, weighted):
+    rows = rows_of(mixture, seed, n=50, weighted=weighted)
+    X, w = rows.X, np.ones(50) if rows.weight is None else rows.weight
+    log_joint = mixture.log_joint(X)
+    evidence = logsumexp(log_joint, axis=1)
+    r = np.exp(log_joint - evidence[:, None]) * w[:, None]
+    result = expectation(mixture, rows)
+    np.testing.assert_allclose(result.evidence, w @ evidence)
+    np.testing.assert_allclose(result.total, w.sum())
+    np.testing.assert_allclose(result.moments.count, r.sum(0))
+    differences = X[:, None, :] - mixture.means
+    np.testing.assert_allclose(
+        result.moments.first, np.einsum("nk,nki->ki", r, differences), atol=1e-9
+    )
+    scatter = np.einsum("nk,nki,nkj->kij", r, differences, differences)
+    if result.moments.second.ndim == 2:
+        scatter = np.diagonal(scatter, axis1=1, axis2=2)
+    np.testing.assert_allclose(result.moments.second, scatter, rtol=1e-8, atol=1e-8)
+
+
+@given(mixtures(), seeds, st.integers(1, 199))
+def test_parts_add_up_to_the_whole(mixture, seed, cut):
+    rows = rows_of(mixture, seed)
+    parts = [
+        replace(rows, X=rows.X[s], weight=rows.weight[s]) for s in (slice(cut), slice(cut, None))
+    ]
+    whole = reduce(add, (expectation(mixture, part) for part in parts))
+    assert_close(whole, expectation(mixture, rows), 1e-10)
+
+
+@pytest.mark.parametrize("size", [1, 7, 64])
+def test_the_block_size_does_not_matter(size, monkeypatch):
+    mixture = unit_mixture("full")
+    rows = rows_of(mixture, 1)
+    whole = expectation(mixture, rows)
+    monkeypatch.setattr(module, "_FEWEST_ROWS", size)
+    monkeypatch.setattr(module, "_MOST_ROWS", size)
+    assert_close(expectation(mixture, rows), whole, 1e-10)
+
+
+@pytest.mark.parametrize("structure", ["full", "tied", "diag", "spherical"])
+def test_the_number_of_threads_does_not_change_a_bit(structure):
+    mixture = unit_mixture(structure)
+    rows = rows_of(mixture, 1, n=100_000)
+    results = []
+    for n_threads in (1, 2, 3):
+        with threadpool_limits(n_threads):
+            results.append(expectation(mixture, rows))
+    for other in results[1:]:
+        assert other.evidence == results[0].evidence
+        np.testing.assert_array_equal(other.moments.second, results[0].moments.second)
+
+
+def blas_threads():
+    return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+
+
+def test_a_region_holds_blas_and_gives_it_back():
+    with threadpool_limits(2, "blas"):
+        with parallel_region() as outer:
+            assert outer.n_workers == 2
+            assert blas_threads() == {1}
+            with parallel_region() as inner:
+                assert inner is outer
+            assert blas_threads() == {1}
+        assert blas_threads() == {2}
+
+
+def test_regions_at_the_same_time_do_not_share_out_more_cores_than_there_are():
+    workers, barrier = [], threading.Barrier(3)
+
+    def work():
+        with parallel_region() as region:
+            barrier.wait(10)
+            workers.append(region.n_workers)
+            barrier.wait(10)
+
+    with threadpool_limits(2, "blas"):
+        threads = [threading.Thread(target=work) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sorted(workers) == [1, 1, 2]
+        assert blas_threads() == {2}
+
+
+def test_an_error_in_a_worker_is_raised_and_the_region_closes():
+    with threadpool_limits(2, "blas"):
+        with pytest.raises(ZeroDivisionError), parallel_region() as region:
+            region.map(lambda x: 1 // x, [1, 0, 1])
+        assert blas_threads() == {2}
+
+
+@given(mixtures(), seeds)
+def test_given_responsibilities_make_the_moments_they_say(mixture, seed):
+    rng = np.random.default_rng(seed)
+    rows = rows_of(mixture, seed, n=40)
+    r = rng.dirichlet(np.ones(len(mixture.weights)), 40)
+    moments = moments_given(r, mixture.scan(), rows)
+    np.testing.assert_allclose(moments.count, r.T @ rows.weight)
+    expected = (r * rows.weight[:, None]).T @ rows.X / (r.T @ rows.weight)[:, None]
+    np.testing.assert_allclose(moments.means, expected, rtol=1e-8, atol=1e-8)
