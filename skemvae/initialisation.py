@@ -69,10 +69,13 @@ def _quantiles(X: Any, weight: Any, n_components: int, rng: Any) -> Any:
 
 
 def _whiten(X: Any, weight: Any) -> Any:
-    """Rotate and scale rows of mean 0 so that their covariance is the identity."""
+    """Make the covariance of rows of mean 0 the identity, by its symmetric inverse root.
+
+    Unlike the axes themselves, the root does not depend on their arbitrary signs.
+    """
     variances, axes = np.linalg.eigh((X.T * weight) @ X / weight.sum())
     kept = variances > 1e-10 * variances.max()
-    return X @ (axes[:, kept] / np.sqrt(variances[kept]))
+    return X @ ((axes[:, kept] / np.sqrt(variances[kept])) @ axes[:, kept].T)
 
 
 LABELLINGS: dict[str, Callable[..., Any]] = {

@@ -21,6 +21,9 @@ from skemvae.core.scan import AxisScan, ExpandedScan, Scan, WhitenedScan
 # A matrix counts as singular when some feature is determined by the others up
 # to this fraction of its variance.
 _SINGULAR = 1e-10
+# Gains of less than this many nats per row cannot be told from the rounding
+# error of a determinant that is nearly singular.
+_RESOLVED = 1e-4
 
 
 @dataclass(frozen=True)
@@ -240,7 +243,7 @@ class Dense(Covariance):
 
     @classmethod
     def _repair(cls, maximiser: Array, previous: Array) -> Array:
-        """Inflate a singular maximiser a little, or keep the previous matrix if that is better.
+        """Inflate a singular maximiser a little, if that is clearly better than to stay.
 
         Either way the expected log likelihood does not fall, so the bound
         stays monotone, and no matrix ever becomes so ill-conditioned that its
@@ -255,9 +258,9 @@ class Dense(Covariance):
         def loss(covariance: Array) -> float:
             one = cls(covariance[None])
             upper = one.precision_cholesky[0]
-            return float(one.log_det[0] + ((upper.T @ maximiser) * upper.T).sum())
+            return 0.5 * float(one.log_det[0] + ((upper.T @ maximiser) * upper.T).sum())
 
-        return min(inflated, previous, key=loss)
+        return inflated if loss(inflated) < loss(previous) - _RESOLVED else previous
 
 
 class AxisAligned(Covariance):
