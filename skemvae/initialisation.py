@@ -64,7 +64,8 @@ def _quantiles(X: Any, weight: Any, n_components: int, rng: Any) -> Any:
     order = np.argsort(X @ rng.standard_normal(X.shape[1]), kind="stable")
     before = np.cumsum(weight[order]) - weight[order] / 2
     labels = np.empty(len(X), dtype=int)
-    labels[order] = (n_components * before / weight.sum()).astype(int)
+    # Rows that stand exactly on a border must not be moved by rounding.
+    labels[order] = (n_components * before / weight.sum() + 1e-9).astype(int)
     return labels
 
 
