@@ -8,4 +8,5 @@ import hypothesis
 hypothesis.settings.register_profile("local", deadline=None, max_examples=40)
 hypothesis.settings.register_profile("ci", deadline=None, max_examples=40, derandomize=True)
 hypothesis.settings.register_profile("many", deadline=None, max_examples=1000)
-hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "local"))
+profile = "ci" if os.environ.get("CI") else "local"
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", profile))
