@@ -15,8 +15,9 @@ from skemvae import EMGaussianMixture
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
-    # Some checks fit a frame and transform an array, on purpose.
+    # Some checks fit a frame and transform an array, or the reverse, on purpose.
     pytest.mark.filterwarnings("ignore:X does not have valid feature names"),
+    pytest.mark.filterwarnings("ignore:X has feature names, but"),
 ]
 
 

@@ -1,0 +1,70 @@
+# Everything happens in .venv, which the first command makes. Needs Python 3.11+ and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP_INSTALL = install --quiet --constraint constraints.txt --editable
+
+.PHONY: help demo test test-oldest lint format bench clean
+
+help:
+	@echo "make demo         choose a mixture on real data, flag anomalies, draw a picture"
+	@echo "make test         run the tests"
+	@echo "make test-oldest  run the tests with the oldest versions of the dependencies"
+	@echo "make lint         check style and types"
+	@echo "make format       put the code into the common style"
+	@echo "make bench        time EM against scikit-learn"
+	@echo "make clean        remove what these commands made"
+
+demo: $(VENV)/demo
+	@echo "== Running examples/quickstart.py"
+	$(BIN)/python examples/quickstart.py
+
+test: $(VENV)/test
+	@echo "== Running the tests"
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/lint
+	@echo "== Checking style and types"
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/lint
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/demo
+	$(BIN)/python benchmarks/em.py
+
+clean:
+	rm -rf $(VENV) $(VENV)-oldest build output *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+# What each command needs; the files tell make that it is installed.
+$(VENV)/bin/python:
+	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || \
+	  { echo "skemvae needs Python 3.11 or newer: make PYTHON=/path/to/python $(MAKECMDGOALS)"; exit 1; }
+	@echo "== Creating $(VENV)"
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/demo $(VENV)/test $(VENV)/lint: $(VENV)/bin/python pyproject.toml constraints.txt
+
+$(VENV)/demo:
+	@echo "== Installing skemvae and what the demo needs (about a minute)"
+	$(BIN)/pip $(PIP_INSTALL) ".[plot]"
+	@touch $@
+
+$(VENV)/test:
+	@echo "== Installing skemvae and what the tests need (a few minutes)"
+	$(BIN)/pip $(PIP_INSTALL) ".[vae,plot,test]"
+	@touch $@
+
+$(VENV)/lint:
+	@echo "== Installing the linters"
+	$(BIN)/pip $(PIP_INSTALL) ".[lint]"
+	@touch $@
+
+test-oldest: pyproject.toml constraints-oldest.txt
+	@echo "== Installing the oldest dependencies into $(VENV)-oldest"
+	$(PYTHON) -m venv $(VENV)-oldest
+	$(VENV)-oldest/bin/pip install --quiet --constraint constraints-oldest.txt --editable ".[test]"
+	$(VENV)-oldest/bin/python -m pytest tests

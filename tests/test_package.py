@@ -1,0 +1,40 @@
+"""The package as a whole: what importing it costs, and what it says of itself."""
+
+import subprocess
+import sys
+import tomllib
+from importlib import metadata
+from pathlib import Path
+
+import skemvae
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_importing_imports_neither_torch_nor_matplotlib():
+    code = "import sys, skemvae; print({'torch', 'matplotlib'} & set(sys.modules))"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "set()"
+
+
+def test_the_version_has_one_source():
+    assert metadata.version("skemvae") == skemvae.__version__
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert "version" in project["dynamic"]
+    assert f"## {skemvae.__version__}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_the_core_knows_neither_scikit_learn_nor_torch():
+    for path in (ROOT / "skemvae" / "core").glob("*.py"):
+        text = path.read_text()
+        for line in text.splitlines():
+            words = line.split()
+            if words[:1] in (["import"], ["from"]):
+                assert words[1].partition(".")[0] not in ("sklearn", "torch"), (path, line)
+
+
+def test_ci_runs_the_readmes_own_commands():
+    readme, ci = (ROOT / "README.md").read_text(), (ROOT / ".ci" / "run").read_text()
+    for command in ("make demo", "make test"):
+        assert command in readme
+    assert "make test" in ci
