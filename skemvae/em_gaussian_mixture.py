@@ -139,7 +139,7 @@ class EMGaussianMixture(MixtureDensity):
     >>> rng = np.random.RandomState(0)
     >>> X = np.concatenate([rng.normal(-3, 1, (500, 1)), rng.normal(3, 1, (500, 1))])
     >>> mixture = EMGaussianMixture(n_components=2, random_state=0).fit(X)
-    >>> np.sort(mixture.means_, axis=0).round(1)
+    >>> np.sort(mixture.means_, axis=0).round()
     array([[-3.],
            [ 3.]])
     >>> bool(np.isclose(mixture.lower_bound_, mixture.score(X), atol=1e-5))
