@@ -11,7 +11,6 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
-import pandas as pd
 from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer
 from sklearn.metrics import roc_auc_score
@@ -25,10 +24,10 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 # 1. The data: half of the benign tumours to fit, everything else to test.
-data = load_breast_cancer(as_frame=True)
+data = load_breast_cancer()
 X, malignant = data.data, data.target == 0
 X_train, X_benign = train_test_split(X[~malignant], test_size=0.5, random_state=0)
-X_test = pd.concat([X_benign, X[malignant]])
+X_test = np.concatenate([X_benign, X[malignant]])
 is_anomaly = np.arange(len(X_test)) >= len(X_benign)
 
 # 2. Choose the number of components and their structure by held-out log-likelihood.
@@ -67,7 +66,7 @@ log_density = search.score_samples(X_test)
 auroc = roc_auc_score(is_anomaly, -log_density)
 # Each training row is scored by a fit that has not seen it: else the threshold is too high.
 unseen = [
-    clone(search.best_estimator_).fit(X_train.iloc[fit]).score_samples(X_train.iloc[held_out_rows])
+    clone(search.best_estimator_).fit(X_train[fit]).score_samples(X_train[held_out_rows])
     for fit, held_out_rows in KFold(10).split(X_train)
 ]
 threshold = np.quantile(np.concatenate(unseen), 0.05)
@@ -85,7 +84,7 @@ print(
 scaled, _ = mixture.sample(500, random_state=1)
 samples = search.best_estimator_["scale"].inverse_transform(scaled)
 print("\nOne invented benign tumour:")
-for name, value in list(zip(X.columns, samples[0], strict=True))[:4]:
+for name, value in list(zip(data.feature_names, samples[0], strict=True))[:4]:
     print(f"  {name:<18}{value:10.3f}")
 
 # 5. One picture.
@@ -110,10 +109,9 @@ axes[1].set(
 )
 axes[1].legend(framealpha=1)
 
-radius, texture = X.columns.get_loc("mean radius"), X.columns.get_loc("mean texture")
-train = X_train.to_numpy()
+radius, texture = 0, 1  # columns of the mean radius and the mean texture
 axes[2].scatter(samples[:, radius], samples[:, texture], s=8, alpha=0.5, label="samples")
-axes[2].scatter(train[:, radius], train[:, texture], s=8, alpha=0.8, label="training rows")
+axes[2].scatter(X_train[:, radius], X_train[:, texture], s=8, alpha=0.8, label="training rows")
 axes[2].set(title="Samples", xlabel="mean radius", ylabel="mean texture")
 axes[2].legend()
 

@@ -23,6 +23,14 @@ class VersionMismatchWarning(UserWarning):
     """An estimator was unpickled by another version of skemvae than pickled it."""
 
 
+def weighted_sum(values: Any, weight: Any) -> float:
+    """Sum in float64; a weight of 0 leaves out even an infinite value."""
+    values = values.astype(np.float64)
+    if weight is None:
+        return float(values.sum())
+    return float(weight[weight > 0] @ values[weight > 0])
+
+
 class LatentDensityEstimator(
     CallbackSupportMixin,
     DensityMixin,
@@ -59,7 +67,7 @@ class LatentDensityEstimator(
         """
         log_density = self.score_samples(X)
         weight = check_weights(sample_weight, log_density)
-        return float(np.average(log_density.astype(np.float64), weights=weight))
+        return weighted_sum(log_density, weight) / self._count(X, sample_weight)
 
     def aic(self, X: Any, sample_weight: Any = None) -> float:
         """Akaike's information criterion; the lower, the better.

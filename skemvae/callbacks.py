@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable
 from typing import Any
@@ -27,8 +28,13 @@ except ImportError:  # scikit-learn < 1.9 has no callbacks: everything below doe
             return _NoContext()
 
     def with_callbacks(method: Any) -> Any:
-        """Stand in for scikit-learn's decorator."""
-        return method
+        """Stand in for scikit-learn's decorator, with as many frames as it has."""
+
+        @functools.wraps(method)
+        def undecorated(*args: Any, **kwargs: Any) -> Any:
+            return method(*args, **kwargs)
+
+        return undecorated
 
 
 __all__ = ["CallbackSupportMixin", "FitProgress", "with_callbacks"]

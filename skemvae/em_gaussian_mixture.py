@@ -114,7 +114,8 @@ class EMGaussianMixture(MixtureDensity):
         lies below by the mean penalty of the regularisation.
     lower_bounds_ : ndarray of shape (n_iter_ + 1,)
         The objective at the start and after each iteration:
-        ``lower_bounds_[i]`` is what ``max_iter=i`` would return.
+        ``lower_bounds_[i]`` is what ``max_iter=i`` would return. Warm starts
+        append to it.
     converged_ : bool
         Whether the stopping rule was met.
     status_ : str
@@ -223,7 +224,7 @@ class EMGaussianMixture(MixtureDensity):
             weight = weight / power_of_two(weight.max())
 
         summary = Summary.of(X, weight)
-        check_range(np.abs(summary.mean) + summary.spread, summary.scale)
+        check_range(summary)
         frame = Frame(summary.mean, structure.units(summary.scale))
         rows = Rows(X, weight, frame)
         with parallel_region():
@@ -233,14 +234,14 @@ class EMGaussianMixture(MixtureDensity):
             warnings.warn(
                 f"Interrupted after {best.n_iter} iterations: the best parameters so far are kept.",
                 ConvergenceWarning,
-                stacklevel=2,
+                stacklevel=3,
             )
         elif best.status is Status.MAX_ITER and self.max_iter > 0:
             warnings.warn(
                 "Best performing initialization did not converge. Try different init parameters, "
                 "or increase max_iter, tol, or check for degenerate data.",
                 ConvergenceWarning,
-                stacklevel=2,
+                stacklevel=3,
             )
         return self
 
@@ -273,44 +274,43 @@ class EMGaussianMixture(MixtureDensity):
         warm = self.warm_start and hasattr(self, "means_")
         given = self._given_parameters(structure, rows.frame, warm)
         n_init = 1 if len(given) == 3 else self.n_init
-
-        def initialiser() -> Initialiser:
-            return Initialiser.of(structure, self.n_components, rows, summary, noise, rng)
-
         metadata = None if rows.weight is None else {"sample_weight": rows.weight}
         progress = FitProgress(
             self, n_init, self.max_iter, {"X": rows.X, "y": None, "metadata": metadata}
         )
-        em = ExactEM(rows)
         results: list[Result[EMState[GaussianMixture]]] = []
-        for number in range(n_init):
-            progress.begin_init(number)
-            if len(given) == 3:
-                start = Start(GaussianMixture(noise=noise, **given))
-            else:
-                judge = initialiser()
-                start = self._start(judge, rows, summary, rng)
-                start = replace(start, model=replace(start.model, **given))
-            results.append(self._climb(em, start, progress, warm))
-            result = results[-1]
-            progress.end_init(result.status, result.n_iter, result.bounds[-1])
-            if result.status is Status.INTERRUPTED:
-                break
+        interrupted = False
+        try:
+            for number in range(n_init):
+                progress.begin_init(number)
+                if len(given) == 3:
+                    start = Start(GaussianMixture(noise=noise, **given))
+                else:
+                    initialiser = Initialiser.of(
+                        structure, self.n_components, rows, summary, noise, rng
+                    )
+                    start = self._start(initialiser, rows, given.get("means"), rng)
+                    start = replace(start, model=replace(start.model, **given))
+                result = self._climb(ExactEM(rows), start, progress, warm)
+                results.append(result)
+                progress.end_init(result.status, result.n_iter, result.bounds[-1])
+                if result.status is Status.INTERRUPTED:
+                    interrupted = True
+                    break
+        except KeyboardInterrupt:  # while a start was sought: the earlier ones stand
+            if not results:
+                raise
+            interrupted = True
         progress.end()
-        if len(results) == 1:
-            return results[0]
-        best = max(results, key=lambda result: judge.merit(result.state))
-        return (
-            replace(best, status=results[-1].status)
-            if (results[-1].status is Status.INTERRUPTED)
-            else best
-        )
+        best = results[0]
+        if len(results) > 1:
+            best = max(results, key=lambda result: initialiser.merit(result.state))
+        return replace(best, status=Status.INTERRUPTED) if interrupted else best
 
-    def _start(self, initialiser: Initialiser, rows: Rows, summary: Summary, rng: Any) -> Start:
+    def _start(self, initialiser: Initialiser, rows: Rows, means: Any, rng: Any) -> Start:
         if isinstance(self.init_params, str):
-            if self.means_init is not None:
-                centres = (np.asarray(self.means_init) - summary.mean) / summary.scale
-                return initialiser.from_centres(centres)
+            if means is not None:
+                return initialiser.from_centres(means)
             return initialiser.by_name(self.init_params, rng)
         responsibilities = self.init_params
         if callable(responsibilities):
@@ -369,7 +369,10 @@ class EMGaussianMixture(MixtureDensity):
         check_scalar(self.verbose_interval, "verbose_interval", Integral, min_val=1)
         check_scalar(self.tol, "tol", Real, min_val=0)
         check_scalar(self.reg_covar, "reg_covar", Real, min_val=0)
-        if isinstance(self.init_params, str):
+        for name in ("tol", "reg_covar"):
+            if not np.isfinite(getattr(self, name)):
+                raise ValueError(f"{name}={getattr(self, name)} must be finite.")
+        if not callable(self.init_params) and np.ndim(self.init_params) != 2:
             check_choice("init_params", self.init_params, METHODS)
         return STRUCTURES[self.covariance_type]
 

@@ -16,6 +16,7 @@ import numpy as np
 from sklearn.cluster import KMeans, kmeans_plusplus
 from sklearn.exceptions import ConvergenceWarning
 
+from skemvae.core.arrays import EPS
 from skemvae.core.bound import Posterior
 from skemvae.core.covariance import Covariance
 from skemvae.core.em import EMState, ExactEM
@@ -66,7 +67,7 @@ def _quantiles(X: Any, weight: Any, n_components: int, rng: Any) -> Any:
     labels = np.empty(len(X), dtype=int)
     # Rows that stand exactly on a border must not be moved by rounding.
     labels[order] = (n_components * before / weight.sum() + 1e-9).astype(int)
-    return labels
+    return np.minimum(labels, n_components - 1)
 
 
 def _whiten(X: Any, weight: Any) -> Any:
@@ -114,12 +115,16 @@ class Initialiser:
     sketch : Sketch
     noise : array of shape (d,)
         Regularising variances, in the frame of the table.
+    nothing : array of shape (d,)
+        Variances up to which a component has none, in the frame of the table;
+        negative where no component can have more.
     """
 
     structure: type[Covariance]
     n_components: int
     sketch: Sketch
     noise: Any
+    nothing: Any
 
     @classmethod
     def of(
@@ -135,8 +140,11 @@ class Initialiser:
         d = len(noise)
         size = max(_SKETCH_ROWS, _SKETCH_ROWS_PER_FEATURE * n_components * (d + 1))
         direction = rng.standard_normal(d)
-        sketch = Sketch.of(rows, summary.mean, summary.scale, direction, size)
-        return cls(structure, n_components, sketch, noise)
+        scale = summary.orientation * summary.scale
+        sketch = Sketch.of(rows, summary.mean, scale, direction, size)
+        nothing = (2 * summary.floor / rows.frame.scale) ** 2 + 8 * EPS * noise
+        nothing[summary.spread <= summary.floor] = -1.0
+        return cls(structure, n_components, sketch, noise, nothing)
 
     # Starts.
 
@@ -151,9 +159,14 @@ class Initialiser:
         return Start(self._labelled(LABELLINGS[method], self.sketch.standardised, rng))
 
     def from_centres(self, centres: Any) -> Start:
-        """Each row goes to the nearest of (K, d) centres in standardised units."""
+        """Each row goes to the nearest of (K, d) centres in the frame of the table."""
+        centres = (centres - self.sketch.origin) / self.sketch.scale
         labels = _nearest(self.sketch.standardised, centres)
-        return Start(self._softened(np.eye(self.n_components)[labels]))
+        responsibilities = np.eye(self.n_components)[labels]
+        # A component without rows would stay dead: it gets its share of all of them.
+        empty = responsibilities.sum(0) == 0
+        responsibilities = responsibilities * (1 - empty.mean()) + empty / self.n_components
+        return Start(self._softened(responsibilities))
 
     def from_responsibilities(self, responsibilities: Any, rows: Rows) -> Start:
         """An M step from responsibilities of shape (n, K) for all rows of the table."""
@@ -194,24 +207,15 @@ class Initialiser:
         Likelihood alone prefers spikes on a few rows, which explain nothing.
         """
         model = state.model
-        enough_rows = self._effective_rows(model) >= len(self.noise) + 1
-        return (
-            bool(self._off_floor(model) and enough_rows.all()),
-            self._off_floor(model),
-            state.bound,
-        )
+        spread = model.covariance.variances - self.noise
+        off_floor = bool((spread > self.nothing).all())
+        enough_rows = bool((self._effective_rows(model) >= len(self.noise) + 1).all())
+        return off_floor and enough_rows, off_floor, state.bound
 
     def _effective_rows(self, model: GaussianMixture) -> Any:
         seen = observe(model, self.sketch.rows)
         weights = [Posterior.exact(block.log_joint).weight for block in seen]
         return self.sketch.effective_rows(np.concatenate(weights))
-
-    def _off_floor(self, model: GaussianMixture) -> bool:
-        """Whether no component owes a variance to the regularisation, more than all data do."""
-        everything = replace(self, n_components=1)
-        one = everything._model(*everything._moments(np.ones((self.sketch.n_rows, 1))))
-        owed = model.covariance.trace_precision(self.noise)
-        return bool((owed < one.covariance.trace_precision(self.noise) + 0.5).all())
 
     # Helpers.
 

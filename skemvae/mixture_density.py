@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from numbers import Integral
 from typing import Any, Self
 
 import numpy as np
-from sklearn.utils import check_random_state
+from sklearn.utils import check_array, check_random_state, check_scalar
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from skemvae.base import LatentDensityEstimator
+from skemvae.base import LatentDensityEstimator, weighted_sum
 from skemvae.core.bound import Posterior, free_energy
 from skemvae.core.covariance import Covariance
 from skemvae.core.expectation import observe
@@ -101,10 +102,9 @@ class MixtureDensity(LatentDensityEstimator):
         Biernacki, Celeux and Govaert (2000), "Assessing a mixture model for
         clustering with the integrated completed likelihood".
         """
-        entropy = self._by_rows(X, (), lambda posterior: posterior.entropy).astype(np.float64)
-        weight = check_weights(sample_weight, entropy)
-        total = entropy.sum() if weight is None else weight @ entropy
-        return float(self.bic(X, sample_weight) + 2 * total)
+        entropy = self._by_rows(X, (), lambda posterior: posterior.entropy)
+        total = weighted_sum(entropy, check_weights(sample_weight, entropy))
+        return self.bic(X, sample_weight) + 2 * total
 
     # Components.
 
@@ -169,13 +169,13 @@ class MixtureDensity(LatentDensityEstimator):
             ``X @ means_``, in the units of the data.
         """
         mixture = self._mixture()
-        responsibilities = np.asarray(X, dtype=np.float64)
-        if responsibilities.ndim != 2 or responsibilities.shape[1] != len(mixture.means):
+        responsibilities = check_array(X, dtype=[np.float64, np.float32])
+        if responsibilities.shape[1] != len(mixture.means):
             raise ValueError(
                 f"X has shape {responsibilities.shape}, expected responsibilities of shape "
                 f"(n_samples, {len(mixture.means)}), as transform returns them."
             )
-        return responsibilities @ mixture.means
+        return responsibilities @ mixture.means.astype(responsibilities.dtype)
 
     # Samples.
 
@@ -197,8 +197,7 @@ class MixtureDensity(LatentDensityEstimator):
             The component of each row.
         """
         mixture = self._mixture()
-        if n_samples < 1:
-            raise ValueError(f"n_samples={n_samples} must be at least 1.")
+        check_scalar(n_samples, "n_samples", Integral, min_val=1)
         rng = check_random_state(self.random_state if random_state is None else random_state)
         return mixture.sample(n_samples, rng)
 
@@ -320,7 +319,13 @@ class MixtureDensity(LatentDensityEstimator):
         check_is_fitted(self, "means_")
         means = np.asarray(self.means_, dtype=np.float64)
         structure: type[Covariance] = STRUCTURES[self.covariance_type]
-        covariance = structure.from_public(np.asarray(self.covariances_), *means.shape)
+        covariances = np.asarray(self.covariances_)
+        if covariances.shape != structure.public_shape(*means.shape):
+            raise ValueError(
+                f"covariance_type={self.covariance_type!r} does not go with covariances_ of shape "
+                f"{covariances.shape}: fit again, without warm_start."
+            )
+        covariance = structure.from_public(covariances, *means.shape)
         return GaussianMixture(
             np.asarray(self.weights_), means, covariance, np.zeros(means.shape[1])
         )
@@ -345,7 +350,10 @@ class MixtureDensity(LatentDensityEstimator):
         return self
 
     def _smaller(self, mixture: GaussianMixture, features: Any) -> Self:
-        parameters = {**self.get_params(deep=False), "n_components": len(mixture.weights)}
+        fitted_to_all = ("weights_init", "means_init", "precisions_init")
+        parameters = {**self.get_params(deep=False), **dict.fromkeys(fitted_to_all)}
+        if not isinstance(self.init_params, str):
+            parameters["init_params"] = "auto"
         smaller = type(self)(**parameters)._set(**self._parameters(mixture))
         if hasattr(self, "feature_names_in_"):
             smaller.feature_names_in_ = self.feature_names_in_[features]

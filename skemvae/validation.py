@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import check_array, check_is_fitted
 
+from skemvae.core.rows import Summary
+
 # Distances are squared, and covariances hold squares of the unit of X.
 _LARGEST = 1e150
 _SMALLEST = 1e-150
@@ -52,20 +54,26 @@ def check_weights(sample_weight: Any, X: Any) -> Any:
     return weight
 
 
-def check_range(largest: Any, scale: Any) -> None:
+def check_range(summary: Summary) -> None:
     """Raise ValueError where squares of a feature overflow or underflow in float64."""
-    for j in np.flatnonzero((largest > _LARGEST) | (scale < _SMALLEST)):
+    too_large = summary.largest > _LARGEST
+    too_small = (summary.spread > 0) & (summary.scale < _SMALLEST)
+    for j in np.flatnonzero(too_large | too_small):
         raise ValueError(
-            f"Feature {j} has values up to {largest[j]:.3g} and a spread of {scale[j]:.3g}, "
-            "whose squares leave the range of float64: change its unit."
+            f"Feature {j} has values up to {summary.largest[j]:.3g} and a spread of "
+            f"{summary.spread[j]:.3g}, whose squares leave the range of float64: change its unit."
         )
 
 
 def check_parameter_array(name: str, value: Any, shape: tuple[int, ...]) -> Any:
-    """Return a finite float64 array of the given shape."""
+    """Return a finite float64 array of the given shape, small enough to be squared."""
+    if value is None:
+        raise ValueError(f"{name}=None, expected an array of shape {shape}.")
     array = check_array(value, dtype=np.float64, ensure_2d=False, allow_nd=True, input_name=name)
     if array.shape != shape:
         raise ValueError(f"{name} has shape {array.shape}, expected {shape}.")
+    if array.size and np.abs(array).max() > _LARGEST**2:
+        raise ValueError(f"{name} holds {np.abs(array).max():.3g}, too large: change the unit.")
     return array
 
 
@@ -113,6 +121,8 @@ def check_columns(estimator: Any, columns: Any) -> Any:
         positions = np.arange(d)[columns]
     else:
         columns = np.atleast_1d(np.asarray(columns))
+        if columns.ndim > 1:
+            raise ValueError(f"columns has shape {columns.shape}, expected one dimension.")
         if columns.dtype.kind in "UO":
             names = list(getattr(estimator, "feature_names_in_", []))
             unknown = [name for name in columns if name not in names]
@@ -124,7 +134,9 @@ def check_columns(estimator: Any, columns: Any) -> Any:
                 raise ValueError(f"columns is a mask of shape {columns.shape}, expected ({d},).")
             positions = np.flatnonzero(columns)
         else:
-            positions = columns.astype(int)
+            if columns.dtype.kind not in "iuf" or not np.isfinite(columns).all():
+                raise ValueError(f"columns={columns.tolist()} are not positions of {d} features.")
+            positions = np.clip(columns, -d - 1, d).astype(int)
             if (positions != columns).any() or (positions < -d).any() or (positions >= d).any():
                 raise ValueError(f"columns={columns.tolist()} are not positions of {d} features.")
             positions = positions % d

@@ -61,6 +61,15 @@ def fit(X=IRIS, *, sample_weight=None, **parameters):
         ({"precisions_init": np.arange(48.0).reshape(3, 4, 4)}, ValueError, "must be symmetric"),
         ({"init_params": np.ones((150, 2))}, ValueError, r"init_params has shape \(150, 2\)"),
         ({"init_params": np.ones((150, 3))}, ValueError, "rows sum to 1"),
+        ({"tol": np.nan}, ValueError, "tol=nan must be finite"),
+        ({"reg_covar": np.inf}, ValueError, "reg_covar=inf must be finite"),
+        ({"init_params": None}, ValueError, "init_params=None is not one of"),
+        ({"init_params": lambda X, k, rng: None}, ValueError, "init_params=None, expected an arr"),
+        (
+            {"means_init": np.full((3, 4), 1e305)},
+            ValueError,
+            r"means_init holds 1e\+305",
+        ),
         ({"n_components": 151}, ValueError, "n_components = 151, n_samples = 150"),
     ],
 )
@@ -96,6 +105,16 @@ def test_missing_and_infinite_values_are_refused_by_name(value, message):
 def test_units_whose_squares_leave_float64_are_refused(unit):
     with pytest.raises(ValueError, match="change its unit"):
         fit(IRIS * [1, unit, 1, 1])
+
+
+def test_the_ends_of_float64_are_refused_or_right():
+    for largest in (1.79e308, 1e160):
+        with pytest.raises(ValueError, match=r"Feature 0 .* change its unit"):
+            fit([[largest, 1.0], [-largest, 2.0], [0.0, 3.0]], n_components=1)
+    for tiny in (5e-324, 1e-310, 1e-140, 0.0):
+        X = np.column_stack([IRIS, np.full(150, tiny)])
+        assert np.isfinite(fit(X).score(X))
+    assert np.isfinite(fit(sample_weight=np.full(150, 1.79e308)).lower_bound_)
 
 
 def test_text_columns_are_refused():
@@ -140,6 +159,13 @@ def test_means_as_a_start_bring_weights_and_covariances_with_them():
     np.testing.assert_allclose(start.means_, means)
     assert abs(start.weights_[0] - 1 / 3) < 0.01
     assert start.covariances_[0, 2, 2] < 0.1  # setosa's petals, not those of all rows
+
+
+def test_equal_means_as_a_start_leave_no_component_dead():
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((300, 2)) + 6 * (np.arange(300) % 3)[:, None]
+    mixture = fit(X, means_init=[[0, 0], [0, 0], [6, 6]], tol=1e-6, max_iter=1000)
+    assert mixture.weights_.min() > 0.05
 
 
 def test_more_components_than_distinct_rows():
@@ -196,6 +222,8 @@ def test_a_warm_start_on_other_data_begins_a_new_history():
     mixture = fit(warm_start=True, tol=1e-6, max_iter=1000)
     mixture.fit(IRIS + 0.5)
     assert len(mixture.lower_bounds_) == mixture.n_iter_ + 1
+    with pytest.raises(ValueError, match="does not go with covariances_ of shape"):
+        clone(mixture).fit(IRIS).set_params(covariance_type="diag").fit(IRIS)
     with pytest.raises(ValueError, match=r"warm_start=True goes on from means_ of shape \(3, 4\)"):
         mixture.set_params(n_components=2).fit(IRIS)
 
@@ -243,6 +271,10 @@ def test_marginals_and_conditionals_take_names_positions_masks_and_slices():
         ([0.5], "not positions of 4 features"),
         ([0, 0], "names a feature twice"),
         ([], "selects no feature"),
+        ([[0, 1]], r"columns has shape \(1, 2\)"),
+        ([1e20], "not positions of 4 features"),
+        ([np.nan], "not positions of 4 features"),
+        ([1j], "not positions of 4 features"),
         ([True], "mask of shape"),
     ]:
         with pytest.raises(ValueError, match=message):
@@ -253,9 +285,22 @@ def test_marginals_and_conditionals_take_names_positions_masks_and_slices():
         mixture.condition([0, 1], [3.0])
 
 
+def test_conditioning_on_the_impossible_is_still_a_mixture():
+    conditional = fit().condition([0], [1e150])
+    np.testing.assert_allclose(conditional.weights_.sum(), 1)
+
+
+def test_smaller_mixtures_can_be_fitted_again():
+    mixture = fit(means_init=IRIS[[0, 60, 120]], init_params=np.full((150, 3), 1 / 3))
+    smaller = mixture.marginal([0, 2])
+    assert np.isfinite(smaller.fit(IRIS[:, [0, 2]]).lower_bound_)
+
+
 def test_inverse_transform_is_the_expected_row():
     mixture = fit()
     np.testing.assert_allclose(mixture.inverse_transform(np.eye(3)), mixture.means_)
+    with pytest.raises(ValueError, match="NaN"):
+        mixture.inverse_transform([[np.nan, 0.5, 0.5]])
     with pytest.raises(ValueError, match=r"shape \(n_samples, 3\)"):
         mixture.inverse_transform(IRIS)
 
@@ -266,7 +311,7 @@ def test_samples_differ_by_seed_and_come_in_random_order():
     np.testing.assert_array_equal(first, mixture.sample(200)[0])  # the estimator's own seed
     assert not np.array_equal(first, mixture.sample(200, random_state=1)[0])
     assert (np.diff(labels) < 0).any()
-    with pytest.raises(ValueError, match="n_samples=0"):
+    with pytest.raises(ValueError, match="n_samples == 0"):
         mixture.sample(0)
 
 
@@ -425,6 +470,28 @@ def test_a_signal_during_the_search_for_a_start(monkeypatch):
     with pytest.warns(ConvergenceWarning, match="Interrupted after 0 iterations"):
         mixture = EMGaussianMixture(3, random_state=0).fit(IRIS)
     assert mixture.score(IRIS) > -2
+
+
+def test_ctrl_c_between_starts_keeps_the_finished_ones():
+    calls = []
+
+    def start(X, n_components, random_state):
+        calls.append(len(X))
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return random_state.dirichlet(np.ones(n_components), len(X))
+
+    mixture = EMGaussianMixture(3, n_init=5, init_params=start, random_state=0, max_iter=500)
+    with pytest.warns(ConvergenceWarning, match="Interrupted"):
+        mixture.fit(IRIS)
+    assert mixture.status_ == "interrupted"
+    assert mixture.score(IRIS) > -3
+
+
+def test_warnings_point_at_the_users_line():
+    with pytest.warns(ConvergenceWarning) as record:
+        EMGaussianMixture(3, tol=0, max_iter=1).fit(IRIS)
+    assert record[0].filename == __file__
 
 
 def test_clone_keeps_arrays_and_callables():

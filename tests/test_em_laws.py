@@ -184,19 +184,19 @@ def test_the_density_integrates_to_one(structure):
 @given(
     seeds,
     structures,
-    st.sampled_from([1e-100, 1e-8, 0.37, 1.0, 2.0, 1e5, 1e100]),
+    st.sampled_from([1e-100, 1e-8, 0.37, 1.0, -2.0, 1e5, 1e100]),
     st.sampled_from([0.0, 10.0]),
     st.sampled_from([1e-6, 1e-2]),
 )
 def test_a_change_of_units_moves_the_score_by_the_jacobian(seed, structure, a, b, reg_covar):
     """Starts included: the default initialisation does not see units either."""
     X = clusters(seed)
-    scale = np.full(2, a) if structure == "spherical" else np.array([a, 3.3])
+    scale = np.full(2, a) if structure == "spherical" else np.array([a, -3.3])
     parameters = {"covariance_type": structure, "reg_covar": reg_covar, "random_state": 0}
     plain = EMGaussianMixture(3, **parameters).fit(X)
     Y = scale * (X + b)
     changed = EMGaussianMixture(3, **parameters).fit(Y)
-    jacobian = np.log(scale).sum()
+    jacobian = np.log(np.abs(scale)).sum()
     np.testing.assert_allclose(changed.score(Y), plain.score(X) - jacobian, rtol=0, atol=1e-7)
     np.testing.assert_allclose(
         changed.lower_bounds_, plain.lower_bounds_ - jacobian, rtol=0, atol=1e-7
@@ -262,6 +262,63 @@ def test_weights_are_repetitions_and_row_order_does_not_matter(seed, structure, 
     for other in (scaled, repeated):
         np.testing.assert_allclose(other.lower_bound_, weighted.lower_bound_, rtol=1e-8)
         np.testing.assert_allclose(other.score_samples(X), weighted.score_samples(X), atol=1e-4)
+
+
+@given(seeds, structures, st.sampled_from(["auto", "kmeans", "k-means++", "random_from_data"]))
+def test_ties_are_not_decided_by_rounding(seed, structure, init_params):
+    """Integers stand at equal distances from many things."""
+    rng = np.random.default_rng(seed)
+    X = rng.integers(0, 6, (80, 2)).astype(float)
+    count = rng.integers(0, 4, len(X))
+    parameters = {"covariance_type": structure, "init_params": init_params, "random_state": 0}
+    weighted = EMGaussianMixture(3, **parameters).fit(X, sample_weight=count)
+    scaled = EMGaussianMixture(3, **parameters).fit(X, sample_weight=0.3 * count)
+    repeated = EMGaussianMixture(3, **parameters).fit(rng.permutation(np.repeat(X, count, axis=0)))
+    for other in (scaled, repeated):
+        np.testing.assert_allclose(other.lower_bounds_[0], weighted.lower_bounds_[0], atol=1e-8)
+
+
+def test_rows_of_weight_zero_do_not_exist_however_far_they_are():
+    X = clusters()
+    far = np.r_[X, [[1e200, -1e308]]]
+    weight = np.r_[np.ones(len(X)), 0.0]
+    expected = EMGaussianMixture(3, random_state=0).fit(X)
+    actual = EMGaussianMixture(3, random_state=0).fit(far, sample_weight=weight)
+    np.testing.assert_allclose(actual.means_, expected.means_, rtol=1e-10)
+    for method in ("score", "aic", "bic", "icl"):
+        np.testing.assert_allclose(
+            getattr(actual, method)(far, sample_weight=weight), getattr(expected, method)(X)
+        )
+
+
+@pytest.mark.parametrize("structure", ALL)
+@pytest.mark.parametrize("spread", [1e-4, 1e-8, 1e-9, 1e-10])
+@pytest.mark.parametrize("init_params", ["auto", "random", "random_from_data"])
+def test_clusters_far_narrower_than_their_distance(structure, spread, init_params):
+    """They are neither collapsed components, nor do they cancel."""
+    X = spread * np.random.default_rng(1).standard_normal((120, 2))
+    X[:60] += 1
+    for reg_covar in (0.0, 1e-6):
+        for seed in range(4):
+            mixture = EMGaussianMixture(
+                2,
+                covariance_type=structure,
+                init_params=init_params,
+                reg_covar=reg_covar,
+                random_state=seed,
+                tol=1e-10,
+            ).fit(X)
+            assert np.diff(mixture.lower_bounds_).min() > -1e-9
+            if init_params == "auto":
+                np.testing.assert_allclose(mixture.weights_, 0.5, atol=1e-6)
+
+
+@pytest.mark.parametrize("structure", ALL)
+def test_weights_of_any_range(structure):
+    X, rng = clusters(), np.random.default_rng(0)
+    for weight in (np.exp(20 * rng.standard_normal(300)), np.r_[np.ones(150), np.full(150, 1e-17)]):
+        mixture = EMGaussianMixture(2, covariance_type=structure, random_state=0)
+        assert np.isfinite(mixture.fit(X, sample_weight=weight).score(X, sample_weight=weight))
 
 
 # Parity with scikit-learn, where it is right.

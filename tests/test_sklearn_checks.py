@@ -59,7 +59,9 @@ def test_what_scikit_learn_checks(estimator, check):
     check(estimator)  # each raises AssertionError if it fails
 
 
-@pytest.mark.parametrize("estimator", [*CONFIGURATIONS, CALLABLE], ids=repr)
+@pytest.mark.parametrize(
+    "estimator", [*CONFIGURATIONS, CALLABLE], ids=[*map(repr, CONFIGURATIONS), "callable"]
+)
 @pytest.mark.parametrize("check", NOT_YIELDED, ids=lambda check: check.__name__)
 def test_what_its_generator_does_not_yield(estimator, check):
     check("EMGaussianMixture", clone(estimator))  # raises AssertionError if it fails

@@ -15,10 +15,11 @@ TINY: Final = float(np.finfo(np.float64).tiny)
 
 
 def power_of_two(x: Array) -> Array:
-    """Return the power of two nearest to each ``x > 0`` on a log scale.
+    """Return the power of two nearest to each ``x > 0`` on a log scale, within 2^+-1000.
 
     Multiplying by it is exact, so a change of units by a power of two leaves
     every later digit as it was.
     """
-    power: Array = np.ldexp(1.0, np.rint(np.log2(x)).astype(np.intc))
+    exponent = np.clip(np.rint(np.log2(x)), -1000, 1000)
+    power: Array = np.ldexp(1.0, exponent.astype(np.intc))
     return power

@@ -16,7 +16,7 @@ import numpy as np
 
 from skemvae.core.arrays import AnyArray, Array, power_of_two
 from skemvae.core.moments import Moments
-from skemvae.core.scan import AxisScan, ExpandedScan, Scan, WhitenedScan
+from skemvae.core.scan import AxisScan, DifferenceScan, ExpandedScan, Scan, WhitenedScan
 
 # A matrix counts as singular when some feature is determined by the others up
 # to this fraction of its variance.
@@ -102,6 +102,11 @@ class Covariance(ABC):
     def trace_precision(self, noise: Array) -> Array:
         """tr(diag(noise) precision), shape (K,), for variances ``noise`` of shape (d,)."""
 
+    @property
+    @abstractmethod
+    def variances(self) -> Array:
+        """The diagonals, shape (K, d)."""
+
     @abstractmethod
     def dense(self) -> Array:
         """The matrices written out, shape (K, d, d)."""
@@ -183,11 +188,17 @@ class Dense(Covariance):
         trace: Array = (noise[:, None] * self.precision_cholesky**2).sum((1, 2))
         return trace
 
+    @property
+    def variances(self) -> Array:
+        return np.diagonal(self.values, axis1=1, axis2=2)
+
     def dense(self) -> Array:
         return np.array(self.values)
 
     def scan(self, means: Array) -> Scan:
-        return WhitenedScan(means, self.cholesky, self.precision_cholesky)
+        furthest = np.abs(means[:, None, :] @ self.precision_cholesky).max()
+        scan = WhitenedScan if furthest <= WhitenedScan.LIMIT else DifferenceScan
+        return scan(means, self.cholesky, self.precision_cholesky)
 
     def scaled(self, scale: Array) -> Self:
         return type(self)(scale[:, None] * self.values * scale)
@@ -238,8 +249,7 @@ class Dense(Covariance):
             unexplained = np.diagonal(self.cholesky, axis1=1, axis2=2) ** 2
         except np.linalg.LinAlgError:
             return True
-        variances = np.diagonal(self.values, axis1=1, axis2=2)
-        return bool((unexplained <= tolerance * variances).any())
+        return bool((unexplained <= tolerance * self.variances).any())
 
     @classmethod
     def _repair(cls, maximiser: Array, previous: Array) -> Array:
@@ -284,6 +294,10 @@ class AxisAligned(Covariance):
     def trace_precision(self, noise: Array) -> Array:
         trace: Array = (noise / self.values).sum(1)
         return trace
+
+    @property
+    def variances(self) -> Array:
+        return self.values
 
     def dense(self) -> Array:
         return self.values[:, :, None] * np.eye(self.n_features)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
@@ -122,40 +122,59 @@ def expectation(model: MixtureModel, rows: Rows) -> Expectation:
     """The E step: expected sufficient statistics under the exact posterior, and the bound."""
     scan, log_normaliser = model.scan(), model.log_normaliser
 
-    def sums_of_block(seen: Seen, workspace: Workspace) -> _Sums:
+    def sums_of_block(seen: Seen, second_scan: Scan, workspace: Workspace) -> _Sums:
         (_, z, weight), features, log_joint = seen
         responsibility = workspace.array("responsibility", *log_joint.T.shape)
         evidence = Posterior.exact(log_joint, out=responsibility.T).log_evidence
         if weight is not None:
             responsibility *= weight
         total = evidence.sum() if weight is None else weight @ evidence
-        second = scan.second(features, responsibility, workspace)
+        if second_scan is not scan:
+            features = second_scan.features(z, workspace)
+        second = second_scan.second(features, responsibility, workspace)
         return _Sums(responsibility @ z.T, second, float(total))
 
-    def sums_of_part(part: range) -> _Sums:
-        workspace = region.workspace
-        blocks = _observe(log_normaliser, scan, rows, part, workspace)
-        return reduce(add, (sums_of_block(seen, workspace) for seen in blocks))
+    def sums_of_table(second_scan: Scan) -> _Sums:
+        def sums_of_part(part: range) -> _Sums:
+            workspace = region.workspace
+            blocks = _observe(log_normaliser, scan, rows, part, workspace)
+            return reduce(add, (sums_of_block(seen, second_scan, workspace) for seen in blocks))
 
-    starts = range(0, rows.n_rows, _block_size(scan))
-    per_part = -(-len(starts) // _PARTS)
-    parts = [starts[i : i + per_part] for i in range(0, len(starts), per_part)]
-    with parallel_region() as region:
-        sums = reduce(add, region.map(sums_of_part, parts))
-    return Expectation(sums.moments(scan), sums.evidence, rows.total)
+        starts = range(0, rows.n_rows, _block_size(scan))
+        per_part = -(-len(starts) // _PARTS)
+        parts = [starts[i : i + per_part] for i in range(0, len(starts), per_part)]
+        with parallel_region() as region:
+            return reduce(add, region.map(sums_of_part, parts))
+
+    moments, evidence = _resolved(sums_of_table, scan)
+    return Expectation(moments, evidence, rows.total)
 
 
 def moments_given(responsibilities: Array, scan: Scan, rows: Rows) -> Moments:
     """Expected sufficient statistics under given responsibilities of shape (n, K)."""
     workspace = Workspace()
 
-    def sums_of_block(block: Block) -> _Sums:
-        responsibility = np.array(responsibilities[block.where].T, dtype=float, order="C")
-        if block.weight is not None:
-            responsibility *= block.weight
-        features = scan.features(block.z, workspace)
-        second = scan.second(features, responsibility, workspace)
-        return _Sums(responsibility @ block.z.T, second, 0.0)
+    def sums_of_table(scan: Scan) -> _Sums:
+        def sums_of_block(block: Block) -> _Sums:
+            responsibility = np.array(responsibilities[block.where].T, dtype=float, order="C")
+            if block.weight is not None:
+                responsibility *= block.weight
+            features = scan.features(block.z, workspace)
+            second = scan.second(features, responsibility, workspace)
+            return _Sums(responsibility @ block.z.T, second, 0.0)
 
-    blocks = rows.blocks(range(0, rows.n_rows, _block_size(scan)), workspace)
-    return reduce(add, map(sums_of_block, blocks)).moments(scan)
+        blocks = rows.blocks(range(0, rows.n_rows, _block_size(scan)), workspace)
+        return reduce(add, map(sums_of_block, blocks))
+
+    return _resolved(sums_of_table, scan)[0]
+
+
+def _resolved(sums_of_table: Callable[[Scan], _Sums], scan: Scan) -> tuple[Moments, float]:
+    """Take the pass again, about the new means, if second moments have lost their digits."""
+    sums = sums_of_table(scan)
+    moments = sums.moments(scan)
+    sharper = scan.sharper(moments)
+    if sharper is not None:
+        sums = sums_of_table(sharper)
+        moments = sums.moments(sharper)
+    return moments, sums.evidence

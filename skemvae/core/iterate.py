@@ -124,12 +124,11 @@ def iterate(
     """
     bounds = [*history, state.bound]
     status = Status.MAX_ITER
-    n_iter = 0
     try:
-        while n_iter < max_iter:
-            state = step(state)
-            bounds.append(state.bound)
-            n_iter += 1
+        for n_iter in range(1, max_iter + 1):
+            new = step(state)
+            bounds.append(new.bound)
+            state = new
             if on_step is not None and on_step(n_iter, state):
                 status = Status.STOPPED
                 break
@@ -138,4 +137,6 @@ def iterate(
                 break
     except KeyboardInterrupt:
         status = Status.INTERRUPTED
-    return Result(state, tuple(bounds), status, n_iter)
+        if bounds[-1] != state.bound:  # interrupted between the two lines above
+            bounds.pop()
+    return Result(state, tuple(bounds), status, len(bounds) - len(history) - 1)

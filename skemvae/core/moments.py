@@ -68,6 +68,14 @@ class Moments:
         shift = self._mean_shift
         return self.second / count - self._outer(shift, shift)
 
+    @property
+    def variances(self) -> Array:
+        """The variances of each component, shape (K, d)."""
+        covariances = self.covariances
+        if covariances.ndim == 2:
+            return covariances
+        return np.diagonal(covariances, axis1=1, axis2=2)
+
     @cached_property
     def counted(self) -> AnyArray:
         """Which components hold enough weight to divide by, shape (K,), boolean."""

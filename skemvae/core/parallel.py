@@ -6,6 +6,7 @@ blocks through all their steps, instead of BLAS splitting each small product.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -91,6 +92,16 @@ class _Regions:
 _regions = _Regions()
 
 
+def _forget_regions() -> None:
+    """A forked child has none of its parent's threads."""
+    global _regions
+    _regions = _Regions()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_regions)
+
+
 @contextmanager
 def parallel_region() -> Iterator[Region]:
     """Use as many threads as BLAS and OpenMP were allowed to, and hold them to one.
@@ -100,13 +111,14 @@ def parallel_region() -> Iterator[Region]:
     regions in several threads at once, the first has the cores and the others
     one thread each.
     """
-    region: Region | None = getattr(_regions.current, "region", None)
+    regions = _regions
+    region: Region | None = getattr(regions.current, "region", None)
     if region is not None:
         yield region
         return
-    region = _regions.current.region = _regions.open()
+    region = regions.current.region = regions.open()
     try:
         yield region
     finally:
-        _regions.current.region = None
-        _regions.close(region)
+        regions.current.region = None
+        regions.close(region)

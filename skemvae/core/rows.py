@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from skemvae.core.arrays import EPS, AnyArray, Array, power_of_two
+from skemvae.core.arrays import EPS, TINY, AnyArray, Array, power_of_two
 from skemvae.core.workspace import Workspace
 
 # Beyond this a square overflows: the density of such a row is 0 in float64.
@@ -16,6 +16,8 @@ _FAR = 1e160
 # A feature that varies by less than this many units in the last place of its
 # largest value holds rounding errors, not information.
 _FLOOR_ULPS = 4096.0
+# A constant smaller than this is called zero: its square is close to underflow.
+_NOTHING = 1e-130
 _BLOCK_ROWS = 4096
 
 
@@ -111,8 +113,12 @@ class Rows:
         workspace = Workspace() if workspace is None else workspace
         for start in starts:
             where = slice(start, min(start + starts.step, self.n_rows))
+            z = self.frame.apply(np.asarray(self.X[where]), workspace)
             weight = None if self.weight is None else self.weight[where]
-            yield Block(where, self.frame.apply(np.asarray(self.X[where]), workspace), weight)
+            if weight is not None and weight.min() == 0:
+                # A row that does not count must not overflow either: 0 * inf is no number.
+                z[:-1, weight == 0] = 0.0
+            yield Block(where, z, weight)
 
 
 @dataclass(frozen=True)
@@ -127,11 +133,18 @@ class Summary:
         The standard deviation below which a feature is called constant: 4096
         units in the last place of its largest absolute value (of 1 for a
         feature that is zero everywhere).
+    largest : array of shape (d,)
+        The largest absolute value.
+    orientation : array of shape (d,)
+        -1 where the mean lies below the middle of the range, else 1: it turns
+        with the feature when that changes its sign.
     """
 
     mean: Array
     spread: Array
     floor: Array
+    largest: Array
+    orientation: Array
 
     @classmethod
     def of(cls, X: AnyArray, weight: Array | None) -> Summary:
@@ -148,7 +161,8 @@ class Summary:
                 high = np.maximum(high, block.max(0))
         span = high / 2 - low / 2
         largest = np.maximum(np.abs(low), np.abs(high))
-        floor = _FLOOR_ULPS * EPS * np.where(largest > 0, largest, 1.0)
+        is_zero = (span == 0) & (largest < _NOTHING)
+        floor = _FLOOR_ULPS * EPS * np.maximum(np.where(is_zero, 1.0, largest), TINY / EPS)
 
         frame = Frame(low / 2 + high / 2, power_of_two(np.maximum(span, floor)))
         count, mean, square = 0.0, np.zeros(d), np.zeros(d)
@@ -170,6 +184,8 @@ class Summary:
             frame.origin + frame.scale * mean,
             frame.scale * np.sqrt(square / count),
             floor,
+            largest,
+            np.where(mean < 0, -1.0, 1.0),
         )
 
     @property

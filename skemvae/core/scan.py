@@ -12,12 +12,19 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 
 from skemvae.core.arrays import Array
 from skemvae.core.moments import Moments
 from skemvae.core.workspace import Workspace
+
+# Standard deviations between a mean and the origin of its moments that cost
+# less than five of the sixteen digits of a variance; and a variance that is
+# none, in a frame where the data have unit scale.
+_RESOLVED = 300.0
+_NO_VARIANCE = 1e-26
 
 
 @dataclass(frozen=True)
@@ -55,6 +62,26 @@ class Scan(ABC):
     def moments(self, count: Array, first: Array, second: Array) -> Moments:
         """Moments about the means, from sums of r, of r x and of ``second``."""
 
+    @property
+    def origin(self) -> Array:
+        """What the second moments are taken about, shape (K, d)."""
+        return self.means
+
+    @abstractmethod
+    def about(self, means: Array) -> Scan:
+        """A scan of the same kind that takes second moments about other means, by differences."""
+
+    def sharper(self, moments: Moments) -> Scan | None:
+        """A scan that resolves ``moments`` about the new means, if this one could not.
+
+        Second moments about an origin lose the digits of a variance that is
+        far smaller than the squared distance of the mean from the origin.
+        """
+        variances = moments.variances
+        shift = moments.means - self.origin
+        lost = shift**2 > _RESOLVED**2 * np.maximum(variances, _NO_VARIANCE)
+        return self.about(moments.means) if lost[moments.counted].any() else None
+
 
 @dataclass(frozen=True)
 class WhitenedScan(Scan):
@@ -63,6 +90,9 @@ class WhitenedScan(Scan):
     The second moments are taken of the whitened differences, which are of
     order 1 whatever the condition of the covariances is.
 
+    The error of a difference is about eps (mean / standard deviation); beyond
+    ``LIMIT`` standard deviations from the origin, ``DifferenceScan`` serves.
+
     Attributes
     ----------
     cholesky : array of shape (K, d, d)
@@ -70,6 +100,8 @@ class WhitenedScan(Scan):
     precision_cholesky : array of shape (K, d, d)
         Upper factors U of the precisions, U U^T.
     """
+
+    LIMIT: ClassVar[float] = 1e4
 
     cholesky: Array
     precision_cholesky: Array
@@ -107,6 +139,22 @@ class WhitenedScan(Scan):
         second = self.cholesky @ second @ self.cholesky.transpose(0, 2, 1)
         return Moments(count, self.means, first - count[:, None] * self.means, second)
 
+    def about(self, means: Array) -> Scan:
+        unit = np.broadcast_to(np.eye(means.shape[1]), self.cholesky.shape)
+        return DifferenceScan(means, unit, unit)
+
+
+@dataclass(frozen=True)
+class DifferenceScan(WhitenedScan):
+    """Dense precisions, where a mean lies so far out that whitening it would cost digits."""
+
+    def features(self, z: Array, workspace: Workspace) -> Array:
+        shape = (*self.means.shape, z.shape[1])
+        differences = workspace.array("differences", *shape)
+        np.subtract(z[None, :-1], self.means[:, :, None], out=differences)
+        whitened = workspace.array("features", *shape)
+        return np.matmul(self.precision_cholesky.transpose(0, 2, 1), differences, out=whitened)
+
 
 @dataclass(frozen=True)
 class AxisScan(Scan):
@@ -142,6 +190,9 @@ class AxisScan(Scan):
         first = first - count[:, None] * self.means
         return Moments(count, self.means, first, second * self.variances)
 
+    def about(self, means: Array) -> Scan:
+        return AxisScan(means, np.ones_like(means))
+
 
 @dataclass(frozen=True)
 class ExpandedScan(AxisScan):
@@ -153,7 +204,7 @@ class ExpandedScan(AxisScan):
     the origin.
     """
 
-    LIMIT = 300.0
+    LIMIT: ClassVar[float] = _RESOLVED
 
     @property
     def width(self) -> int:
@@ -166,6 +217,10 @@ class ExpandedScan(AxisScan):
         linear = precisions * self.means
         constant = (linear * self.means).sum(1, keepdims=True)
         return np.concatenate([precisions, -2 * linear, constant], axis=1)
+
+    @property
+    def origin(self) -> Array:
+        return np.zeros_like(self.means)
 
     def features(self, z: Array, workspace: Workspace) -> Array:
         d = len(z) - 1
@@ -184,5 +239,5 @@ class ExpandedScan(AxisScan):
         return second
 
     def moments(self, count: Array, first: Array, second: Array) -> Moments:
-        about_zero = Moments(count, np.zeros_like(self.means), first, second)
+        about_zero = Moments(count, self.origin, first, second)
         return about_zero.about(self.means)

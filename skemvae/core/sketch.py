@@ -12,6 +12,8 @@ from skemvae.core.rows import Frame, Rows
 
 # Folds a projection so often that neighbouring rows get unrelated keys.
 _FOLDS = 2.0**16
+# Far above rounding, far below what matters to a start.
+_MOVE = 1e-6
 
 
 @dataclass(frozen=True)
@@ -27,11 +29,15 @@ class Sketch:
     ----------
     rows : Rows
         The chosen rows, already in the frame of the table.
+    keys : array of shape (m,)
+        In [0, 1), ascending.
     origin, scale : arrays of shape (d,)
-        Mean and standard deviation of the table, in its frame.
+        Mean and standard deviation of the table, in its frame; the scale is
+        negative where a feature is turned round.
     """
 
     rows: Rows
+    keys: Array
     origin: Array
     scale: Array
 
@@ -39,8 +45,9 @@ class Sketch:
     def of(cls, rows: Rows, mean: Array, scale: Array, direction: Array, size: int) -> Sketch:
         """Keep at most ``size`` distinct rows of a table, in one pass and bounded memory.
 
-        ``mean`` and ``scale`` standardise the table; ``direction`` of shape
-        (d,) is where the randomness comes from.
+        ``mean`` and ``scale`` standardise the table, and a negative scale
+        turns a feature round; ``direction`` of shape (d,) is where the
+        randomness comes from.
         """
         origin = (mean - rows.frame.origin) / rows.frame.scale
         unit = scale / rows.frame.scale
@@ -66,12 +73,18 @@ class Sketch:
             weights = np.bincount(group, weights)[:size].astype(np.float64)
             keys, kept = keys[:size], kept[:, index[:size]]
         table = np.ascontiguousarray(kept.T)
-        return cls(Rows(table, weights, Frame.identity(d)), origin, unit)
+        return cls(Rows(table, weights, Frame.identity(d)), keys, origin, unit)
 
     @cached_property
     def standardised(self) -> Array:
-        """The rows with mean 0 and unit scale, shape (m, d)."""
-        standardised: Array = (self.rows.X - self.origin) / self.scale
+        """The rows with mean 0 and unit scale, shape (m, d), a little moved.
+
+        What is decided by comparing distances, ties between integers say,
+        must not be decided by rounding: so each row is moved by its key.
+        """
+        d = len(self.origin)
+        moved = (self.keys[:, None] * (1000 + np.arange(d))) % 1.0 - 0.5
+        standardised: Array = (self.rows.X - self.origin) / self.scale + _MOVE * moved
         return standardised
 
     @property

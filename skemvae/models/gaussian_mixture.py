@@ -8,6 +8,7 @@ from typing import Any, Self
 import numpy as np
 
 from skemvae.core.arrays import AnyArray, Array
+from skemvae.core.bound import Posterior
 from skemvae.core.covariance import Covariance
 from skemvae.core.expectation import observe
 from skemvae.core.moments import Moments
@@ -88,8 +89,8 @@ class GaussianMixture:
     def frame(self) -> Frame:
         """A frame in which the mixture as a whole has mean 0 and unit scale."""
         mean = self.weights @ self.means
-        variances = np.diagonal(self.covariance.dense(), axis1=1, axis2=2)
-        spread = np.sqrt(self.weights @ (variances + (self.means - mean) ** 2))
+        variances = self.covariance.variances + (self.means - mean) ** 2
+        spread = np.sqrt(self.weights @ variances)
         return Frame(mean, self.covariance.units(spread))
 
     def into(self, frame: Frame) -> Self:
@@ -124,13 +125,12 @@ class GaussianMixture:
     def condition(self, given: AnyArray, values: Array) -> Self:
         """The mixture of the other features, where those in ``given`` have these values."""
         free = np.setdiff1d(np.arange(self.means.shape[1]), given)
-        log_joint = self.marginal(given).log_joint(values[None])[0]
-        weights = np.exp(log_joint - log_joint.max())
+        weights = Posterior.exact(self.marginal(given).log_joint(values[None])).weight[0]
         gain, covariance = self.covariance.condition(free, given)
         differences = values - self.means[:, given]
         return replace(
             self,
-            weights=weights / weights.sum(),
+            weights=weights,
             means=self.means[:, free] + (gain @ differences[:, :, None])[:, :, 0],
             covariance=covariance,
             noise=self.noise[free],
