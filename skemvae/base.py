@@ -67,7 +67,9 @@ class LatentDensityEstimator(
         """
         log_density = self.score_samples(X)
         weight = check_weights(sample_weight, log_density)
-        return weighted_sum(log_density, weight) / self._count(X, sample_weight)
+        if weight is None:
+            return weighted_sum(log_density, None) / len(log_density)
+        return weighted_sum(log_density, weight / weight.max()) / (weight / weight.max()).sum()
 
     def aic(self, X: Any, sample_weight: Any = None) -> float:
         """Akaike's information criterion; the lower, the better.

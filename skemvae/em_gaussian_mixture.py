@@ -362,6 +362,8 @@ class EMGaussianMixture(MixtureDensity):
 
     def _check_parameters(self) -> type[Covariance]:
         check_choice("covariance_type", self.covariance_type, STRUCTURES)
+        if isinstance(self.n_components, bool):
+            raise TypeError(f"n_components={self.n_components} must be an int.")
         check_scalar(self.n_components, "n_components", Integral, min_val=1)
         check_scalar(self.max_iter, "max_iter", Integral, min_val=0)
         check_scalar(self.n_init, "n_init", Integral, min_val=1)

@@ -31,6 +31,8 @@ from skemvae.models import GaussianMixture
 _SKETCH_ROWS, _SKETCH_ROWS_PER_FEATURE = 4096, 4
 # The tournament: each start climbs for a few iterations, the best ones on.
 _HEAT, _FINAL, _FINALISTS = 10, 30, 2
+# Centres beyond so many standard deviations are equally far.
+_FAR = 1e100
 
 
 # Ways to divide the rows of a sketch among components. Each takes rows of
@@ -140,8 +142,9 @@ class Initialiser:
         d = len(noise)
         size = max(_SKETCH_ROWS, _SKETCH_ROWS_PER_FEATURE * n_components * (d + 1))
         direction = rng.standard_normal(d)
-        scale = summary.orientation * summary.scale
-        sketch = Sketch.of(rows, summary.mean, scale, direction, size)
+        origin = (summary.centre - rows.frame.origin + summary.shift) / rows.frame.scale
+        scale = summary.orientation * summary.scale / rows.frame.scale
+        sketch = Sketch.of(rows, origin, scale, direction, size)
         nothing = (2 * summary.floor / rows.frame.scale) ** 2 + 8 * EPS * noise
         nothing[summary.spread <= summary.floor] = -1.0
         return cls(structure, n_components, sketch, noise, nothing)
@@ -161,7 +164,7 @@ class Initialiser:
     def from_centres(self, centres: Any) -> Start:
         """Each row goes to the nearest of (K, d) centres in the frame of the table."""
         centres = (centres - self.sketch.origin) / self.sketch.scale
-        labels = _nearest(self.sketch.standardised, centres)
+        labels = _nearest(self.sketch.standardised, np.clip(centres, -_FAR, _FAR))
         responsibilities = np.eye(self.n_components)[labels]
         # A component without rows would stay dead: it gets its share of all of them.
         empty = responsibilities.sum(0) == 0

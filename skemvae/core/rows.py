@@ -127,24 +127,24 @@ class Summary:
 
     Attributes
     ----------
-    mean, spread : arrays of shape (d,)
-        Weighted mean and standard deviation; rows of weight 0 do not exist.
+    centre, shift : arrays of shape (d,)
+        The middle of the range, and how far from it the mean is: their sum is
+        the mean, but apart they keep the digits that a large offset takes.
+    spread : array of shape (d,)
+        Weighted standard deviation; rows of weight 0 do not exist.
     floor : array of shape (d,)
         The standard deviation below which a feature is called constant: 4096
         units in the last place of its largest absolute value (of 1 for a
         feature that is zero everywhere).
     largest : array of shape (d,)
         The largest absolute value.
-    orientation : array of shape (d,)
-        -1 where the mean lies below the middle of the range, else 1: it turns
-        with the feature when that changes its sign.
     """
 
-    mean: Array
+    centre: Array
+    shift: Array
     spread: Array
     floor: Array
     largest: Array
-    orientation: Array
 
     @classmethod
     def of(cls, X: AnyArray, weight: Array | None) -> Summary:
@@ -181,12 +181,25 @@ class Summary:
             mean += shift * (n / (count + n))
             count += n
         return cls(
-            frame.origin + frame.scale * mean,
+            frame.origin,
+            frame.scale * mean,
             frame.scale * np.sqrt(square / count),
             floor,
             largest,
-            np.where(mean < 0, -1.0, 1.0),
         )
+
+    @property
+    def mean(self) -> Array:
+        """Weighted mean."""
+        return self.centre + self.shift
+
+    @property
+    def orientation(self) -> Array:
+        """-1 where the mean lies below the middle of the range, else 1.
+
+        It turns with a feature that changes its sign.
+        """
+        return np.where(self.shift < 0, -1.0, 1.0)
 
     @property
     def scale(self) -> Array:

@@ -42,16 +42,14 @@ class Sketch:
     scale: Array
 
     @classmethod
-    def of(cls, rows: Rows, mean: Array, scale: Array, direction: Array, size: int) -> Sketch:
+    def of(cls, rows: Rows, origin: Array, scale: Array, direction: Array, size: int) -> Sketch:
         """Keep at most ``size`` distinct rows of a table, in one pass and bounded memory.
 
-        ``mean`` and ``scale`` standardise the table, and a negative scale
-        turns a feature round; ``direction`` of shape (d,) is where the
-        randomness comes from.
+        ``origin`` and ``scale`` standardise the table in its frame, and a
+        negative scale turns a feature round; ``direction`` of shape (d,) is
+        where the randomness comes from.
         """
-        origin = (mean - rows.frame.origin) / rows.frame.scale
-        unit = scale / rows.frame.scale
-        d = len(mean)
+        d = len(origin)
         keys: Array = np.empty(0)
         weights: Array = np.empty(0)
         kept: Array = np.empty((d, 0))
@@ -61,7 +59,7 @@ class Sketch:
             # Feature by feature, so that equal rows get equal keys to the last bit.
             projection = np.zeros(z.shape[1])
             for j in range(d):
-                projection += (direction[j] / unit[j]) * (z[j] - origin[j])
+                projection += (direction[j] / scale[j]) * (z[j] - origin[j])
             new = (projection * _FOLDS) % 1.0
             present = weight > 0
             if len(keys) == size:
@@ -73,7 +71,7 @@ class Sketch:
             weights = np.bincount(group, weights)[:size].astype(np.float64)
             keys, kept = keys[:size], kept[:, index[:size]]
         table = np.ascontiguousarray(kept.T)
-        return cls(Rows(table, weights, Frame.identity(d)), keys, origin, unit)
+        return cls(Rows(table, weights, Frame.identity(d)), keys, origin, scale)
 
     @cached_property
     def standardised(self) -> Array:
@@ -83,7 +81,8 @@ class Sketch:
         must not be decided by rounding: so each row is moved by its key.
         """
         d = len(self.origin)
-        moved = (self.keys[:, None] * (1000 + np.arange(d))) % 1.0 - 0.5
+        # Squared, because a linear function of the row would keep the ties of a lattice.
+        moved = (self.keys[:, None] ** 2 * (1e4 + np.arange(d))) % 1.0 - 0.5
         standardised: Array = (self.rows.X - self.origin) / self.scale + _MOVE * moved
         return standardised
 

@@ -66,7 +66,7 @@ def sketch_of(X, weight=None, size=50, seed=0):
     frame = Frame(summary.mean, np.ones(X.shape[1]))
     direction = np.random.default_rng(seed).standard_normal(X.shape[1])
     rows = Rows(X, weight, frame)
-    return Sketch.of(rows, summary.mean, summary.scale, direction, size)
+    return Sketch.of(rows, np.zeros(X.shape[1]), summary.scale, direction, size)
 
 
 @given(seeds, st.sampled_from([50, 6000, 20_000]))
