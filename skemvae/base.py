@@ -67,9 +67,8 @@ class LatentDensityEstimator(
         """
         log_density = self.score_samples(X)
         weight = check_weights(sample_weight, log_density)
-        if weight is None:
-            return weighted_sum(log_density, None) / len(log_density)
-        return weighted_sum(log_density, weight / weight.max()) / (weight / weight.max()).sum()
+        weight = np.ones(len(log_density)) if weight is None else weight / weight.max()
+        return weighted_sum(log_density, weight) / float(weight.sum())
 
     def aic(self, X: Any, sample_weight: Any = None) -> float:
         """Akaike's information criterion; the lower, the better.
