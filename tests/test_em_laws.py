@@ -178,6 +178,22 @@ def test_the_density_integrates_to_one(structure):
     np.testing.assert_allclose(np.exp(mixture.score_samples(grid)).sum() * cell, 1, atol=1e-6)
 
 
+@pytest.mark.parametrize("structure", ALL)
+def test_the_criteria_are_what_their_papers_say(structure):
+    X = clusters()
+    mixture = EMGaussianMixture(3, covariance_type=structure, random_state=0).fit(X)
+    log_likelihood = mixture.score_samples(X).sum()
+    r = mixture.predict_proba(X)
+    entropy = -(r[r > 0] * np.log(r[r > 0])).sum()
+    n_covariances = {"full": 9, "tied": 3, "diag": 6, "spherical": 3}[structure]
+    n_parameters = 2 + 6 + n_covariances
+    assert mixture.n_parameters_ == n_parameters
+    np.testing.assert_allclose(mixture.aic(X), -2 * log_likelihood + 2 * n_parameters)
+    bic = -2 * log_likelihood + np.log(len(X)) * n_parameters
+    np.testing.assert_allclose(mixture.bic(X), bic)
+    np.testing.assert_allclose(mixture.icl(X), bic + 2 * entropy)
+
+
 # Units, offsets, precision.
 
 
