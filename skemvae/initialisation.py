@@ -10,6 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -29,8 +30,10 @@ from skemvae.models import GaussianMixture
 # Rows of a sketch: at least so many, and so many times the rows that
 # determine one component.
 _SKETCH_ROWS, _SKETCH_ROWS_PER_FEATURE = 4096, 4
-# The tournament: each start climbs for a few iterations, the best ones on.
-_HEAT, _FINAL, _FINALISTS = 10, 30, 2
+# The tournament: in each round so many of the best starts climb so many
+# iterations further, or until little remains to be gained, in nats per sample.
+_ROUNDS = ((8, 5), (4, 10), (2, 25))
+_ENOUGH = 1e-4
 # Centres beyond so many standard deviations are equally far.
 _FAR = 1e100
 
@@ -188,19 +191,23 @@ class Initialiser:
         entries = [(_k_means, X), (_k_means, white)]
         entries += 2 * [(_k_means_plusplus, X), (_quantiles, white), (_random_from_data, white)]
         em = ExactEM(self.sketch.rows)
-        contenders: list[EMState[GaussianMixture]] = []
+        ranking: list[tuple[tuple[bool, bool, float], EMState[GaussianMixture]]] = []
+        interrupted = False
         try:
             for labelling, table in entries:
                 state = em.start(self._labelled(labelling, table, rng))
-                contenders.append(self._climb(em, state, _HEAT))
-            contenders.sort(key=self.merit, reverse=True)
-            for i in range(_FINALISTS):
-                contenders[i] = self._climb(em, contenders[i], _FINAL)
+                ranking.append(((False, False, state.bound), state))
+            for n_contenders, n_iter in _ROUNDS:
+                ranking.sort(key=itemgetter(0), reverse=True)
+                for i in range(n_contenders):
+                    state = self._climb(em, ranking[i][1], n_iter)
+                    ranking[i] = (self.merit(state), state)
         except KeyboardInterrupt:
-            if not contenders:
+            if not ranking:
                 raise
-            return Start(max(contenders, key=self.merit).model, interrupted=True)
-        return Start(self._ordered(max(contenders, key=self.merit).model))
+            interrupted = True
+        _, best = max(ranking, key=itemgetter(0))
+        return Start(self._ordered(best.model), interrupted)
 
     # Judging.
 
@@ -238,7 +245,7 @@ class Initialiser:
     def _climb(
         self, em: ExactEM, state: EMState[GaussianMixture], n_iter: int
     ) -> EMState[GaussianMixture]:
-        result = iterate(em.step, state, stop=Aitken(1e-6), max_iter=n_iter)
+        result = iterate(em.step, state, stop=Aitken(_ENOUGH), max_iter=n_iter)
         if result.status is Status.INTERRUPTED:
             raise KeyboardInterrupt
         return result.state
@@ -255,10 +262,7 @@ class Initialiser:
     def _moments(self, responsibilities: Any, rows: Rows | None = None) -> tuple[Any, Any]:
         rows = self.sketch.rows if rows is None else rows
         unit = self.structure.spherical_unit(self.n_components, len(self.noise))
-        # First the means, then the scatter about them: no cancellation.
-        at_zero = unit.scan(np.zeros((self.n_components, len(self.noise))))
-        means = moments_given(responsibilities, at_zero, rows).means
-        return moments_given(responsibilities, unit.scan(means), rows), unit
+        return moments_given(responsibilities, unit, rows), unit
 
     def _model(self, moments: Any, unit: Covariance) -> GaussianMixture:
         k = self.n_components

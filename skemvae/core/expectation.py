@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
@@ -12,6 +12,7 @@ import numpy as np
 
 from skemvae.core.arrays import Array
 from skemvae.core.bound import Posterior
+from skemvae.core.covariance import Covariance
 from skemvae.core.moments import Moments
 from skemvae.core.parallel import parallel_region
 from skemvae.core.rows import Block, Rows
@@ -146,35 +147,36 @@ def expectation(model: MixtureModel, rows: Rows) -> Expectation:
         with parallel_region() as region:
             return reduce(add, region.map(sums_of_part, parts))
 
-    moments, evidence = _resolved(sums_of_table, scan)
-    return Expectation(moments, evidence, rows.total)
-
-
-def moments_given(responsibilities: Array, scan: Scan, rows: Rows) -> Moments:
-    """Expected sufficient statistics under given responsibilities of shape (n, K)."""
-    workspace = Workspace()
-
-    def sums_of_table(scan: Scan) -> _Sums:
-        def sums_of_block(block: Block) -> _Sums:
-            responsibility = np.array(responsibilities[block.where].T, dtype=float, order="C")
-            if block.weight is not None:
-                responsibility *= block.weight
-            features = scan.features(block.z, workspace)
-            second = scan.second(features, responsibility, workspace)
-            return _Sums(responsibility @ block.z.T, second, 0.0)
-
-        blocks = rows.blocks(range(0, rows.n_rows, _block_size(scan)), workspace)
-        return reduce(add, map(sums_of_block, blocks))
-
-    return _resolved(sums_of_table, scan)[0]
-
-
-def _resolved(sums_of_table: Callable[[Scan], _Sums], scan: Scan) -> tuple[Moments, float]:
-    """Take the pass again, about the new means, if second moments have lost their digits."""
     sums = sums_of_table(scan)
     moments = sums.moments(scan)
     sharper = scan.sharper(moments)
-    if sharper is not None:
-        sums = sums_of_table(sharper)
-        moments = sums.moments(sharper)
-    return moments, sums.evidence
+    if sharper is not None:  # take the pass again, about the new means
+        moments = sums_of_table(sharper).moments(sharper)
+    return Expectation(moments, sums.evidence, rows.total)
+
+
+def moments_given(responsibilities: Array, unit: Covariance, rows: Rows) -> Moments:
+    """Expected sufficient statistics under given responsibilities of shape (n, K).
+
+    First the means, then second moments about them, so that nothing cancels;
+    ``unit`` are K unit matrices of the structure that the moments are for.
+    """
+    workspace = Workspace()
+
+    def blocks(size: int) -> Iterator[tuple[Array, Array]]:
+        for where, z, weight in rows.blocks(range(0, rows.n_rows, size), workspace):
+            responsibility = np.array(responsibilities[where].T, dtype=float, order="C")
+            yield z, responsibility if weight is None else responsibility * weight
+
+    first: Array = reduce(add, (r @ z.T for z, r in blocks(_MOST_ROWS)))
+    count = first[:, -1:]
+    means = first[:, :-1] / np.where(count > 0, count, 1.0)
+    scan = unit.scan(means).about(means)
+    second = reduce(
+        add,
+        (
+            scan.second(scan.features(z, workspace), r, workspace)
+            for z, r in blocks(_block_size(scan))
+        ),
+    )
+    return _Sums(first, second, 0.0).moments(scan)

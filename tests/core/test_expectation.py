@@ -140,7 +140,14 @@ def test_given_responsibilities_make_the_moments_they_say(mixture, seed):
     rng = np.random.default_rng(seed)
     rows = rows_of(mixture, seed, n=40)
     r = rng.dirichlet(np.ones(len(mixture.weights)), 40)
-    moments = moments_given(r, mixture.scan(), rows)
+    unit = type(mixture.covariance).spherical_unit(len(mixture.weights), rows.X.shape[1])
+    moments = moments_given(r, unit, rows)
     np.testing.assert_allclose(moments.count, r.T @ rows.weight)
     expected = (r * rows.weight[:, None]).T @ rows.X / (r.T @ rows.weight)[:, None]
     np.testing.assert_allclose(moments.means, expected, rtol=1e-8, atol=1e-8)
+    for k, covariance in enumerate(moments.covariances):
+        scatter = np.cov(rows.X.T, aweights=r[:, k] * rows.weight, ddof=0).reshape(
+            2 * [len(unit.variances[0])]
+        )
+        scatter = scatter if moments.second.ndim == 3 else np.diag(scatter)
+        np.testing.assert_allclose(covariance, scatter, rtol=1e-6, atol=1e-9)
