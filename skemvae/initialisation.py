@@ -21,7 +21,7 @@ from skemvae.core.arrays import EPS
 from skemvae.core.bound import Posterior
 from skemvae.core.covariance import Covariance
 from skemvae.core.em import EMState, ExactEM
-from skemvae.core.expectation import moments_given, observe
+from skemvae.core.expectation import Seen, each_block, moments_given
 from skemvae.core.iterate import Aitken, Status, iterate
 from skemvae.core.rows import Rows, Summary
 from skemvae.core.sketch import Sketch
@@ -223,9 +223,13 @@ class Initialiser:
         return off_floor and enough_rows, off_floor, state.bound
 
     def _effective_rows(self, model: GaussianMixture) -> Any:
-        seen = observe(model, self.sketch.rows)
-        weights = [Posterior.exact(block.log_joint).weight for block in seen]
-        return self.sketch.effective_rows(np.concatenate(weights))
+        responsibilities = np.empty((self.sketch.n_rows, self.n_components))
+
+        def visit(seen: Seen) -> None:
+            responsibilities[seen.block.where] = Posterior.exact(seen.log_joint).weight
+
+        each_block(model, self.sketch.rows, visit)
+        return self.sketch.effective_rows(responsibilities)
 
     # Helpers.
 

@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from skemvae.base import LatentDensityEstimator, weighted_sum
 from skemvae.core.bound import Posterior, free_energy
 from skemvae.core.covariance import Covariance
-from skemvae.core.expectation import observe
+from skemvae.core.expectation import Seen, each_block
 from skemvae.core.rows import Rows
 from skemvae.core.structures import STRUCTURES
 from skemvae.models import GaussianMixture
@@ -380,7 +380,11 @@ class MixtureDensity(LatentDensityEstimator):
         frame = mixture.frame()
         out = np.empty((X.shape[0], *columns), dtype=X.dtype if dtype is None else dtype)
         offset = frame.log_volume if is_density else 0
-        with np.errstate(over="ignore"):  # float32 may have to round a log density to -inf
-            for seen in observe(mixture.into(frame), Rows(X, None, frame)):
-                out[seen.block.where] = function(Posterior.exact(seen.log_joint)) - offset
+
+        def visit(seen: Seen) -> None:
+            values = function(Posterior.exact(seen.log_joint))
+            with np.errstate(over="ignore"):  # float32 may have to round a log density to -inf
+                out[seen.block.where] = values - offset
+
+        each_block(mixture.into(frame), Rows(X, None, frame), visit)
         return out

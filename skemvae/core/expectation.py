@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
@@ -63,12 +63,26 @@ def _observe(
         yield Seen(block, features, log_joint.T)
 
 
-def observe(model: MixtureModel, rows: Rows) -> Iterator[Seen]:
-    """Pass over the rows once, block by block, and yield log p(x, z=k) in the rows' frame."""
-    scan = model.scan()
-    blocks = range(0, rows.n_rows, _block_size(scan))
+def _parts(scan: Scan, rows: Rows) -> list[range]:
+    """Where the blocks begin, in so many runs of consecutive blocks."""
+    starts = range(0, rows.n_rows, _block_size(scan))
+    per_part = -(-len(starts) // _PARTS)
+    return [starts[i : i + per_part] for i in range(0, len(starts), per_part)]
+
+
+def each_block(model: MixtureModel, rows: Rows, visit: Callable[[Seen], None]) -> None:
+    """Pass over the rows once and let ``visit`` see each block, on several threads.
+
+    log p(x, z=k) is that of the rows' frame.
+    """
+    scan, log_normaliser = model.scan(), model.log_normaliser
+
+    def visit_part(part: range) -> None:
+        for seen in _observe(log_normaliser, scan, rows, part, region.workspace):
+            visit(seen)
+
     with parallel_region() as region:
-        yield from _observe(model.log_normaliser, scan, rows, blocks, region.workspace)
+        region.map(visit_part, _parts(scan, rows))
 
 
 @dataclass(frozen=True)
@@ -141,11 +155,8 @@ def expectation(model: MixtureModel, rows: Rows) -> Expectation:
             blocks = _observe(log_normaliser, scan, rows, part, workspace)
             return reduce(add, (sums_of_block(seen, second_scan, workspace) for seen in blocks))
 
-        starts = range(0, rows.n_rows, _block_size(scan))
-        per_part = -(-len(starts) // _PARTS)
-        parts = [starts[i : i + per_part] for i in range(0, len(starts), per_part)]
         with parallel_region() as region:
-            return reduce(add, region.map(sums_of_part, parts))
+            return reduce(add, region.map(sums_of_part, _parts(scan, rows)))
 
     sums = sums_of_table(scan)
     moments = sums.moments(scan)

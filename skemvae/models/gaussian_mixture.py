@@ -10,7 +10,7 @@ import numpy as np
 from skemvae.core.arrays import AnyArray, Array
 from skemvae.core.bound import Posterior
 from skemvae.core.covariance import Covariance
-from skemvae.core.expectation import observe
+from skemvae.core.expectation import Seen, each_block
 from skemvae.core.moments import Moments
 from skemvae.core.rows import Frame, Rows
 from skemvae.core.scan import Scan
@@ -57,8 +57,13 @@ class GaussianMixture:
 
     def log_joint(self, X: AnyArray) -> Array:
         """log p(x, z=k), shape (n, K), nats, for X of shape (n, d)."""
-        rows = Rows(X, None, Frame.identity(self.means.shape[1]))
-        return np.concatenate([seen.log_joint.copy() for seen in observe(self, rows)])
+        log_joint = np.empty((len(X), len(self.weights)))
+
+        def visit(seen: Seen) -> None:
+            log_joint[seen.block.where] = seen.log_joint
+
+        each_block(self, Rows(X, None, Frame.identity(self.means.shape[1])), visit)
+        return log_joint
 
     def maximise(self, moments: Moments) -> Self:
         """The M step, in closed form; a component without weight stays where it was."""

@@ -146,8 +146,6 @@ def test_given_responsibilities_make_the_moments_they_say(mixture, seed):
     expected = (r * rows.weight[:, None]).T @ rows.X / (r.T @ rows.weight)[:, None]
     np.testing.assert_allclose(moments.means, expected, rtol=1e-8, atol=1e-8)
     for k, covariance in enumerate(moments.covariances):
-        scatter = np.cov(rows.X.T, aweights=r[:, k] * rows.weight, ddof=0).reshape(
-            2 * [len(unit.variances[0])]
-        )
+        scatter = np.atleast_2d(np.cov(rows.X.T, aweights=r[:, k] * rows.weight, ddof=0))
         scatter = scatter if moments.second.ndim == 3 else np.diag(scatter)
         np.testing.assert_allclose(covariance, scatter, rtol=1e-6, atol=1e-9)
