@@ -6,6 +6,8 @@ import tomllib
 from importlib import metadata
 from pathlib import Path
 
+import numpy as np
+
 import skemvae
 
 ROOT = Path(__file__).parents[1]
@@ -38,3 +40,11 @@ def test_ci_runs_the_readmes_own_commands():
     for command in ("make demo", "make test"):
         assert command in readme
     assert "make test" in ci
+
+
+def test_the_readmes_example_runs():
+    code = (ROOT / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    names = {}
+    exec(code, names)
+    benign, malignant = (names["log_density"][names["y"] == label] for label in (1, 0))
+    assert np.median(malignant) < np.quantile(benign, 0.05)
