@@ -48,7 +48,11 @@ def start(X, k, structure, seed=0):
 def test_no_iteration_lowers_the_objective(X, structure, k, reg_covar, seed, data):
     weight = data.draw(weights_of(len(X)))
     init_params = data.draw(st.sampled_from(["auto", "kmeans", "random", "random_from_data"]))
-    dtype = data.draw(st.sampled_from([np.float64, np.float32]))
+    if data.draw(st.booleans()):
+        X = (X + data.draw(st.sampled_from([0.0, 1e4]))).astype(np.float32)
+    else:
+        X = X + data.draw(st.sampled_from([0.0, -1e8]))
+        X = X * data.draw(st.sampled_from([1e-100, 1.0, 1e100]))
     mixture = EMGaussianMixture(
         k,
         covariance_type=structure,
@@ -57,7 +61,7 @@ def test_no_iteration_lowers_the_objective(X, structure, k, reg_covar, seed, dat
         max_iter=30,
         tol=0,
         random_state=seed % 1000,
-    ).fit(X.astype(dtype), sample_weight=weight)
+    ).fit(X, sample_weight=weight)
     bounds = mixture.lower_bounds_
     assert np.isfinite(bounds).all()
     assert np.diff(bounds).min() >= -1e-9 * max(1.0, np.abs(bounds).max())
