@@ -85,10 +85,6 @@ class GaussianMixture:
         """The number of free parameters."""
         return len(self.weights) - 1 + self.means.size + self.covariance.n_parameters
 
-    def pure(self) -> Self:
-        """The density alone, without the noise that regularised the fit."""
-        return replace(self, noise=np.zeros_like(self.noise))
-
     # Change of coordinates.
 
     def frame(self) -> Frame:
