@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
@@ -37,6 +37,7 @@ class LatentDensityEstimator(
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
     BaseEstimator,
+    ABC,
 ):
     """Base of the estimators of log p(x) with a latent z.
 

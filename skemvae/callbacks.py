@@ -61,7 +61,7 @@ class FitProgress:
 
     def begin_init(self, number: int) -> None:
         """An initialisation begins."""
-        self._print(1, f"Initialization {number}")
+        self._print(f"Initialization {number}")
         self._init = self._root.subcontext(task_name="initialization", max_subtasks=self._max_iter)
         self._init.call_on_fit_task_begin(**self._data)
         self._last: float | None = None
@@ -85,22 +85,20 @@ class FitProgress:
         if n_iter % self._estimator.verbose_interval == 0:
             gain = "" if self._last is None else f"\t gain {bound - self._last:.5e}"
             seconds = time.perf_counter() - self._clock
-            self._print(1, f"  Iteration {n_iter}", f"\t bound {bound:.6f}{gain}\t {seconds:.3f}s")
+            self._print(f"  Iteration {n_iter}", f"\t bound {bound:.6f}{gain}\t {seconds:.3f}s")
         self._last = bound
         stop = self._task.call_on_fit_task_end(reconstruction_attributes=attributes, **self._data)
         return bool(stop)
 
     def end_init(self, status: str, n_iter: int, bound: float) -> None:
         """An initialisation has ended."""
-        self._print(
-            1, f"Initialization ended: {status}, {n_iter} iterations", f", bound {bound:.6f}"
-        )
+        self._print(f"Initialization ended: {status}, {n_iter} iterations", f", bound {bound:.6f}")
         self._init.call_on_fit_task_end(**self._data)
 
     def end(self) -> None:
         """The fit has ended."""
         self._root.call_on_fit_task_end(**self._data)
 
-    def _print(self, level: int, text: str, details: str = "") -> None:
-        if self._estimator.verbose >= level:
-            print(text + (details if self._estimator.verbose > level else ""), flush=True)
+    def _print(self, text: str, details: str = "") -> None:
+        if self._estimator.verbose:
+            print(text + (details if self._estimator.verbose > 1 else ""), flush=True)

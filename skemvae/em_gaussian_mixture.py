@@ -24,6 +24,7 @@ from skemvae.initialisation import METHODS, Initialiser, Start
 from skemvae.mixture_density import MixtureDensity
 from skemvae.models import GaussianMixture
 from skemvae.validation import (
+    LARGEST_SQUARE,
     check_choice,
     check_mixture_weights,
     check_parameter_array,
@@ -84,8 +85,9 @@ class EMGaussianMixture(MixtureDensity):
     weights_init : array-like of shape (n_components,), default=None
         Initial weights, replacing those of ``init_params``.
     means_init : array-like of shape (n_components, n_features), default=None
-        Initial means. Initial weights and covariances then come from the rows
-        nearest to each mean, unless they are given too.
+        Initial means. If ``init_params`` is a string, initial weights and
+        covariances then come from the rows nearest to each mean, unless they
+        are given too.
     precisions_init : array-like, default=None
         Initial inverse covariances, in the layout of ``precisions_``.
     random_state : int, RandomState instance or None, default=None
@@ -227,8 +229,10 @@ class EMGaussianMixture(MixtureDensity):
         check_range(summary)
         frame = Frame(summary.mean, structure.units(summary.scale))
         rows = Rows(X, weight, frame)
+        metadata = None if sample_weight is None else {"sample_weight": sample_weight}
+        told = {"X": X, "y": y, "metadata": metadata}
         with parallel_region():
-            best = self._best_of_starts(structure, rows, summary)
+            best = self._best_of_starts(structure, rows, summary, told)
         self._set(**self._attributes(best, frame))
         if best.status is Status.INTERRUPTED:
             warnings.warn(
@@ -267,18 +271,15 @@ class EMGaussianMixture(MixtureDensity):
     # The fit.
 
     def _best_of_starts(
-        self, structure: type[Covariance], rows: Rows, summary: Summary
+        self, structure: type[Covariance], rows: Rows, summary: Summary, told: dict[str, Any]
     ) -> Result[EMState[GaussianMixture]]:
         rng = check_random_state(self.random_state)
         noise = summary.noise(self.reg_covar) / rows.frame.scale**2
         warm = self.warm_start and hasattr(self, "means_")
         given = self._given_parameters(structure, rows.frame, warm)
         n_init = 1 if len(given) == 3 else self.n_init
-        metadata = None if rows.weight is None else {"sample_weight": rows.weight}
-        progress = FitProgress(
-            self, n_init, self.max_iter, {"X": rows.X, "y": None, "metadata": metadata}
-        )
-        results: list[Result[EMState[GaussianMixture]]] = []
+        progress = FitProgress(self, n_init, self.max_iter, told)
+        best: Result[EMState[GaussianMixture]] | None = None
         interrupted = False
         try:
             for number in range(n_init):
@@ -292,19 +293,17 @@ class EMGaussianMixture(MixtureDensity):
                     start = self._start(initialiser, rows, given.get("means"), rng)
                     start = replace(start, model=replace(start.model, **given))
                 result = self._climb(ExactEM(rows), start, progress, warm)
-                results.append(result)
+                if best is None or initialiser.prefers(result.state, best.state):
+                    best = result
                 progress.end_init(result.status, result.n_iter, result.bounds[-1])
                 if result.status is Status.INTERRUPTED:
                     interrupted = True
                     break
-        except KeyboardInterrupt:  # while a start was sought: the earlier ones stand
-            if not results:
-                raise
+        except KeyboardInterrupt:  # between two climbs
             interrupted = True
+        if best is None:  # not even one start: there is nothing to keep
+            raise KeyboardInterrupt
         progress.end()
-        best = results[0]
-        if len(results) > 1:
-            best = max(results, key=lambda result: initialiser.merit(result.state))
         return replace(best, status=Status.INTERRUPTED) if interrupted else best
 
     def _start(self, initialiser: Initialiser, rows: Rows, means: Any, rng: Any) -> Start:
@@ -320,33 +319,42 @@ class EMGaussianMixture(MixtureDensity):
         )
         if responsibilities.min() < 0 or not np.allclose(responsibilities.sum(1), 1, atol=1e-6):
             raise ValueError("init_params must hold responsibilities >= 0 whose rows sum to 1.")
+        weight = np.ones(rows.n_rows) if rows.weight is None else rows.weight
+        for k in np.flatnonzero(weight @ responsibilities == 0):
+            raise ValueError(f"init_params gives component {k} no row: it would stay empty.")
         return initialiser.from_responsibilities(responsibilities, rows)
 
     def _climb(
         self, em: ExactEM, start: Start, progress: FitProgress, warm: bool
     ) -> Result[EMState[GaussianMixture]]:
-        state = em.start(start.model)
+        interrupted = start.interrupted
+        try:
+            state = em.start(start.model)
+        except KeyboardInterrupt:  # a start without its bound is of no use: once more
+            state = em.start(start.model)
+            interrupted = True
         history: tuple[float, ...] = ()
         if warm:
             earlier = tuple(getattr(self, "lower_bounds_", ()))
             if earlier and np.isclose(earlier[-1], state.bound, rtol=1e-6, atol=1e-6):
                 history = earlier[:-1]
 
-        def on_step(n_iter: int, state: EMState[GaussianMixture]) -> bool:
-            so_far = Result(state, (state.bound,), Status.MAX_ITER, n_iter)
+        def on_step(so_far: Result[EMState[GaussianMixture]]) -> bool:
             return progress.end_iteration(
-                n_iter, state.bound, lambda: self._attributes(so_far, em.rows.frame)
+                so_far.n_iter,
+                so_far.bounds[-1],
+                lambda: self._attributes(so_far, em.rows.frame),
             )
 
         result = iterate(
             progress.iteration(em.step),
             state,
             stop=Aitken(self.tol),
-            max_iter=0 if start.interrupted else self.max_iter,
+            max_iter=0 if interrupted else self.max_iter,
             on_step=on_step,
             history=history,
         )
-        return replace(result, status=Status.INTERRUPTED) if start.interrupted else result
+        return replace(result, status=Status.INTERRUPTED) if interrupted else result
 
     def _attributes(self, result: Result[EMState[GaussianMixture]], frame: Frame) -> dict[str, Any]:
         return {
@@ -404,7 +412,10 @@ class EMGaussianMixture(MixtureDensity):
         if self.precisions_init is not None:
             precisions = structure.from_public(
                 check_parameter_array(
-                    "precisions_init", self.precisions_init, structure.public_shape(k, d)
+                    "precisions_init",
+                    self.precisions_init,
+                    structure.public_shape(k, d),
+                    LARGEST_SQUARE,
                 ),
                 k,
                 d,

@@ -1,8 +1,9 @@
 """Starts: where EM begins, and how one start is judged against another.
 
 Every start works on a sketch, a bounded sample of the distinct rows of the
-table in an order of its own: so it costs the same for any number of rows, and
-neither their order nor their multiplicity nor their units change it.
+table in an order of its own: so after one pass over the table it costs the
+same for any number of rows, and neither their order nor their multiplicity
+nor their units change it.
 """
 
 from __future__ import annotations
@@ -30,9 +31,10 @@ from skemvae.models import GaussianMixture
 # Rows of a sketch: at least so many, and so many times the rows that
 # determine one component.
 _SKETCH_ROWS, _SKETCH_ROWS_PER_FEATURE = 4096, 4
-# The tournament: in each round so many of the best starts climb so many
-# iterations further, or until little remains to be gained, in nats per sample.
-_ROUNDS = ((8, 5), (4, 10), (2, 25))
+# The tournament: in each round the best of the starts (all, a half, a quarter)
+# climb so many iterations further, or until little remains to be gained, in
+# nats per sample.
+_ROUNDS = ((1, 5), (2, 10), (4, 25))
 _ENOUGH = 1e-4
 # Centres beyond so many standard deviations are equally far.
 _FAR = 1e100
@@ -175,8 +177,11 @@ class Initialiser:
         return Start(self._softened(responsibilities))
 
     def from_responsibilities(self, responsibilities: Any, rows: Rows) -> Start:
-        """An M step from responsibilities of shape (n, K) for all rows of the table."""
-        return Start(self._model(*self._moments(responsibilities, rows)))
+        """An M step from responsibilities of shape (n, K) for all rows of the table.
+
+        Only components on fewer than d + 1 effective rows are softened.
+        """
+        return Start(self._softened(responsibilities, rows))
 
     def tournament(self, rng: Any) -> Start:
         """Let several cheap starts climb for a while, and take the best.
@@ -185,8 +190,8 @@ class Initialiser:
         the optimum often; the likelihood after a few iterations tells.
         """
         X, weight = self.sketch.standardised, self.sketch.rows.weight
-        if self.n_components == 1:
-            return Start(self._softened(np.ones((len(X), 1))))
+        if self.n_components == 1 or self.n_components >= len(X):  # nothing to choose
+            return Start(self._labelled(_k_means, X, rng))
         white = _whiten(X, weight)
         entries = [(_k_means, X), (_k_means, white)]
         entries += 2 * [(_k_means_plusplus, X), (_quantiles, white), (_random_from_data, white)]
@@ -197,11 +202,11 @@ class Initialiser:
             for labelling, table in entries:
                 state = em.start(self._labelled(labelling, table, rng))
                 ranking.append(((False, False, state.bound), state))
-            for n_contenders, n_iter in _ROUNDS:
+            for eliminated, n_iter in _ROUNDS:
                 ranking.sort(key=itemgetter(0), reverse=True)
-                for i in range(n_contenders):
+                for i in range(len(entries) // eliminated):
                     state = self._climb(em, ranking[i][1], n_iter)
-                    ranking[i] = (self.merit(state), state)
+                    ranking[i] = (self._merit(state, self._few_rows), state)
         except KeyboardInterrupt:
             if not ranking:
                 raise
@@ -211,7 +216,18 @@ class Initialiser:
 
     # Judging.
 
-    def merit(self, state: EMState[GaussianMixture]) -> tuple[bool, bool, float]:
+    def prefers(self, state: EMState[GaussianMixture], other: EMState[GaussianMixture]) -> bool:
+        """Whether a fit to the whole table is better than another."""
+        # Each row of the sketch stands for several of the table.
+        few_rows = self._few_rows * self.sketch.fraction
+        return self._merit(state, few_rows) > self._merit(other, few_rows)
+
+    @property
+    def _few_rows(self) -> int:
+        """How many distinct rows determine a component."""
+        return len(self.noise) + 1
+
+    def _merit(self, state: EMState[GaussianMixture], few_rows: float) -> tuple[bool, bool, float]:
         """A key that sorts fits: sound ones above collapsed ones, then by the bound.
 
         Likelihood alone prefers spikes on a few rows, which explain nothing.
@@ -219,7 +235,7 @@ class Initialiser:
         model = state.model
         spread = model.covariance.variances - self.noise
         off_floor = bool((spread > self.nothing).all())
-        enough_rows = bool((self._effective_rows(model) >= len(self.noise) + 1).all())
+        enough_rows = bool((self._effective_rows(model) >= few_rows).all())
         return off_floor and enough_rows, off_floor, state.bound
 
     def _effective_rows(self, model: GaussianMixture) -> Any:
@@ -263,27 +279,25 @@ class Initialiser:
         shared = np.eye(m)[np.arange(k) % m].T
         return self._softened(shared / shared.sum(1, keepdims=True))
 
-    def _moments(self, responsibilities: Any, rows: Rows | None = None) -> tuple[Any, Any]:
-        rows = self.sketch.rows if rows is None else rows
-        unit = self.structure.spherical_unit(self.n_components, len(self.noise))
-        return moments_given(responsibilities, unit, rows), unit
+    def _softened(self, responsibilities: Any, table: Rows | None = None) -> GaussianMixture:
+        """An M step that no component leaves with a singular covariance.
 
-    def _model(self, moments: Any, unit: Covariance) -> GaussianMixture:
-        k = self.n_components
-        return GaussianMixture(np.full(k, 1 / k), moments.means, unit, self.noise).maximise(moments)
-
-    def _softened(self, responsibilities: Any) -> GaussianMixture:
-        """An M step on the sketch that no component enters with a singular covariance.
-
-        The scatter of each is averaged with the pooled one, which counts as
-        much as the d + 1 rows that are needed to determine a covariance.
+        On the sketch, the scatter of each is averaged with the pooled one,
+        which counts as much as the d + 1 rows that are needed to determine a
+        covariance; on the table, only that of components on fewer rows.
         """
-        moments, unit = self._moments(responsibilities)
+        rows = self.sketch.rows if table is None else table
+        unit = self.structure.identity(self.n_components, len(self.noise))
+        moments = moments_given(responsibilities, unit, rows)
         own = self.sketch.effective_rows(responsibilities)
-        share = own / (own + len(self.noise) + 1)
+        share = own / (own + self._few_rows)
+        if table is not None:
+            share[own >= self._few_rows] = 1.0
         pooled = moments.second.sum(0) / moments.count.sum()
         ndim = (-1, *(1,) * (moments.second.ndim - 1))
         second = share.reshape(ndim) * moments.second + (
             (moments.count * (1 - share)).reshape(ndim) * pooled
         )
-        return self._model(replace(moments, second=second), unit)
+        k = self.n_components
+        before = GaussianMixture(np.full(k, 1 / k), moments.means, unit, self.noise)
+        return before.maximise(replace(moments, second=second))

@@ -18,6 +18,7 @@ from skemvae.core.rows import Rows
 from skemvae.core.structures import STRUCTURES
 from skemvae.models import GaussianMixture
 from skemvae.validation import (
+    LARGEST_SQUARE,
     check_choice,
     check_columns,
     check_mixture_weights,
@@ -28,11 +29,10 @@ from skemvae.validation import (
 
 
 class MixtureDensity(LatentDensityEstimator):
-    """Methods of a Gaussian mixture that need its public parameters only.
+    """Methods of a Gaussian mixture that need no more than its fitted parameters.
 
-    These are ``weights_``, ``means_``, ``covariances_`` and the constructor's
-    ``n_components`` and ``covariance_type``; nothing else is read, so
-    parameters may also be set by hand.
+    Densities are computed from ``weights_``, ``means_`` and ``covariances_``
+    as they stand; ``from_parameters`` sets all that belongs to them.
     """
 
     # Density.
@@ -305,7 +305,7 @@ class MixtureDensity(LatentDensityEstimator):
         means = check_parameter_array("means", means, (k, d))
         weights = check_mixture_weights("weights", weights, k)
         shape = structure.public_shape(k, d)
-        covariances = check_parameter_array("covariances", covariances, shape)
+        covariances = check_parameter_array("covariances", covariances, shape, LARGEST_SQUARE)
         covariance = structure.from_public(covariances, k, d)
         check_positive_definite("covariances", covariance.values)
         estimator = cls(k, covariance_type=covariance_type, random_state=random_state)
@@ -318,12 +318,13 @@ class MixtureDensity(LatentDensityEstimator):
         """The model that the public parameters describe, in the units of X."""
         check_is_fitted(self, "means_")
         means = np.asarray(self.means_, dtype=np.float64)
+        check_choice("covariance_type", self.covariance_type, STRUCTURES)
         structure: type[Covariance] = STRUCTURES[self.covariance_type]
         covariances = np.asarray(self.covariances_)
         if covariances.shape != structure.public_shape(*means.shape):
             raise ValueError(
                 f"covariance_type={self.covariance_type!r} does not go with covariances_ of shape "
-                f"{covariances.shape}: fit again, without warm_start."
+                f"{covariances.shape}: set it back, or fit anew with warm_start=False."
             )
         covariance = structure.from_public(covariances, *means.shape)
         return GaussianMixture(

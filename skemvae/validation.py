@@ -14,6 +14,7 @@ from skemvae.core.rows import Summary
 # Distances are squared, and covariances hold squares of the unit of X.
 _LARGEST = 1e150
 _SMALLEST = 1e-150
+LARGEST_SQUARE = _LARGEST**2
 
 
 def check_choice(name: str, value: Any, choices: Collection[str]) -> None:
@@ -50,7 +51,7 @@ def check_weights(sample_weight: Any, X: Any) -> Any:
             "give 0 to leave a row out."
         )
     if weight.max() == 0:
-        raise ValueError("sample_weight is zero everywhere: no row is left to fit.")
+        raise ValueError("sample_weight is zero everywhere: no row is left.")
     return weight
 
 
@@ -65,14 +66,16 @@ def check_range(summary: Summary) -> None:
         )
 
 
-def check_parameter_array(name: str, value: Any, shape: tuple[int, ...]) -> Any:
-    """Return a finite float64 array of the given shape, small enough to be squared."""
+def check_parameter_array(
+    name: str, value: Any, shape: tuple[int, ...], largest: float = _LARGEST
+) -> Any:
+    """Return a finite float64 array of the given shape, with no value beyond ``largest``."""
     if value is None:
         raise ValueError(f"{name}=None, expected an array of shape {shape}.")
     array = check_array(value, dtype=np.float64, ensure_2d=False, allow_nd=True, input_name=name)
     if array.shape != shape:
         raise ValueError(f"{name} has shape {array.shape}, expected {shape}.")
-    if array.size and np.abs(array).max() > _LARGEST**2:
+    if array.size and np.abs(array).max() > largest:
         raise ValueError(f"{name} holds {np.abs(array).max():.3g}, too large: change the unit.")
     return array
 

@@ -375,7 +375,7 @@ def test_samples_follow_the_density(structure):
     k, d = 3, 2
     rng = np.random.default_rng(1)
     cls = STRUCTURES[structure]
-    public = cls.spherical_unit(k, d)
+    public = cls.identity(k, d)
     public = public.public(public.values)
     public = public * (
         rng.uniform(0.5, 2, k).reshape(-1, *[1] * (public.ndim - 1)) if structure != "tied" else 0.7

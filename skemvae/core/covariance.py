@@ -140,17 +140,16 @@ class Covariance(ABC):
 
     @classmethod
     @abstractmethod
-    def spherical_unit(cls, n_components: int, n_features: int) -> Self:
+    def identity(cls, n_components: int, n_features: int) -> Self:
         """Identity matrices."""
 
-    @classmethod
     @abstractmethod
-    def maximise(cls, moments: Moments, noise: Array, previous: Self) -> Self:
+    def maximise(self, moments: Moments, noise: Array) -> Self:
         """The covariances that maximise the expected regularised log likelihood.
 
         ``noise`` of shape (d,) is added to the variances: the exact maximiser
         of E[log N(x | mean, C) - tr(diag(noise) C^-1) / 2]. Components that
-        hold no weight keep their ``previous`` covariance.
+        hold no weight keep their covariance.
         """
 
 
@@ -228,19 +227,19 @@ class Dense(Covariance):
         return rows
 
     @classmethod
-    def spherical_unit(cls, n_components: int, n_features: int) -> Self:
+    def identity(cls, n_components: int, n_features: int) -> Self:
         return cls(np.broadcast_to(np.eye(n_features), (n_components, n_features, n_features)))
 
-    @classmethod
-    def maximise(cls, moments: Moments, noise: Array, previous: Self) -> Self:
-        kept = previous.values - np.diag(noise)
+    def maximise(self, moments: Moments, noise: Array) -> Self:
+        cls = type(self)
+        kept = self.values - np.diag(noise)
         covariances = np.where(moments.counted[:, None, None], moments.covariances, kept)
         pooled = cls._pool(covariances, moments.count)
         values = pooled + np.diag(noise)
         values = (values + values.transpose(0, 2, 1)) / 2
         if cls(values)._is_singular():
             for k in range(len(values)):
-                values[k] = cls._repair(values[k], previous.values[k])
+                values[k] = cls._repair(values[k], self.values[k])
         return cls(values)
 
     def _is_singular(self, tolerance: float = _SINGULAR) -> bool:
@@ -321,11 +320,10 @@ class AxisAligned(Covariance):
         return rows
 
     @classmethod
-    def spherical_unit(cls, n_components: int, n_features: int) -> Self:
+    def identity(cls, n_components: int, n_features: int) -> Self:
         return cls(np.ones((n_components, n_features)))
 
-    @classmethod
-    def maximise(cls, moments: Moments, noise: Array, previous: Self) -> Self:
-        kept = previous.values - noise
+    def maximise(self, moments: Moments, noise: Array) -> Self:
+        kept = self.values - noise
         variances = np.where(moments.counted[:, None], moments.covariances, kept)
-        return cls(cls._pool(np.maximum(variances, 0.0) + noise, moments.count))
+        return type(self)(self._pool(np.maximum(variances, 0.0) + noise, moments.count))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Generic, Protocol, TypeVar
 
@@ -97,7 +97,7 @@ def iterate(
     *,
     stop: StoppingRule,
     max_iter: int,
-    on_step: Callable[[int, S], bool] | None = None,
+    on_step: Callable[[Result[S]], bool] | None = None,
     history: Sequence[float] = (),
 ) -> Result[S]:
     """Repeat ``state = step(state)``.
@@ -112,8 +112,8 @@ def iterate(
         Asked after each iteration.
     max_iter : int
     on_step : callable, optional
-        Called as ``on_step(n_iter, state)`` after each iteration; a true
-        answer stops the loop.
+        Called with the result so far after each iteration; a true answer
+        stops the loop.
     history : sequence of float
         Bounds of an earlier loop that this one continues.
 
@@ -122,21 +122,16 @@ def iterate(
     Result
         A KeyboardInterrupt ends the loop with the last complete state.
     """
-    bounds = [*history, state.bound]
-    status = Status.MAX_ITER
+    result = Result(state, (*history, state.bound), Status.MAX_ITER, 0)
     try:
         for n_iter in range(1, max_iter + 1):
-            new = step(state)
-            bounds.append(new.bound)
-            state = new
-            if on_step is not None and on_step(n_iter, state):
-                status = Status.STOPPED
-                break
-            if stop(bounds):
-                status = Status.CONVERGED
-                break
+            state = step(result.state)
+            # One assignment: an interrupt finds the old result or the new one.
+            result = Result(state, (*result.bounds, state.bound), Status.MAX_ITER, n_iter)
+            if on_step is not None and on_step(result):
+                return replace(result, status=Status.STOPPED)
+            if stop(result.bounds):
+                return replace(result, status=Status.CONVERGED)
     except KeyboardInterrupt:
-        status = Status.INTERRUPTED
-        if bounds[-1] != state.bound:  # interrupted between the two lines above
-            bounds.pop()
-    return Result(state, tuple(bounds), status, len(bounds) - len(history) - 1)
+        return replace(result, status=Status.INTERRUPTED)
+    return result

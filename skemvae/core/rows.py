@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -97,7 +98,7 @@ class Rows:
         """The number of rows, zero weights included."""
         return int(self.X.shape[0])
 
-    @property
+    @cached_property
     def total(self) -> float:
         """The sum of the weights."""
         return float(self.n_rows if self.weight is None else self.weight.sum())

@@ -29,6 +29,8 @@ class Sketch:
     ----------
     rows : Rows
         The chosen rows, already in the frame of the table.
+    fraction : float
+        Which part of the distinct rows was kept, about.
     keys : array of shape (m,)
         In [0, 1), ascending.
     origin, scale : arrays of shape (d,)
@@ -37,6 +39,7 @@ class Sketch:
     """
 
     rows: Rows
+    fraction: float
     keys: Array
     origin: Array
     scale: Array
@@ -71,7 +74,9 @@ class Sketch:
             weights = np.bincount(group, weights)[:size].astype(np.float64)
             keys, kept = keys[:size], kept[:, index[:size]]
         table = np.ascontiguousarray(kept.T)
-        return cls(Rows(table, weights, Frame.identity(d)), keys, origin, scale)
+        # Keys are uniform on [0, 1), and the smallest of them were kept.
+        fraction = float(keys[-1]) if len(keys) == size else 1.0
+        return cls(Rows(table, weights, Frame.identity(d)), fraction, keys, origin, scale)
 
     @cached_property
     def standardised(self) -> Array:

@@ -56,7 +56,10 @@ class GaussianMixture:
         return self.covariance.scan(self.means)
 
     def log_joint(self, X: AnyArray) -> Array:
-        """log p(x, z=k), shape (n, K), nats, for X of shape (n, d)."""
+        """The scores of all components, shape (n, K), nats, for X of shape (n, d).
+
+        They are log p(x, z=k), less the penalty if there is ``noise``.
+        """
         log_joint = np.empty((len(X), len(self.weights)))
 
         def visit(seen: Seen) -> None:
@@ -71,7 +74,7 @@ class GaussianMixture:
             self,
             weights=moments.count / moments.count.sum(),
             means=np.where(moments.counted[:, None], moments.means, self.means),
-            covariance=self.covariance.maximise(moments, self.noise, self.covariance),
+            covariance=self.covariance.maximise(moments, self.noise),
         )
 
     def sample(self, n: int, rng: Any) -> tuple[Array, AnyArray]:

@@ -85,7 +85,7 @@ def test_the_expanded_square_equals_the_differences(covariance, seed):
 @pytest.mark.parametrize("structure", ["diag", "spherical"])
 def test_the_expanded_square_is_left_where_it_would_cancel(structure):
     cls = STRUCTURES[structure]
-    unit = cls.spherical_unit(2, 3)
+    unit = cls.identity(2, 3)
     assert isinstance(unit.scan(np.full((2, 3), ExpandedScan.LIMIT)), ExpandedScan)
     assert not isinstance(unit.scan(np.full((2, 3), 1.01 * ExpandedScan.LIMIT)), ExpandedScan)
 
@@ -102,7 +102,7 @@ def test_maximise_is_a_stationary_maximum(structure, seed, epsilon):
     scatter = np.einsum("nk,nki,nkj->kij", r, differences, differences)
     second = scatter if structure in ("full", "tied") else np.diagonal(scatter, axis1=1, axis2=2)
     moments = Moments(r.sum(0), means, np.zeros((k, d)), second)
-    best = cls.maximise(moments, noise, cls.spherical_unit(k, d))
+    best = cls.identity(k, d).maximise(moments, noise)
 
     def objective(covariance):
         precisions = np.linalg.inv(covariance.dense())
@@ -134,10 +134,8 @@ def test_an_empty_component_keeps_its_covariance(structure):
     second = np.stack([np.zeros((2, 2)), X.T @ X])
     second = second if structure in ("full", "tied") else np.diagonal(second, axis1=1, axis2=2)
     moments = Moments(np.array([0.0, 50.0]), np.zeros((2, 2)), np.zeros((2, 2)), second)
-    previous = cls.from_public(
-        7 * cls.spherical_unit(2, 2).public(cls.spherical_unit(2, 2).values), 2, 2
-    )
-    new = cls.maximise(moments, np.full(2, 1e-6), previous)
+    previous = cls.from_public(7 * cls.identity(2, 2).public(cls.identity(2, 2).values), 2, 2)
+    new = previous.maximise(moments, np.full(2, 1e-6))
     if structure == "tied":  # shared: what is left of the table decides
         np.testing.assert_allclose(new.dense()[0], X.T @ X / 50, atol=1e-5)
     else:
@@ -148,7 +146,7 @@ def test_an_empty_component_keeps_its_covariance(structure):
 def test_a_singular_scatter_gives_a_usable_covariance(structure):
     cls, X = STRUCTURES[structure], np.outer(np.arange(5.0) - 2, [1.0, 2.0])
     moments = Moments(np.array([5.0]), np.zeros((1, 2)), np.zeros((1, 2)), (X.T @ X)[None])
-    new = cls.maximise(moments, np.full(2, 1e-30), cls.spherical_unit(1, 2))
+    new = cls.identity(1, 2).maximise(moments, np.full(2, 1e-30))
     assert np.isfinite(new.log_det).all()
     np.testing.assert_allclose(new.dense()[0], X.T @ X / 5, rtol=1e-8)
 

@@ -30,7 +30,7 @@ def rows_of(mixture, seed, n=200, weighted=True):
 
 def unit_mixture(structure, k=3, d=4):
     means = np.random.default_rng(0).standard_normal((k, d))
-    unit = STRUCTURES[structure].spherical_unit(k, d)
+    unit = STRUCTURES[structure].identity(k, d)
     return GaussianMixture(np.full(k, 1 / k), means, unit, np.zeros(d))
 
 
@@ -140,7 +140,7 @@ def test_given_responsibilities_make_the_moments_they_say(mixture, seed):
     rng = np.random.default_rng(seed)
     rows = rows_of(mixture, seed, n=40)
     r = rng.dirichlet(np.ones(len(mixture.weights)), 40)
-    unit = type(mixture.covariance).spherical_unit(len(mixture.weights), rows.X.shape[1])
+    unit = type(mixture.covariance).identity(len(mixture.weights), rows.X.shape[1])
     moments = moments_given(r, unit, rows)
     np.testing.assert_allclose(moments.count, r.T @ rows.weight)
     expected = (r * rows.weight[:, None]).T @ rows.X / (r.T @ rows.weight)[:, None]

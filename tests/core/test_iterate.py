@@ -61,7 +61,9 @@ def test_aitken_does_not_mistake_other_things_for_convergence(bounds, stops):
 
 
 def test_a_callback_stops_the_loop():
-    result = iterate(Climb.step, Climb(), stop=never, max_iter=9, on_step=lambda n, state: n == 3)
+    result = iterate(
+        Climb.step, Climb(), stop=never, max_iter=9, on_step=lambda result: result.n_iter == 3
+    )
     assert (result.status, result.n_iter) == (Status.STOPPED, 3)
 
 
