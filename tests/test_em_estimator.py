@@ -21,6 +21,11 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.fixes import parse_version
 
 from skemvae import EMGaussianMixture, VersionMismatchWarning
+from skemvae.core.em import ExactEM
+from skemvae.core.rows import Frame, Rows, Summary
+from skemvae.core.structures import STRUCTURES
+from skemvae.initialisation import Initialiser
+from skemvae.models import GaussianMixture
 
 IRIS = load_iris().data
 
@@ -151,6 +156,35 @@ def test_responsibilities_as_a_start():
     by_function = fit(init_params=lambda X, k, rng: responsibilities, max_iter=0, reg_covar=0)
     np.testing.assert_array_equal(start.means_, by_function.means_)
     np.testing.assert_array_equal(responsibilities, np.eye(3)[load_iris().target])
+
+
+def test_responsibilities_of_few_rows_start_from_no_singular_covariance():
+    responsibilities = np.zeros((150, 3))
+    responsibilities[0, 0] = responsibilities[1:75, 1] = responsibilities[75:, 2] = 1
+    start = fit(init_params=responsibilities, max_iter=0)
+    assert np.linalg.eigvalsh(start.covariances_).min() > 1e-3
+    with pytest.raises(ValueError, match="gives component 2 no row"):
+        fit(init_params=np.repeat([[0.5, 0.5, 0.0]], 150, axis=0))
+
+
+def test_a_small_cluster_in_a_long_table_is_sound():
+    """Few of its rows are in the sketch, but each of them stands for many."""
+    X = np.random.default_rng(0).standard_normal((60_000, 8))
+    X[:120] += 30
+    summary, rng = Summary.of(X, None), np.random.RandomState(0)
+    rows = Rows(X, None, Frame(np.zeros(8), np.ones(8)))
+    initialiser = Initialiser.of(STRUCTURES["full"], 2, rows, summary, np.full(8, 1e-6), rng)
+    states = []
+    for mean in (30.0, 0.1):
+        mixture = GaussianMixture(
+            np.array([0.998, 0.002]),
+            np.array([np.zeros(8), np.full(8, mean)]),
+            STRUCTURES["full"].identity(2, 8),
+            np.full(8, 1e-6),
+        )
+        states.append(ExactEM(rows).start(mixture))
+    assert initialiser.sketch.n_rows < 5000
+    assert initialiser.prefers(*states)
 
 
 def test_means_as_a_start_bring_weights_and_covariances_with_them():

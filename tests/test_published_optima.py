@@ -18,7 +18,7 @@ def total(X, k, seed, **parameters):
     return EMGaussianMixture(k, **parameters).fit(X).score(X) * len(X)
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", range(30))
 @pytest.mark.parametrize(("k", "optimum"), [(3, -180.185), (2, -214.355)])
 def test_iris(k, optimum, seed):
     np.testing.assert_allclose(total(IRIS, k, seed), optimum, atol=0.5)

@@ -83,15 +83,28 @@ class Scan(ABC):
         return self.about(moments.means) if lost[moments.counted].any() else None
 
 
+class StandardisedScan(Scan):
+    """Scans whose features are standardised differences from the means, shape (K, d, n)."""
+
+    @property
+    def width(self) -> int:
+        return int(self.means.size)
+
+    def squared_distances(self, features: Array, workspace: Workspace) -> Array:
+        distances = workspace.array("distances", len(features), features.shape[2])
+        np.einsum("kdn,kdn->kn", features, features, out=distances)
+        return distances
+
+    def _differences(self, z: Array, out: Array) -> Array:
+        return np.subtract(z[None, :-1], self.means[:, :, None], out=out)
+
+
 @dataclass(frozen=True)
-class WhitenedScan(Scan):
-    """Dense precisions: differences whitened by one matrix product for all components.
+class DenseScan(StandardisedScan):
+    """Dense precisions: differences whitened by the factors of the precisions.
 
     The second moments are taken of the whitened differences, which are of
     order 1 whatever the condition of the covariances is.
-
-    The error of a difference is about eps (mean / standard deviation); beyond
-    ``LIMIT`` standard deviations from the origin, ``DifferenceScan`` serves.
 
     Attributes
     ----------
@@ -101,33 +114,8 @@ class WhitenedScan(Scan):
         Upper factors U of the precisions, U U^T.
     """
 
-    LIMIT: ClassVar[float] = 1e4
-
     cholesky: Array
     precision_cholesky: Array
-
-    @property
-    def width(self) -> int:
-        return int(self.means.size)
-
-    @cached_property
-    def _whitener(self) -> Array:
-        """[U^T, -U^T mean] of all components, shape (K d, d + 1)."""
-        k, d = self.means.shape
-        whitener = np.empty((k, d, d + 1))
-        whitener[:, :, :d] = self.precision_cholesky.transpose(0, 2, 1)
-        whitener[:, :, d] = -(self.means[:, None, :] @ self.precision_cholesky)[:, 0, :]
-        return whitener.reshape(k * d, d + 1)
-
-    def features(self, z: Array, workspace: Workspace) -> Array:
-        whitened = workspace.array("features", self.means.size, z.shape[1])
-        np.matmul(self._whitener, z, out=whitened)
-        return whitened.reshape(*self.means.shape, -1)
-
-    def squared_distances(self, features: Array, workspace: Workspace) -> Array:
-        distances = workspace.array("distances", len(features), features.shape[2])
-        np.einsum("kdn,kdn->kn", features, features, out=distances)
-        return distances
 
     def second(self, features: Array, weight: Array, workspace: Workspace) -> Array:
         root = np.sqrt(weight, out=workspace.array("root", *weight.shape))
@@ -145,19 +133,44 @@ class WhitenedScan(Scan):
 
 
 @dataclass(frozen=True)
-class DifferenceScan(WhitenedScan):
-    """Dense precisions, where a mean lies so far out that whitening it would cost digits."""
+class WhitenedScan(DenseScan):
+    """Whitens by one matrix product for all components.
+
+    The error of a difference is about eps (mean / standard deviation), so it
+    serves only while the means lie within ``LIMIT`` standard deviations of
+    the origin.
+    """
+
+    LIMIT: ClassVar[float] = 1e4
+
+    @cached_property
+    def _whitener(self) -> Array:
+        """[U^T, -U^T mean] of all components, shape (K d, d + 1)."""
+        k, d = self.means.shape
+        whitener = np.empty((k, d, d + 1))
+        whitener[:, :, :d] = self.precision_cholesky.transpose(0, 2, 1)
+        whitener[:, :, d] = -(self.means[:, None, :] @ self.precision_cholesky)[:, 0, :]
+        return whitener.reshape(k * d, d + 1)
+
+    def features(self, z: Array, workspace: Workspace) -> Array:
+        whitened = workspace.array("features", self.means.size, z.shape[1])
+        np.matmul(self._whitener, z, out=whitened)
+        return whitened.reshape(*self.means.shape, -1)
+
+
+@dataclass(frozen=True)
+class DifferenceScan(DenseScan):
+    """Subtracts the means before it whitens: exact wherever they lie, and slower."""
 
     def features(self, z: Array, workspace: Workspace) -> Array:
         shape = (*self.means.shape, z.shape[1])
-        differences = workspace.array("differences", *shape)
-        np.subtract(z[None, :-1], self.means[:, :, None], out=differences)
+        differences = self._differences(z, workspace.array("differences", *shape))
         whitened = workspace.array("features", *shape)
         return np.matmul(self.precision_cholesky.transpose(0, 2, 1), differences, out=whitened)
 
 
 @dataclass(frozen=True)
-class AxisScan(Scan):
+class AxisScan(StandardisedScan):
     """Axis-aligned variances: differences divided by the standard deviations.
 
     Attributes
@@ -167,20 +180,11 @@ class AxisScan(Scan):
 
     variances: Array
 
-    @property
-    def width(self) -> int:
-        return int(self.means.size)
-
     def features(self, z: Array, workspace: Workspace) -> Array:
-        differences = workspace.array("features", *self.means.shape, z.shape[1])
-        np.subtract(z[None, :-1], self.means[:, :, None], out=differences)
+        shape = (*self.means.shape, z.shape[1])
+        differences = self._differences(z, workspace.array("features", *shape))
         differences /= np.sqrt(self.variances)[:, :, None]
         return differences
-
-    def squared_distances(self, features: Array, workspace: Workspace) -> Array:
-        distances = workspace.array("distances", len(features), features.shape[2])
-        np.einsum("kdn,kdn->kn", features, features, out=distances)
-        return distances
 
     def second(self, features: Array, weight: Array, workspace: Workspace) -> Array:
         second: Array = np.einsum("kdn,kdn,kn->kd", features, features, weight)
@@ -195,16 +199,22 @@ class AxisScan(Scan):
 
 
 @dataclass(frozen=True)
-class ExpandedScan(AxisScan):
+class ExpandedScan(Scan):
     """Axis-aligned variances with the square multiplied out: two thin matrix products.
 
     Several times faster than differences, but the terms cancel: the error of
     a squared distance is about eps (mean / standard deviation)^2, so it
     serves only while the means lie within ``LIMIT`` standard deviations of
     the origin.
+
+    Attributes
+    ----------
+    variances : array of shape (K, d)
     """
 
     LIMIT: ClassVar[float] = _RESOLVED
+
+    variances: Array
 
     @property
     def width(self) -> int:
@@ -241,3 +251,6 @@ class ExpandedScan(AxisScan):
     def moments(self, count: Array, first: Array, second: Array) -> Moments:
         about_zero = Moments(count, self.origin, first, second)
         return about_zero.about(self.means)
+
+    def about(self, means: Array) -> Scan:
+        return AxisScan(means, np.ones_like(means))
