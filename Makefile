@@ -28,6 +28,7 @@ lint: $(VENV)/lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python -m numpydoc lint skemvae/em_gaussian_mixture.py skemvae/mixture_density.py skemvae/base.py
 
 format: $(VENV)/lint
 	$(BIN)/ruff check --fix .
@@ -59,7 +60,7 @@ $(VENV)/test:
 	@touch $@
 
 $(VENV)/lint:
-	@echo "== Installing the linters"
+	@echo "== Installing what checks style, types and docstrings"
 	$(BIN)/pip $(PIP_INSTALL) ".[lint]"
 	@touch $@
 

@@ -193,6 +193,7 @@ class MixtureDensity(LatentDensityEstimator):
         Returns
         -------
         X : ndarray of shape (n_samples, n_features)
+            In the units of the training rows.
         labels : ndarray of shape (n_samples,)
             The component of each row.
         """
@@ -278,9 +279,11 @@ class MixtureDensity(LatentDensityEstimator):
         weights : array-like of shape (n_components,)
             Non-negative, summing to 1.
         means : array-like of shape (n_components, n_features)
+            In the units of the rows to come.
         covariances : array-like
             In the layout of ``covariances_`` for this ``covariance_type``.
         covariance_type : {"full", "tied", "diag", "spherical"}, default="full"
+            Structure of the covariances.
         random_state : int, RandomState instance or None, default=None
             For ``sample``.
 

@@ -1,16 +1,18 @@
-"""The inference engine: NumPy only, knows neither scikit-learn nor torch.
+"""The inference engine: NumPy arrays; knows neither scikit-learn nor torch.
 
-Five concepts, each in one file:
+Five concepts:
 
 =================  ==========================================================
-``covariance``     the structures of K covariance matrices, and their algebra
+``covariance``     the algebra of K covariance matrices; their ``structures``,
+                   and the arithmetic of one block of rows (``scan``)
 ``moments``        additive expected sufficient statistics
 ``bound``          the free energy and its relatives
-``expectation``    the one function that touches rows, block by block
-``iterate``        the one loop, its stopping rules and its result
+``expectation``    the E step, block by block
+``iterate``        the one loop, its stopping rule and its result; ``em`` is
+                   what it repeats
 =================  ==========================================================
 
-Two helpers carry the data: ``rows`` (a table in coordinates that are safe for
-floating point) and ``sketch`` (a bounded sample of its distinct rows).
-``scan`` holds the arithmetic of one block for each family of covariances.
+``rows`` is a table in coordinates that are safe for floating point, ``sketch``
+a bounded sample of its distinct rows; ``parallel`` and ``workspace`` are the
+threads and the scratch memory of a pass.
 """
