@@ -1,6 +1,6 @@
 """Time of EM for Gaussian mixtures, against scikit-learn in the same run.
 
-    python benchmarks/em.py [--repeats 5] [--structures full diag tied spherical] [--max-rows 100000]
+    python benchmarks/em.py [--repeats 5] [--structures full diag ...] [--max-rows 100000]
 
 Both run the same number of iterations from the same start. The fits are
 interleaved, so that a machine whose speed drifts slows both alike; medians and
