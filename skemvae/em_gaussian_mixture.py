@@ -30,6 +30,7 @@ from skemvae.validation import (
     check_parameter_array,
     check_positive_definite,
     check_range,
+    check_responsibilities,
     check_weights,
 )
 
@@ -314,14 +315,9 @@ class EMGaussianMixture(MixtureDensity):
         responsibilities = self.init_params
         if callable(responsibilities):
             responsibilities = responsibilities(rows.X, self.n_components, rng)
-        responsibilities = check_parameter_array(
-            "init_params", responsibilities, (rows.n_rows, self.n_components)
+        responsibilities = check_responsibilities(
+            "init_params", responsibilities, (rows.n_rows, self.n_components), rows.weight
         )
-        if responsibilities.min() < 0 or not np.allclose(responsibilities.sum(1), 1, atol=1e-6):
-            raise ValueError("init_params must hold responsibilities >= 0 whose rows sum to 1.")
-        weight = np.ones(rows.n_rows) if rows.weight is None else rows.weight
-        for k in np.flatnonzero(weight @ responsibilities == 0):
-            raise ValueError(f"init_params gives component {k} no row: it would stay empty.")
         return initialiser.from_responsibilities(responsibilities, rows)
 
     def _climb(
@@ -341,9 +337,7 @@ class EMGaussianMixture(MixtureDensity):
 
         def on_step(so_far: Result[EMState[GaussianMixture]]) -> bool:
             return progress.end_iteration(
-                so_far.n_iter,
-                so_far.bounds[-1],
-                lambda: self._attributes(so_far, em.rows.frame),
+                so_far.n_iter, so_far.bounds[-1], lambda: self._attributes(so_far, em.rows.frame)
             )
 
         result = iterate(

@@ -91,6 +91,17 @@ def check_mixture_weights(name: str, value: Any, n_components: int) -> Any:
     return weights / weights.sum()
 
 
+def check_responsibilities(name: str, value: Any, shape: tuple[int, int], weight: Any) -> Any:
+    """Return non-negative (n, K) responsibilities whose rows sum to 1 and that use every column."""
+    array = check_parameter_array(name, value, shape)
+    if array.min() < 0 or not np.allclose(array.sum(1), 1, atol=1e-6):
+        raise ValueError(f"{name} must hold responsibilities >= 0 whose rows sum to 1.")
+    present = array if weight is None else array[weight > 0]
+    for k in np.flatnonzero(present.sum(0) == 0):
+        raise ValueError(f"{name} gives component {k} no row: it would stay empty.")
+    return array
+
+
 def check_positive_definite(name: str, matrices: Any) -> None:
     """Raise ValueError unless variances are positive, or matrices positive definite.
 
