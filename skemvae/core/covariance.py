@@ -237,10 +237,11 @@ class Dense(Covariance):
         pooled = cls._pool(covariances, moments.count)
         values = pooled + np.diag(noise)
         values = (values + values.transpose(0, 2, 1)) / 2
-        if cls(values)._is_singular():
-            for k in range(len(values)):
-                values[k] = cls._repair(values[k], self.values[k])
-        return cls(values)
+        new = cls(values)
+        if not new._is_singular():
+            return new
+        repaired = [cls._repair(*pair) for pair in zip(values, self.values, strict=True)]
+        return cls(np.array(repaired))
 
     def _is_singular(self, tolerance: float = _SINGULAR) -> bool:
         """Whether some feature is determined by those before it, up to ``tolerance``."""

@@ -61,7 +61,7 @@ class Moments:
         """The mean of each component, shape (K, d); its origin where nothing was counted."""
         return self.origin + self._mean_shift
 
-    @property
+    @cached_property
     def covariances(self) -> Array:
         """The central second moments divided by the counts, shaped as ``second``."""
         count = self._safe_count.reshape(-1, *(1,) * (self.second.ndim - 1))
