@@ -1,6 +1,6 @@
 """How often default starts reach the known optimum, beside scikit-learn's k-means start.
 
-    python benchmarks/starts.py [--seeds 30]
+    python benchmarks/starts.py [--seeds 30] [--init-params kmeans]
 
 Total log likelihoods in nats, ``tol=1e-6, max_iter=1000``; a fit counts as a hit
 within 0.5 nats of the optimum. The cigars are two parallel clusters of 2,000
@@ -66,7 +66,11 @@ def main():
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=30)
-    seeds = parser.parse_args().seeds
+    parser.add_argument("--init-params", help="the same start for both, instead of the defaults")
+    arguments = parser.parse_args()
+    seeds = arguments.seeds
+    if arguments.init_params:
+        PARAMETERS["init_params"] = arguments.init_params
     print(f"{'':<22} | {'skemvae':^19} | {'scikit-learn':^19}")
     iris = load_iris().data
     report("Iris, 3 full", seeds, reaches(iris, 3, "full", -180.185))
