@@ -69,8 +69,8 @@ class EMGaussianMixture(MixtureDensity):
         Most iterations of a start. 0 returns the start itself.
     n_init : int, default=1
         Number of starts. The best is kept: sound fits before collapsed ones
-        (a component on the variance floor or on fewer than d + 1 distinct
-        rows), then by ``lower_bound_``.
+        (a component without variance in some feature, or on fewer than d + 1
+        distinct rows), then by ``lower_bound_``.
     init_params : str, array or callable, default="auto"
         - ``"auto"``: a tournament of cheap starts (k-means in standardised
           and in whitened units, k-means++, slices along random directions,
@@ -80,7 +80,8 @@ class EMGaussianMixture(MixtureDensity):
           as in scikit-learn, but weighted, in standardised units, on a
           bounded sample, each row assigned to the nearest centre, and never
           from singular covariances.
-        - array of shape (n_samples, n_components): initial responsibilities.
+        - array of shape (n_samples, n_components): initial responsibilities;
+          components on fewer than d + 1 rows borrow from the pooled covariance.
         - callable: ``init_params(X, n_components, random_state)`` returns such
           an array.
     weights_init : array-like of shape (n_components,), default=None
@@ -200,7 +201,8 @@ class EMGaussianMixture(MixtureDensity):
         Returns
         -------
         self
-            On Ctrl-C a usable estimator with the best parameters so far.
+            After Ctrl-C usable, with the best parameters so far; before there
+            are any, KeyboardInterrupt is raised.
 
         Raises
         ------
