@@ -3,5 +3,6 @@
 from skemvae._version import __version__
 from skemvae.base import VersionMismatchWarning
 from skemvae.em_gaussian_mixture import EMGaussianMixture
+from skemvae.vae import VAEEstimator
 
-__all__ = ["EMGaussianMixture", "VersionMismatchWarning", "__version__"]
+__all__ = ["EMGaussianMixture", "VAEEstimator", "VersionMismatchWarning", "__version__"]

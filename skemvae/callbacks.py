@@ -37,11 +37,76 @@ except ImportError:  # scikit-learn < 1.9 has no callbacks: everything below doe
         return undecorated
 
 
-__all__ = ["CallbackSupportMixin", "FitProgress", "with_callbacks"]
+__all__ = ["CallbackSupportMixin", "FitProgress", "LoopProgress", "with_callbacks"]
+
+
+class LoopProgress:
+    """Reports a loop as tasks of a scikit-learn callback context, and as printed lines.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Needs ``verbose``.
+    context : callback context
+        Of the task that the loop is.
+    unit : str
+        What a step is called, such as "iteration".
+    interval : int
+        Number of steps between printed lines.
+    data : dict
+        What the callbacks are told of the estimator and its data.
+    """
+
+    def __init__(
+        self, estimator: Any, context: Any, unit: str, interval: int, data: dict[str, Any]
+    ):
+        self._estimator = estimator
+        self._context = context
+        self._unit = unit
+        self._interval = interval
+        self._data = data
+        self._last: float | None = None
+        self._clock = time.perf_counter()
+        context.call_on_fit_task_begin(**data)
+
+    def step(self, step: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        """Wrap a step so that a task begins with it; ``end_step`` ends the task."""
+
+        def step_in_task(state: Any) -> Any:
+            self._task = self._context.subcontext(task_name=self._unit)
+            self._task.call_on_fit_task_begin(**self._data)
+            return step(state)
+
+        return step_in_task
+
+    def end_step(self, number: int, bound: float, attributes: Callable[[], Any]) -> bool:
+        """A step has ended; return whether a callback wants to stop.
+
+        ``attributes`` makes the fitted attributes of these parameters.
+        """
+        if number % self._interval == 0:
+            gain = "" if self._last is None else f"\t gain {bound - self._last:.5e}"
+            seconds = time.perf_counter() - self._clock
+            self.print(
+                f"  {self._unit.capitalize()} {number}",
+                f"\t bound {bound:.6f}{gain}\t {seconds:.3f}s",
+            )
+        self._last = bound
+        stop = self._task.call_on_fit_task_end(reconstruction_attributes=attributes, **self._data)
+        return bool(stop)
+
+    def end(self) -> None:
+        """The loop has ended."""
+        self._context.call_on_fit_task_end(**self._data)
+
+    def print(self, text: str, details: str = "") -> None:
+        """Print what ``verbose`` asks for."""
+        if self._estimator.verbose:
+            print(text + (details if self._estimator.verbose > 1 else ""), flush=True)
 
 
 class FitProgress:
-    """Reports a fit as a tree of tasks: the fit, its initialisations, their iterations.
+    """Reports a fit by several starts: the fit, its initialisations, their iterations.
 
     Parameters
     ----------
@@ -59,46 +124,19 @@ class FitProgress:
         self._root = estimator._init_callback_context(max_subtasks=n_init)
         self._root.call_on_fit_task_begin(**self._data)
 
-    def begin_init(self, number: int) -> None:
+    def begin_init(self, number: int) -> LoopProgress:
         """An initialisation begins."""
-        self._print(f"Initialization {number}")
-        self._init = self._root.subcontext(task_name="initialization", max_subtasks=self._max_iter)
-        self._init.call_on_fit_task_begin(**self._data)
-        self._last: float | None = None
-        self._clock = time.perf_counter()
+        context = self._root.subcontext(task_name="initialization", max_subtasks=self._max_iter)
+        interval = self._estimator.verbose_interval
+        loop = LoopProgress(self._estimator, context, "iteration", interval, self._data)
+        loop.print(f"Initialization {number}")
+        return loop
 
-    def iteration(self, step: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        """Wrap a step so that a task begins with it; ``end_iteration`` ends the task."""
-
-        def step_in_task(state: Any) -> Any:
-            self._task = self._init.subcontext(task_name="iteration")
-            self._task.call_on_fit_task_begin(**self._data)
-            return step(state)
-
-        return step_in_task
-
-    def end_iteration(self, n_iter: int, bound: float, attributes: Callable[[], Any]) -> bool:
-        """An iteration has ended; return whether a callback wants to stop.
-
-        ``attributes`` makes the fitted attributes of these parameters.
-        """
-        if n_iter % self._estimator.verbose_interval == 0:
-            gain = "" if self._last is None else f"\t gain {bound - self._last:.5e}"
-            seconds = time.perf_counter() - self._clock
-            self._print(f"  Iteration {n_iter}", f"\t bound {bound:.6f}{gain}\t {seconds:.3f}s")
-        self._last = bound
-        stop = self._task.call_on_fit_task_end(reconstruction_attributes=attributes, **self._data)
-        return bool(stop)
-
-    def end_init(self, status: str, n_iter: int, bound: float) -> None:
+    def end_init(self, loop: LoopProgress, status: str, n_iter: int, bound: float) -> None:
         """An initialisation has ended."""
-        self._print(f"Initialization ended: {status}, {n_iter} iterations", f", bound {bound:.6f}")
-        self._init.call_on_fit_task_end(**self._data)
+        loop.print(f"Initialization ended: {status}, {n_iter} iterations", f", bound {bound:.6f}")
+        loop.end()
 
     def end(self) -> None:
         """The fit has ended."""
         self._root.call_on_fit_task_end(**self._data)
-
-    def _print(self, text: str, details: str = "") -> None:
-        if self._estimator.verbose:
-            print(text + (details if self._estimator.verbose > 1 else ""), flush=True)

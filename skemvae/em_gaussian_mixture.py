@@ -12,7 +12,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state, check_scalar
 from sklearn.utils.validation import validate_data
 
-from skemvae.callbacks import FitProgress, with_callbacks
+from skemvae.callbacks import FitProgress, LoopProgress, with_callbacks
 from skemvae.core.arrays import power_of_two
 from skemvae.core.covariance import Covariance
 from skemvae.core.em import EMState, ExactEM
@@ -286,7 +286,7 @@ class EMGaussianMixture(MixtureDensity):
         interrupted = False
         try:
             for number in range(n_init):
-                progress.begin_init(number)
+                loop = progress.begin_init(number)
                 if len(given) == 3:
                     start = Start(GaussianMixture(noise=noise, **given))
                 else:
@@ -295,10 +295,10 @@ class EMGaussianMixture(MixtureDensity):
                     )
                     start = self._start(initialiser, rows, given.get("means"), rng)
                     start = replace(start, model=replace(start.model, **given))
-                result = self._climb(ExactEM(rows), start, progress, warm)
+                result = self._climb(ExactEM(rows), start, loop, warm)
                 if best is None or initialiser.prefers(result.state, best.state):
                     best = result
-                progress.end_init(result.status, result.n_iter, result.bounds[-1])
+                progress.end_init(loop, result.status, result.n_iter, result.bounds[-1])
                 if result.status is Status.INTERRUPTED:
                     interrupted = True
                     break
@@ -323,7 +323,7 @@ class EMGaussianMixture(MixtureDensity):
         return initialiser.from_responsibilities(responsibilities, rows)
 
     def _climb(
-        self, em: ExactEM, start: Start, progress: FitProgress, warm: bool
+        self, em: ExactEM, start: Start, progress: LoopProgress, warm: bool
     ) -> Result[EMState[GaussianMixture]]:
         interrupted = start.interrupted
         try:
@@ -338,12 +338,12 @@ class EMGaussianMixture(MixtureDensity):
                 history = earlier[:-1]
 
         def on_step(so_far: Result[EMState[GaussianMixture]]) -> bool:
-            return progress.end_iteration(
+            return progress.end_step(
                 so_far.n_iter, so_far.bounds[-1], lambda: self._attributes(so_far, em.rows.frame)
             )
 
         result = iterate(
-            progress.iteration(em.step),
+            progress.step(em.step),
             state,
             stop=Aitken(self.tol),
             max_iter=0 if interrupted else self.max_iter,

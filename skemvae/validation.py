@@ -121,7 +121,15 @@ def check_positive_definite(name: str, matrices: Any) -> None:
 
 
 def check_columns(estimator: Any, columns: Any) -> Any:
-    """Turn positions, a boolean mask, a slice or feature names into distinct positions.
+    """Distinct positions of some columns of a fitted estimator's table."""
+    check_is_fitted(estimator)
+    return select_columns(
+        columns, estimator.n_features_in_, getattr(estimator, "feature_names_in_", [])
+    )
+
+
+def select_columns(columns: Any, d: int, names: Any) -> Any:
+    """Turn positions, a boolean mask, a slice or names into distinct positions.
 
     Raises
     ------
@@ -129,16 +137,16 @@ def check_columns(estimator: Any, columns: Any) -> Any:
         If a name is unknown, a position out of range or given twice, or none
         is left.
     """
-    check_is_fitted(estimator)
-    d = estimator.n_features_in_
     if isinstance(columns, slice):
+        if isinstance(columns.start, str) or isinstance(columns.stop, str):
+            columns = _slice_of_names(columns, list(names))
         positions = np.arange(d)[columns]
     else:
         columns = np.atleast_1d(np.asarray(columns))
         if columns.ndim > 1:
             raise ValueError(f"columns has shape {columns.shape}, expected one dimension.")
         if columns.dtype.kind in "UO":
-            names = list(getattr(estimator, "feature_names_in_", []))
+            names = list(names)
             unknown = [name for name in columns if name not in names]
             if unknown:
                 raise ValueError(f"columns={unknown} are not among the feature names {names}.")
@@ -159,3 +167,13 @@ def check_columns(estimator: Any, columns: Any) -> Any:
     if len(np.unique(positions)) < len(positions):
         raise ValueError(f"columns={positions.tolist()} names a feature twice.")
     return positions
+
+
+def _slice_of_names(columns: slice, names: list[str]) -> slice:
+    """Names include the last one, as in pandas."""
+    for name in (columns.start, columns.stop):
+        if name is not None and name not in names:
+            raise ValueError(f"columns={columns} are not among the feature names {names}.")
+    start = None if columns.start is None else names.index(columns.start)
+    stop = None if columns.stop is None else names.index(columns.stop) + 1
+    return slice(start, stop, columns.step)

@@ -17,6 +17,11 @@ class Status(StrEnum):
     MAX_ITER = "max_iter"
     INTERRUPTED = "interrupted"
     STOPPED = "stopped_by_callback"
+    DIVERGED = "diverged"
+
+
+class DivergenceError(FloatingPointError):
+    """Raised by a step that finds no finite bound to go on with."""
 
 
 class State(Protocol):
@@ -66,6 +71,43 @@ class Aitken:
         else:  # not yet shrinking: nothing can be said
             remaining = np.inf
         return bool(remaining < self.tol)
+
+
+@dataclass(frozen=True)
+class Patience:
+    """Stop when the bound has not risen for a while; it may fall in between.
+
+    Parameters
+    ----------
+    n_iter : int
+        A plateau is that many iterations without a bound more than ``tol``
+        above the best before.
+    tol : float
+        Nats per sample.
+    burn_in : int, default=0
+        The first iterations do not count.
+    n_plateaus : int, default=1
+        How many plateaus, one after the other, end the loop.
+    """
+
+    n_iter: int
+    tol: float
+    burn_in: int = 0
+    n_plateaus: int = 1
+
+    def plateaus(self, bounds: Sequence[float]) -> int:
+        """How many plateaus there have been."""
+        best, waited, plateaus = -np.inf, 0, 0
+        for bound in bounds[self.burn_in :]:
+            waited += 1
+            if bound > best + self.tol:
+                best, waited = bound, 0
+            elif waited == self.n_iter:
+                plateaus, waited = plateaus + 1, 0
+        return plateaus
+
+    def __call__(self, bounds: Sequence[float]) -> bool:
+        return self.plateaus(bounds) >= self.n_plateaus
 
 
 @dataclass(frozen=True)
@@ -120,7 +162,8 @@ def iterate(
     Returns
     -------
     Result
-        A KeyboardInterrupt ends the loop with the last complete state.
+        A KeyboardInterrupt or a DivergenceError ends the loop with the last
+        complete state.
     """
     result = Result(state, (*history, state.bound), Status.MAX_ITER, 0)
     try:
@@ -134,4 +177,6 @@ def iterate(
                 return replace(result, status=Status.CONVERGED)
     except KeyboardInterrupt:
         return replace(result, status=Status.INTERRUPTED)
+    except DivergenceError:
+        return replace(result, status=Status.DIVERGED)
     return result

@@ -1,0 +1,195 @@
+"""What a fitted VAE answers: densities, latent means, reconstructions, samples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+from sklearn.utils import check_array, check_random_state, check_scalar
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from skemvae.base import LatentDensityEstimator
+
+# Rows whose codes are held at a time.
+_CHUNK_ROWS = 2**14
+
+
+class DeepDensity(LatentDensityEstimator):
+    """Methods of an estimator that has a ``module_`` and a table of codes, ``_table``.
+
+    ``_score_seed`` fixes the points at which every row is looked at.
+    """
+
+    def score_samples(self, X: Any, return_std: bool = False) -> Any:
+        """Estimate log p(x) of each row by importance sampling.
+
+        In expectation it is a lower bound, above ``elbo``, and rises to
+        log p(x) with ``n_score_samples``. All rows are looked at with the same
+        quasi-random points, so the value of a row depends neither on the
+        other rows nor on the call.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows to score. float32 is computed in float32, all else in float64.
+        return_std : bool, default=False
+            Whether to return standard errors, too.
+
+        Returns
+        -------
+        log_density : ndarray of shape (n_samples,)
+            Nats, in the units of X: of a density for continuous columns, of a
+            probability for discrete ones. The lower, the more anomalous.
+        std : ndarray of shape (n_samples,)
+            Standard error of each value, from independent sets of points.
+            Only if ``return_std``.
+
+        References
+        ----------
+        Burda, Grosse and Salakhutdinov (2016), "Importance weighted
+        autoencoders"; the proposal is 0.9 q(z|x) + 0.1 p(z), see Hesterberg
+        (1995), "Weighted average importance sampling and defensive mixture
+        distributions".
+        """
+        if return_std and self.n_score_samples < 2:
+            raise ValueError(
+                f"n_score_samples={self.n_score_samples} leaves no error to estimate: "
+                "return_std=True needs at least 2."
+            )
+        both = self._by_chunks(
+            X,
+            lambda inference, codes: np.stack(
+                inference.log_evidence(codes, self.n_score_samples, self._score_seed), -1
+            ),
+            exact=True,
+        )
+        log_density = both[:, 0] - both.dtype.type(self._table.log_volume)
+        return (log_density, both[:, 1]) if return_std else log_density
+
+    def elbo(self, X: Any) -> Any:
+        """Evidence lower bound of each row, E_q[log p(x, z)] + H[q].
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows to score.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            Nats, in the units of X. It lies below log p(x) by
+            KL(q(z|x) || p(z|x)).
+        """
+        bound = self._by_chunks(
+            X,
+            lambda inference, codes: inference.elbo(codes, self.n_score_samples, self._score_seed),
+            exact=True,
+        )
+        return bound - bound.dtype.type(self._table.log_volume)
+
+    def transform(self, X: Any) -> Any:
+        """Posterior mean E_q[z | x] of each row.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows to encode.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_components)
+            Of the dtype of X if that is float32, else float64.
+        """
+        return self._by_chunks(
+            X, lambda inference, codes: inference.posterior_mean(codes), exact=False
+        )
+
+    def inverse_transform(self, Z: Any) -> Any:
+        """Mean of the decoder, E[x | z], at each z.
+
+        Parameters
+        ----------
+        Z : array-like of shape (n_samples, n_components)
+            Latent points, such as ``transform`` returns.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_features)
+            In the units of the training rows; for labels, which have no mean,
+            the most probable one. Of dtype object if labels are not numbers.
+        """
+        check_is_fitted(self)
+        Z = check_array(Z, dtype=[np.float64, np.float32], input_name="Z")
+        if Z.shape[1] != self._n_features_out:
+            raise ValueError(
+                f"Z has {Z.shape[1]} columns, but n_components={self._n_features_out}."
+            )
+        return self._table.decode(self._inference(Z.dtype).decode(Z))
+
+    def sample(self, n_samples: int = 1, random_state: Any = None) -> tuple[Any, Any]:
+        """Draw rows from p(x, z).
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+            How many rows, at least 1.
+        random_state : int, RandomState instance or None, default=None
+            None uses the estimator's own ``random_state``: an integer there
+            repeats the same draws at every call.
+
+        Returns
+        -------
+        X : ndarray of shape (n_samples, n_features)
+            In the units of the training rows; of dtype object if labels are
+            not numbers.
+        Z : ndarray of shape (n_samples, n_components)
+            The latent point of each row.
+        """
+        check_is_fitted(self)
+        check_scalar(n_samples, "n_samples", Integral, min_val=1)
+        rng = check_random_state(self.random_state if random_state is None else random_state)
+        codes, Z = self._inference(np.float64).sample(n_samples, rng)
+        return self._table.decode(codes), Z
+
+    # Behind all of these.
+
+    @property
+    def _n_features_out(self) -> int:
+        return int(self.module_.n_components)
+
+    def _inference(self, dtype: Any) -> Any:
+        from skemvae.networks.inference import Inference
+
+        return Inference(self.module_, dtype, self.device)
+
+    def _by_chunks(self, X: Any, function: Callable[[Any, Any], Any], *, exact: bool) -> Any:
+        """Concatenate ``function(inference, codes)`` over chunks of rows."""
+        check_is_fitted(self)
+        X = self._check_rows(X, numeric=self._table.numeric, reset=False)
+        dtype = np.float32 if getattr(X, "dtype", None) == np.float32 else np.float64
+        inference = self._inference(dtype)
+        chunks = (X[i : i + _CHUNK_ROWS] for i in range(0, X.shape[0], _CHUNK_ROWS))
+        return np.concatenate(
+            [function(inference, self._table.encode(x, dtype, exact=exact)) for x in chunks]
+        )
+
+    def _set(self, **attributes: Any) -> None:
+        for name, value in attributes.items():
+            setattr(self, name, value)
+
+    def _check_rows(self, X: Any, *, numeric: bool, reset: bool, n_min: int = 1) -> Any:
+        """Rows as an array of finite numbers, or as an array or frame of any kind."""
+        if numeric:
+            return validate_data(
+                self, X, dtype=[np.float64, np.float32], reset=reset, ensure_min_samples=n_min
+            )
+        if not hasattr(X, "columns"):
+            X = check_array(X, dtype=None, ensure_all_finite=False)
+        validate_data(self, X, skip_check_array=True, reset=reset)
+        if X.shape[0] < n_min:
+            raise ValueError(
+                f"Found array with {X.shape[0]} sample(s) while a minimum of {n_min} is required."
+            )
+        return X

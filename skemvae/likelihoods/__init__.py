@@ -1,0 +1,15 @@
+"""Likelihoods p(x_j | η_j) of columns, one class each. Importing them imports torch."""
+
+from skemvae.likelihoods.base import Likelihood
+from skemvae.likelihoods.continuous import Gaussian, StudentT
+from skemvae.likelihoods.discrete import Bernoulli, Categorical, NegativeBinomial, Poisson
+
+__all__ = [
+    "Bernoulli",
+    "Categorical",
+    "Gaussian",
+    "Likelihood",
+    "NegativeBinomial",
+    "Poisson",
+    "StudentT",
+]

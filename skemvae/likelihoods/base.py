@@ -1,0 +1,81 @@
+"""p(x_j | η_j): what stands at the end of a decoder."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from skemvae.likelihoods.units import Units
+
+
+class Likelihood(nn.Module, ABC):
+    """The distribution of the columns of one block, given the outputs η of a decoder.
+
+    Columns are independent given η. What does not depend on the row
+    (variances, dispersions) are parameters of the likelihood itself; ``bind``
+    makes them when it has seen the training rows.
+
+    Shapes: codes u are (..., d), outputs η (..., n_outputs), and the leading
+    axes broadcast.
+    """
+
+    n_outputs: int
+    # Whether the values of its columns must be finite numbers.
+    numeric = True
+
+    @abstractmethod
+    def units(self, X: Any, names: tuple[str, ...], weight: Any, standardize: bool) -> Units:
+        """How the training columns ``X`` of shape (n, d) are to be written as codes."""
+
+    @abstractmethod
+    def bind(self, u: Tensor, weight: Tensor, units: Units) -> Tensor:
+        """Take the size of the block, and start the parameters from its training rows.
+
+        Returns the outputs η, of shape (n_outputs,), that fit the rows best
+        if they do not depend on z, or nearly so.
+        """
+
+    @abstractmethod
+    def log_prob(self, u: Tensor, eta: Tensor) -> Tensor:
+        """log p(u | η), summed over the columns; nats, in the units of the codes."""
+
+    @abstractmethod
+    def mean(self, eta: Tensor) -> Tensor:
+        """E[u | η]; for labels, which have no mean, the mode."""
+
+    @abstractmethod
+    def sample(self, eta: Tensor, rng: Any) -> Any:
+        """Draw codes, an array of the shape (n, d)."""
+
+    def features(self, u: Tensor) -> Tensor:
+        """What an encoder sees of the codes."""
+        return u
+
+    def draw(self, u: Tensor, generator: torch.Generator) -> Tensor:
+        """The codes to train on, if they are random themselves."""
+        return u
+
+    def extra_repr(self) -> str:
+        """Constructor parameters, as they would be written."""
+        return ""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.extra_repr()})"
+
+
+def positive(x: Tensor, floor: float) -> Tensor:
+    """log(exp(x) + floor): the logarithm of something that stays above ``floor``."""
+    return torch.logaddexp(x, torch.as_tensor(floor, dtype=x.dtype, device=x.device).log())
+
+
+def weighted_mean(u: Tensor, weight: Tensor) -> Tensor:
+    """Mean over the rows."""
+    return (weight @ u) / weight.sum()
+
+
+def weighted_variance(u: Tensor, weight: Tensor) -> Tensor:
+    """Variance over the rows."""
+    return weighted_mean((u - weighted_mean(u, weight)) ** 2, weight)

@@ -1,0 +1,131 @@
+"""Likelihoods of real numbers."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from skemvae.likelihoods.base import Likelihood, positive, weighted_mean, weighted_variance
+from skemvae.likelihoods.units import Continuous, Units
+
+_LOG_2PI = math.log(2 * math.pi)
+
+
+class _Real(Likelihood):
+    """What likelihoods of real numbers share: their units."""
+
+    def units(self, X: Any, names: tuple[str, ...], weight: Any, standardize: bool) -> Units:
+        return Continuous.standard(names, X, weight) if standardize else Continuous.raw(names)
+
+
+class Gaussian(_Real):
+    """Normal distribution with a learned variance.
+
+    Parameters
+    ----------
+    variance : {"feature", "shared", "row"}, default="feature"
+        One for each column, one for all, or one for each column and row,
+        given by the decoder.
+    min_variance : float, default=1e-6
+        Floor of the variance; relative to the variance of the column if
+        columns are standardised.
+    """
+
+    def __init__(self, variance: str = "feature", min_variance: float = 1e-6):
+        super().__init__()
+        if variance not in ("feature", "shared", "row"):
+            raise ValueError(f"variance={variance!r} is not one of 'feature', 'row', 'shared'.")
+        if not 0 < min_variance < math.inf:
+            raise ValueError(f"min_variance={min_variance!r} must be positive and finite.")
+        self.variance = variance
+        self.min_variance = min_variance
+
+    def extra_repr(self) -> str:
+        return f"variance={self.variance!r}, min_variance={self.min_variance!r}"
+
+    def bind(self, u: Tensor, weight: Tensor, units: Units) -> Tensor:
+        d = u.shape[1]
+        mean, variance = weighted_mean(u, weight), weighted_variance(u, weight)
+        free = (variance - self.min_variance).clamp(min=self.min_variance)
+        if self.variance == "row":
+            self.n_outputs = 2 * d
+            return torch.cat([mean, free.log()])
+        self.n_outputs = d
+        self.log_variance = nn.Parameter((free.mean()[None] if self.variance == "shared" else free).log())
+        return mean
+
+    def _moments(self, eta: Tensor) -> tuple[Tensor, Tensor]:
+        if self.variance == "row":
+            mean, log_variance = eta.chunk(2, -1)
+        else:
+            mean, log_variance = eta, self.log_variance
+        return mean, positive(log_variance, self.min_variance)
+
+    def log_prob(self, u: Tensor, eta: Tensor) -> Tensor:
+        mean, log_variance = self._moments(eta)
+        return -0.5 * ((u - mean) ** 2 * torch.exp(-log_variance) + log_variance + _LOG_2PI).sum(-1)
+
+    def mean(self, eta: Tensor) -> Tensor:
+        return self._moments(eta)[0]
+
+    def sample(self, eta: Tensor, rng: Any) -> Any:
+        mean, log_variance = self._moments(eta)
+        scale = torch.exp(log_variance / 2).expand(mean.shape)
+        return rng.normal(mean.numpy(), scale.numpy())
+
+
+class StudentT(_Real):
+    """Student's t with learned scale and degrees of freedom for each column.
+
+    Its tails forgive outliers. The degrees of freedom stay above 1, so that
+    the mean exists.
+
+    Parameters
+    ----------
+    min_scale : float, default=1e-3
+        Floor of the scale; in standard deviations if columns are standardised.
+    """
+
+    def __init__(self, min_scale: float = 1e-3):
+        super().__init__()
+        if not 0 < min_scale < math.inf:
+            raise ValueError(f"min_scale={min_scale!r} must be positive and finite.")
+        self.min_scale = min_scale
+
+    def extra_repr(self) -> str:
+        return f"min_scale={self.min_scale!r}"
+
+    def bind(self, u: Tensor, weight: Tensor, units: Units) -> Tensor:
+        self.n_outputs = u.shape[1]
+        scale = weighted_variance(u, weight).sqrt()
+        self.log_scale = nn.Parameter((scale - self.min_scale).clamp(min=self.min_scale).log())
+        # 1 / (df - 1): smaller than a thousandth is as good as a normal distribution.
+        self.log_tail = nn.Parameter(torch.full_like(scale, -2.0))
+        return weighted_mean(u, weight)
+
+    @property
+    def df(self) -> Tensor:
+        """Degrees of freedom of each column."""
+        return 1 + torch.exp(-positive(self.log_tail, 1e-3))
+
+    def log_prob(self, u: Tensor, eta: Tensor) -> Tensor:
+        df, log_scale = self.df, positive(self.log_scale, self.min_scale)
+        constant = (
+            torch.lgamma((df + 1) / 2)
+            - torch.lgamma(df / 2)
+            - 0.5 * torch.log(math.pi * df)
+            - log_scale
+        )
+        standard = (u - eta) * torch.exp(-log_scale)
+        return (constant - (df + 1) / 2 * torch.log1p(standard**2 / df)).sum(-1)
+
+    def mean(self, eta: Tensor) -> Tensor:
+        return eta
+
+    def sample(self, eta: Tensor, rng: Any) -> Any:
+        scale = torch.exp(positive(self.log_scale, self.min_scale))
+        noise = rng.standard_t(self.df.expand(eta.shape).numpy())
+        return eta.numpy() + scale.numpy() * noise

@@ -1,0 +1,183 @@
+"""Between the values of a column and the numbers that a network computes with."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from numbers import Real
+from typing import Any, Self
+
+import numpy as np
+
+# Relative to the largest value of a column, a spread that small is rounding error.
+_CONSTANT = 1e-12
+# Beyond this a value is no longer exact in float32, in which networks are trained.
+_LARGEST_COUNT = 2**24
+
+
+class Units(ABC):
+    """How the columns of one block are written as numbers ("codes").
+
+    ``names`` are the columns' own, for errors.
+    """
+
+    names: tuple[str, ...]
+    # Whether the values must be finite numbers.
+    numeric = True
+
+    @abstractmethod
+    def encode(self, X: Any, *, exact: bool) -> Any:
+        """Codes of the values, float64 of shape (n, d).
+
+        ``exact`` refuses what can be trained on, but has no density.
+
+        Raises
+        ------
+        ValueError
+            If a value lies outside the support.
+        """
+
+    @abstractmethod
+    def decode(self, codes: Any) -> Any:
+        """Values of the codes."""
+
+    @property
+    def log_volume(self) -> float:
+        """Logarithm of the volume of a unit of the codes, in the units of X."""
+        return 0.0
+
+    def _refuse(self, X: Any, wrong: Any, reason: str) -> None:
+        if wrong.any():
+            row, column = np.argwhere(wrong)[0]
+            raise ValueError(
+                f"Column {self.names[column]} holds {X[row, column]!r} in row {row}: {reason}"
+            )
+
+
+@dataclass(frozen=True)
+class Continuous(Units):
+    """Real numbers, shifted and scaled.
+
+    A scale may be negative: the first row then lies above the mean in every
+    column, so that even a reflection of the data does not change a fit.
+    """
+
+    names: tuple[str, ...]
+    shift: Any
+    scale: Any
+
+    @classmethod
+    def raw(cls, names: tuple[str, ...]) -> Self:
+        """Leave values as they are."""
+        return cls(names, np.zeros(len(names)), np.ones(len(names)))
+
+    @classmethod
+    def standard(cls, names: tuple[str, ...], X: Any, weight: Any) -> Self:
+        """Give each column mean 0 and variance 1; constant columns keep their magnitude."""
+        largest = np.abs(X).max(0)
+        unit = np.exp2(np.frexp(largest)[1])  # squares neither overflow nor underflow
+        Z = X / unit
+        first = Z[0]
+        Z = Z - first  # an offset loses no digit
+        shift = np.average(Z, axis=0, weights=weight)
+        spread = np.sqrt(np.average(np.square(Z - shift), axis=0, weights=weight))
+        constant = spread <= _CONSTANT * np.abs(first)
+        scale = np.where(constant, np.where(largest > 0, largest / unit, 1.0), spread)
+        return cls(names, (first + shift) * unit, scale * np.where(shift > 0, -unit, unit))
+
+    def encode(self, X: Any, *, exact: bool) -> Any:
+        return (np.asarray(X, dtype=np.float64) - self.shift) / self.scale
+
+    def decode(self, codes: Any) -> Any:
+        return codes * self.scale + self.shift
+
+    @property
+    def log_volume(self) -> float:
+        return float(np.log(np.abs(self.scale)).sum())
+
+
+@dataclass(frozen=True)
+class Binary(Units):
+    """0 or 1, or a probability of 1."""
+
+    names: tuple[str, ...]
+
+    def encode(self, X: Any, *, exact: bool) -> Any:
+        X = np.asarray(X, dtype=np.float64)
+        if exact:
+            self._refuse(
+                X,
+                (X != 0) & (X != 1),
+                "a Bernoulli likelihood scores 0 and 1 only, for p^x (1 - p)^(1 - x) is no "
+                "density between them. Threshold or draw the values first.",
+            )
+        else:
+            self._refuse(X, (X < 0) | (X > 1), "a Bernoulli likelihood needs values in [0, 1].")
+        return X
+
+    def decode(self, codes: Any) -> Any:
+        return codes
+
+
+@dataclass(frozen=True)
+class Counts(Units):
+    """0, 1, 2, ..."""
+
+    names: tuple[str, ...]
+
+    def encode(self, X: Any, *, exact: bool) -> Any:
+        X = np.asarray(X, dtype=np.float64)
+        wrong = (X < 0) | (X != np.floor(X)) | (X > _LARGEST_COUNT)
+        self._refuse(X, wrong, f"counts are integers from 0 to {_LARGEST_COUNT}.")
+        return X
+
+    def decode(self, codes: Any) -> Any:
+        return codes
+
+
+@dataclass(frozen=True)
+class Categories(Units):
+    """Labels of any kind, numbered by first appearance; -1 stands for one not seen in fit."""
+
+    names: tuple[str, ...]
+    labels: tuple[tuple[Any, ...], ...]
+
+    numeric = False
+
+    @classmethod
+    def of(cls, names: tuple[str, ...], X: Any) -> Self:
+        """Collect the labels of each column."""
+        cls(names, ((),) * len(names)).refuse_missing(X)
+        return cls(names, tuple(tuple(dict.fromkeys(column)) for column in X.T.tolist()))
+
+    @property
+    def all_numbers(self) -> bool:
+        """Whether every label is a number."""
+        return all(isinstance(label, Real) for labels in self.labels for label in labels)
+
+    def refuse_missing(self, X: Any) -> None:
+        """Raise ValueError for None and NaN."""
+        if X.dtype.kind == "O":
+            missing = np.array([[v is None or v is not v or v != v for v in r] for r in X.tolist()])
+        elif X.dtype.kind == "f":
+            missing = np.isnan(X)
+        else:
+            return
+        self._refuse(X, missing, "missing values are not supported: drop or impute them.")
+
+    def encode(self, X: Any, *, exact: bool) -> Any:
+        self.refuse_missing(X)
+        codes = np.empty(X.shape)
+        for j, column in enumerate(X.T.tolist()):
+            number = {label: i for i, label in enumerate(self.labels[j])}
+            codes[:, j] = [number.get(label, -1) for label in column]
+        return codes
+
+    def decode(self, codes: Any) -> Any:
+        """Labels of the codes; one not seen in fit has none and becomes None."""
+        columns = []
+        for j, labels in enumerate(self.labels):
+            lookup = np.empty(len(labels) + 1, dtype=object)
+            lookup[:-1] = labels
+            columns.append(lookup[codes[:, j].astype(int)])
+        return np.stack(columns, axis=1)

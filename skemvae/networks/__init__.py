@@ -1,0 +1,1 @@
+"""Networks in torch: encoders, decoders, priors, gradients of the bound, training."""

@@ -1,0 +1,83 @@
+"""What the networks of a VAE look like, and how they are made for a table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from skemvae.likelihoods import Likelihood
+from skemvae.likelihoods.units import Units
+from skemvae.networks.priors import MixturePrior, NormalPrior, Prior, VampPrior
+from skemvae.networks.training import Codes
+from skemvae.networks.vae import VAE, Decoder, Encoder
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Sizes and kinds of the parts.
+
+    Attributes
+    ----------
+    n_components : int
+        Latent dimensions.
+    hidden_layer_sizes : tuple of int
+        Of the encoder; the decoder has them in reverse order.
+    activation : str
+    prior : {"normal", "mixture", "vamp"}
+    n_prior_components : int
+        Of a mixture or pseudo-input prior.
+    shared_encoder : bool
+        Whether a pseudo-input prior uses the encoder itself, not a copy that
+        belongs to θ.
+    """
+
+    n_components: int
+    hidden_layer_sizes: tuple[int, ...]
+    activation: str
+    prior: str
+    n_prior_components: int
+    shared_encoder: bool
+
+    def build(
+        self,
+        heads: Sequence[Likelihood],
+        units: Sequence[Units],
+        slices: Sequence[slice],
+        codes: Codes,
+        generator: torch.Generator,
+    ) -> VAE:
+        """Make networks for the columns of ``codes``, whose heads are bound here."""
+        outputs = [
+            head.bind(codes.u[:, where], codes.weight, of)
+            for head, where, of in zip(heads, slices, units, strict=True)
+        ]
+        decoder = Decoder(
+            self.n_components,
+            self.hidden_layer_sizes,
+            heads,
+            slices,
+            outputs,
+            self.activation,
+            generator,
+        )
+        features = decoder.features(codes.u)
+        encoder = Encoder(
+            features.shape[1],
+            self.hidden_layer_sizes,
+            self.n_components,
+            self.activation,
+            generator,
+        )
+        return VAE(encoder, decoder, self._prior(encoder, features, generator), features)
+
+    def _prior(
+        self, encoder: Encoder, features: torch.Tensor, generator: torch.Generator
+    ) -> Prior:
+        if self.prior == "normal":
+            return NormalPrior()
+        if self.prior == "mixture":
+            return MixturePrior(self.n_prior_components, self.n_components, generator)
+        rows = torch.randint(len(features), (self.n_prior_components,), generator=generator)
+        return VampPrior(features[rows], None if self.shared_encoder else encoder)

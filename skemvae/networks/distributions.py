@@ -1,0 +1,103 @@
+"""Densities of z: the posteriors that an encoder gives, and priors."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+_LOG_2PI = math.log(2 * math.pi)
+
+
+@dataclass(frozen=True)
+class DiagonalGaussian:
+    """q(z | x) of n rows: independent normal coordinates.
+
+    Attributes
+    ----------
+    mean, log_scale : Tensor of shape (n, k)
+    """
+
+    mean: Tensor
+    log_scale: Tensor
+
+    def at(self, noise: Tensor) -> Tensor:
+        """Points z of shape (n, S, k), from standard normal noise of shape (n or 1, S, k)."""
+        return torch.addcmul(self.mean[:, None], self.log_scale.exp()[:, None], noise)
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """log q(z | x), shape (n, S), for z of shape (n or 1, S, k)."""
+        standard = (z - self.mean[:, None]) * torch.exp(-self.log_scale)[:, None]
+        constant = self.log_scale.sum(-1) + 0.5 * _LOG_2PI * self.mean.shape[-1]
+        return -0.5 * (standard**2).sum(-1) - constant[:, None]
+
+    def detach(self) -> DiagonalGaussian:
+        """The same density, as a constant."""
+        return DiagonalGaussian(self.mean.detach(), self.log_scale.detach())
+
+
+class PriorDensity(Protocol):
+    """p(z)."""
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """log p(z), of the leading shape of z."""
+
+    def kl(self, q: DiagonalGaussian, z: Tensor) -> Tensor:
+        """KL(q || p), shape (n, 1); or unbiased terms of it, shape (n, S), at z ~ q."""
+
+    def at(self, choice: Tensor, noise: Tensor) -> Tensor:
+        """Points of shape (S, k), from uniform ``choice`` (S,) and normal ``noise`` (S, k)."""
+
+
+@dataclass(frozen=True)
+class StandardNormal:
+    """N(0, I)."""
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        return -0.5 * ((z**2).sum(-1) + _LOG_2PI * z.shape[-1])
+
+    def kl(self, q: DiagonalGaussian, z: Tensor) -> Tensor:
+        terms = q.mean**2 + torch.exp(2 * q.log_scale) - 1 - 2 * q.log_scale
+        return 0.5 * terms.sum(-1, keepdim=True)
+
+    def at(self, choice: Tensor, noise: Tensor) -> Tensor:
+        return noise
+
+
+@dataclass(frozen=True)
+class GaussianMixture:
+    """Mixture of C Gaussians with independent coordinates.
+
+    Attributes
+    ----------
+    log_weight : Tensor of shape (C,)
+    mean, log_scale : Tensor of shape (C, k)
+    """
+
+    log_weight: Tensor
+    mean: Tensor
+    log_scale: Tensor
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        # The square multiplied out: two thin products instead of an (n, S, C, k) array.
+        precision = torch.exp(-2 * self.log_scale)
+        scaled_mean = self.mean * precision
+        constant = (
+            self.log_weight
+            - self.log_scale.sum(-1)
+            - 0.5 * (self.mean * scaled_mean).sum(-1)
+            - 0.5 * _LOG_2PI * self.mean.shape[-1]
+        )
+        log_joint = constant + z @ scaled_mean.mT - 0.5 * (z**2) @ precision.mT
+        return torch.logsumexp(log_joint, -1)
+
+    def kl(self, q: DiagonalGaussian, z: Tensor) -> Tensor:
+        return q.log_prob(z) - self.log_prob(z)
+
+    def at(self, choice: Tensor, noise: Tensor) -> Tensor:
+        steps = self.log_weight.exp().cumsum(-1)
+        component = torch.searchsorted(steps / steps[-1], choice).clamp(max=len(steps) - 1)
+        return self.mean[component] + self.log_scale[component].exp() * noise

@@ -1,0 +1,46 @@
+"""Multilayer perceptrons."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+# Named as in scikit-learn's MLPRegressor, where it has them.
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "identity": lambda x: x,
+    "logistic": torch.sigmoid,
+    "tanh": torch.tanh,
+    "relu": F.relu,
+    "softplus": F.softplus,
+    "elu": F.elu,
+    "silu": F.silu,
+    "gelu": F.gelu,
+}
+
+
+def linear(n_in: int, n_out: int, generator: torch.Generator) -> nn.Linear:
+    """An affine map with Glorot's weights; the global generator is left alone."""
+    layer = nn.utils.skip_init(nn.Linear, n_in, n_out)
+    nn.init.xavier_uniform_(layer.weight, generator=generator)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+class MLP(nn.Module):
+    """Affine maps with an activation after each."""
+
+    def __init__(self, sizes: Sequence[int], activation: str, generator: torch.Generator):
+        super().__init__()
+        self.activation = activation
+        self.layers = nn.ModuleList(linear(a, b, generator) for a, b in pairwise(sizes))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Outputs of the last hidden layer, or ``x`` if there is none."""
+        activation = ACTIVATIONS[self.activation]
+        for layer in self.layers:
+            x = activation(layer(x))
+        return x

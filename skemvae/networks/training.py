@@ -1,0 +1,296 @@
+"""Stochastic ascent of the bound: an epoch is a step of the one loop."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import torch
+from sklearn.exceptions import ConvergenceWarning
+from torch import Tensor
+
+from skemvae.core.iterate import DivergenceError, Patience
+from skemvae.likelihoods.base import weighted_variance
+from skemvae.networks.gradients import Estimator
+from skemvae.networks.vae import VAE
+
+# The gradient of the mean bound is cut to that length: one absurd batch must not undo an epoch.
+_LONGEST_GRADIENT = 100.0
+# How often a rate is halved after a non-finite bound, in a row.
+_ATTEMPTS = 8
+_EVALUATION_ROWS = 4096
+_ACTIVE = 0.01
+
+
+@dataclass(frozen=True)
+class Codes:
+    """Rows to train on or to be judged by.
+
+    Attributes
+    ----------
+    u : Tensor of shape (n, d)
+    weight : Tensor of shape (n,)
+        With mean 1.
+    """
+
+    u: Tensor
+    weight: Tensor
+
+    @classmethod
+    def of(cls, codes: Any, weight: Any) -> Self:
+        """Take over arrays; weights are scaled to mean 1."""
+        scaled = (weight / weight.mean()).astype(np.float32)
+        return cls(torch.from_numpy(codes), torch.from_numpy(scaled))
+
+    def __len__(self) -> int:
+        return len(self.u)
+
+    def to(self, device: torch.device) -> Codes:
+        """The same rows on a device."""
+        return Codes(self.u.to(device), self.weight.to(device))
+
+    def split(self, n: int, generator: torch.Generator) -> tuple[Codes, Codes]:
+        """``n`` random rows, and the others."""
+        order = torch.randperm(len(self), generator=generator).to(self.u.device)
+        some, others = (Codes(self.u[i], self.weight[i]) for i in order.tensor_split([n]))
+        return some, others
+
+    def batches(self, size: int, generator: torch.Generator) -> Iterator[Codes]:
+        """Random batches of nearly equal size."""
+        order = torch.randperm(len(self), generator=generator, device=self.u.device)
+        for rows in order.tensor_split(math.ceil(len(self) / size)):
+            yield Codes(self.u[rows], self.weight[rows])
+
+    def blocks(self) -> Iterator[Codes]:
+        """Consecutive rows."""
+        for rows in torch.arange(len(self), device=self.u.device).split(_EVALUATION_ROWS):
+            yield Codes(self.u[rows], self.weight[rows])
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Learning rate and weight of the KL term in each epoch.
+
+    Parameters
+    ----------
+    kind : {"adaptive", "constant", "cosine"}
+    rate : float
+        The first.
+    n_epochs : int
+        When a cosine reaches 0.
+    kl_warmup : int
+        Epochs over which the weight of the KL term rises to 1.
+    patience : Patience
+        Each of its plateaus divides an adaptive rate by 3.
+    """
+
+    kind: str
+    rate: float
+    n_epochs: int
+    kl_warmup: int
+    patience: Patience
+
+    def learning_rate(self, epoch: int, bounds: Sequence[float]) -> float:
+        """Rate of epoch 0, 1, ..., given the history of the bound that is watched."""
+        if self.kind == "cosine":
+            return self.rate * 0.5 * (1 + math.cos(math.pi * epoch / self.n_epochs))
+        if self.kind == "adaptive":
+            return self.rate / 3 ** self.patience.plateaus(bounds)
+        return self.rate
+
+    def beta(self, epoch: int) -> float:
+        """Weight of the KL term in epoch 0, 1, ..."""
+        return min(1.0, (epoch + 1) / (self.kl_warmup + 1))
+
+
+def n_active_units(vae: VAE, codes: Codes) -> int:
+    """Number of latent dimensions whose posterior mean varies between rows.
+
+    References
+    ----------
+    Burda, Grosse and Salakhutdinov (2016), "Importance weighted
+    autoencoders", section 5: a variance above 0.01.
+    """
+    with torch.no_grad():
+        means = torch.cat([vae.posterior(block.u).mean for block in codes.blocks()])
+    variance = weighted_variance(means.double(), codes.weight.double())
+    return int((variance > _ACTIVE).sum())
+
+
+Weights = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where training stands after an epoch; bounds are nats per sample, of the codes.
+
+    Attributes
+    ----------
+    watched : tuple of float
+        At the start and after each epoch: the bound on held-out rows, or the
+        mean over the epoch if there are none.
+    training_bounds : tuple of float
+        At the start, and the mean over each epoch.
+    weights, best : dict
+        Parameters after the epoch, and those of the best watched bound.
+    """
+
+    watched: tuple[float, ...]
+    training_bounds: tuple[float, ...]
+    weights: Weights
+    best: Weights
+
+    @property
+    def bound(self) -> float:
+        """The last one watched."""
+        return self.watched[-1]
+
+    def followed_by(self, watched: float, training_bound: float, weights: Weights) -> Progress:
+        """The next epoch."""
+        return Progress(
+            (*self.watched, watched),
+            (*self.training_bounds, training_bound),
+            weights,
+            weights if watched > max(self.watched) else self.best,
+        )
+
+
+class Trainer:
+    """Climbs the bound by Adam, epoch by epoch.
+
+    Parameters
+    ----------
+    vae : VAE
+        Trained in place.
+    training, held_out : Codes
+        ``held_out`` may have no rows.
+    estimator : Estimator
+        Of the gradient, see ``gradients``.
+    schedule : Schedule
+    batch_size, n_samples : int
+        Rows of a batch, and samples of z for each row.
+    alternating : bool
+        Whether even epochs climb over φ alone (an E step) and odd ones over θ
+        alone (an M step).
+    generator : torch.Generator
+        On the device of the networks.
+    """
+
+    def __init__(
+        self,
+        vae: VAE,
+        training: Codes,
+        held_out: Codes,
+        *,
+        estimator: Estimator,
+        schedule: Schedule,
+        batch_size: int,
+        n_samples: int,
+        alternating: bool,
+        generator: torch.Generator,
+    ):
+        self.vae = vae
+        self.training = training
+        self.held_out = held_out
+        self.estimator = estimator
+        self.schedule = schedule
+        self.batch_size = batch_size
+        self.n_samples = n_samples
+        self.alternating = alternating
+        self.generator = generator
+        self.parameters = list(vae.parameters())
+        self.optimiser = torch.optim.Adam(self.parameters, schedule.rate, fused=True)
+        self._caution = 1.0
+        self._evaluation_seed = int(torch.randint(2**31, (), generator=generator, device=self.device))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the networks are."""
+        return self.generator.device
+
+    def start(self) -> Progress:
+        """Before the first epoch."""
+        bound = self.evaluate(self.training)
+        watched = self.evaluate(self.held_out) if len(self.held_out) else bound
+        weights = self._weights()
+        return Progress((watched,), (bound,), weights, weights)
+
+    def step(self, progress: Progress) -> Progress:
+        """One epoch; a non-finite bound is undone and tried again at half the rate.
+
+        Raises
+        ------
+        DivergenceError
+            If that does not help either.
+        """
+        epoch = len(progress.watched) - 1
+        plateaus = self.schedule.patience.plateaus
+        if plateaus(progress.watched) > plateaus(progress.watched[:-1]):
+            self.vae.load_state_dict(progress.best)  # a smaller rate goes on from the best
+        for _ in range(_ATTEMPTS):
+            rate = self._caution * self.schedule.learning_rate(epoch, progress.watched)
+            bound = self._climb(epoch, rate)
+            watched = self.evaluate(self.held_out) if len(self.held_out) else bound
+            weights = self._weights()
+            if math.isfinite(bound + watched) and all(w.isfinite().all() for w in weights.values()):
+                return progress.followed_by(watched, bound, weights)
+            self.vae.load_state_dict(progress.weights)
+            self.optimiser = torch.optim.Adam(self.parameters, rate, fused=True)
+            self._caution /= 2
+            warnings.warn(
+                f"The bound became non-finite in epoch {epoch + 1}: back to the epoch before, "
+                f"with half the learning rate ({rate / 2:.3g}).",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
+        raise DivergenceError(f"non-finite down to a learning rate of {rate:.3g}")
+
+    def evaluate(self, codes: Codes, vae: VAE | None = None) -> float:
+        """The bound on rows, always with the same noise; nats per sample."""
+        vae = vae or self.vae
+        generator = torch.Generator(self.device).manual_seed(self._evaluation_seed)
+        total = 0.0
+        with torch.no_grad():
+            for block in codes.blocks():
+                u = vae.decoder.draw(block.u, generator)
+                _, bound = self.estimator(vae, u, self._noise(len(u), generator), 1.0)
+                total += float((block.weight * bound).sum(dtype=torch.float64))
+        return total / float(codes.weight.sum(dtype=torch.float64))
+
+    def _climb(self, epoch: int, rate: float) -> float:
+        """Ascend along each batch once; return the mean bound on the way."""
+        beta = self.schedule.beta(epoch)
+        if self.alternating:
+            for parameters, turn in ((self.vae.theta(), 1), (self.vae.phi(), 0)):
+                for parameter in parameters:
+                    parameter.requires_grad_(epoch % 2 == turn)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        total = torch.zeros((), dtype=torch.float64, device=self.device)
+        for batch in self.training.batches(self.batch_size, self.generator):
+            u = self.vae.decoder.draw(batch.u, self.generator)
+            noise = self._noise(len(u), self.generator)
+            surrogate, bound = self.estimator(self.vae, u, noise, beta)
+            self.optimiser.zero_grad()
+            (-(batch.weight * surrogate).mean()).backward()
+            self._cut_gradient()
+            self.optimiser.step()
+            total += (batch.weight * bound).sum()
+        return float(total) / len(self.training)
+
+    def _cut_gradient(self) -> None:
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        length = torch.nn.utils.get_total_norm(gradients)
+        if length > _LONGEST_GRADIENT:  # seldom: so no pass over the gradients to multiply by 1
+            torch.nn.utils.clip_grads_with_norm_(self.parameters, _LONGEST_GRADIENT, length)
+
+    def _noise(self, n: int, generator: torch.Generator) -> Tensor:
+        shape = (n, self.n_samples, self.vae.n_components)
+        return torch.randn(shape, generator=generator, device=self.device)
+
+    def _weights(self) -> Weights:
+        return {name: tensor.clone() for name, tensor in self.vae.state_dict().items()}

@@ -1,0 +1,157 @@
+"""p_θ(x, z) with a network as decoder, and q_φ(z | x) with a network as encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from skemvae.likelihoods import Likelihood
+from skemvae.networks.distributions import DiagonalGaussian, PriorDensity
+from skemvae.networks.layers import MLP, linear
+from skemvae.networks.priors import Prior
+
+# exp(2 * 10) overflows nowhere; a posterior narrower than exp(-10) is a point.
+_LOG_SCALE = 10.0
+# How many ranges beyond the training rows the encoder still tells features apart.
+_MARGIN = 3.0
+
+
+class Encoder(nn.Module):
+    """φ: features of x to the mean and the scale of q(z | x)."""
+
+    def __init__(
+        self,
+        n_features: int,
+        hidden_layer_sizes: Sequence[int],
+        n_components: int,
+        activation: str,
+        generator: torch.Generator,
+    ):
+        super().__init__()
+        self.hidden = MLP([n_features, *hidden_layer_sizes], activation, generator)
+        n_hidden = [n_features, *hidden_layer_sizes][-1]
+        self.mean = linear(n_hidden, n_components, generator)
+        self.log_scale = linear(n_hidden, n_components, generator)
+
+    def forward(self, features: Tensor) -> DiagonalGaussian:
+        """q(z | x) of each row of features."""
+        hidden = self.hidden(features)
+        log_scale = self.log_scale(hidden).clamp(-_LOG_SCALE, _LOG_SCALE)
+        return DiagonalGaussian(self.mean(hidden), log_scale)
+
+
+class Decoder(nn.Module):
+    """θ, without the prior: z to the distribution of the codes u of x.
+
+    Parameters
+    ----------
+    heads : list of Likelihood
+        Bound to the blocks of columns ``slices``.
+    outputs : list of Tensor
+        The outputs of the heads to start from.
+    """
+
+    def __init__(
+        self,
+        n_components: int,
+        hidden_layer_sizes: Sequence[int],
+        heads: Sequence[Likelihood],
+        slices: Sequence[slice],
+        outputs: Sequence[Tensor],
+        activation: str,
+        generator: torch.Generator,
+    ):
+        super().__init__()
+        sizes = [n_components, *reversed(hidden_layer_sizes)]
+        self.hidden = MLP(sizes, activation, generator)
+        self.outputs = linear(sizes[-1], sum(map(len, outputs)), generator)
+        with torch.no_grad():
+            self.outputs.bias.copy_(torch.cat(list(outputs)))
+        self.heads = nn.ModuleList(heads)
+        self.slices = list(slices)
+
+    def blocks(self, eta: Tensor) -> Iterator[tuple[Likelihood, slice, Tensor]]:
+        """Each head with the columns of its codes and its outputs."""
+        heads = cast(Sequence[Likelihood], self.heads)
+        parts = eta.split([head.n_outputs for head in heads], -1)
+        return zip(heads, self.slices, parts, strict=True)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Outputs η of all heads."""
+        return cast(Tensor, self.outputs(self.hidden(z)))
+
+    def log_prob(self, u: Tensor, z: Tensor) -> Tensor:
+        """log p(u | z), shape (n, S), for u of shape (n, d) and z of shape (n or 1, S, k)."""
+        total: Tensor | float = 0.0
+        for head, where, eta in self.blocks(self(z)):
+            total = total + head.log_prob(u[:, None, where], eta)
+        return cast(Tensor, total)
+
+    def mean(self, z: Tensor) -> Tensor:
+        """E[u | z], or modes where there is no mean, shape (n, d)."""
+        return torch.cat([head.mean(eta) for head, _, eta in self.blocks(self(z))], -1)
+
+    def features(self, u: Tensor) -> Tensor:
+        """What an encoder sees of the codes."""
+        heads = cast(Sequence[Likelihood], self.heads)
+        parts = [h.features(u[:, where]) for h, where in zip(heads, self.slices, strict=True)]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, -1)
+
+    def draw(self, u: Tensor, generator: torch.Generator) -> Tensor:
+        """The codes to train on, if they are random themselves."""
+        heads = cast(Sequence[Likelihood], self.heads)
+        parts = [
+            h.draw(u[:, where], generator) for h, where in zip(heads, self.slices, strict=True)
+        ]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, -1)
+
+
+class VAE(nn.Module):
+    """The whole: encoder φ, decoder and prior θ.
+
+    The encoder sees features no further out than the training rows by a few
+    times their range: the bound stays a bound, for q may be anything, and an
+    absurd row cannot make it overflow.
+    """
+
+    low: Tensor
+    high: Tensor
+
+    def __init__(self, encoder: Encoder, decoder: Decoder, prior: Prior, features: Tensor):
+        super().__init__()
+        self.encoder, self.decoder, self.prior = encoder, decoder, prior
+        low, high = features.amin(0), features.amax(0)
+        margin = _MARGIN * (high - low).clamp(min=1.0)
+        self.register_buffer("low", low - margin)
+        self.register_buffer("high", high + margin)
+
+    @property
+    def n_components(self) -> int:
+        """Number of latent dimensions k."""
+        return cast(int, self.encoder.mean.out_features)
+
+    def prior_density(self) -> PriorDensity:
+        """p(z)."""
+        return cast(PriorDensity, self.prior(self.encoder))
+
+    def posterior(self, u: Tensor) -> DiagonalGaussian:
+        """q(z | x) of each row of codes."""
+        features = self.decoder.features(u)
+        return cast(DiagonalGaussian, self.encoder(features.clamp(self.low, self.high)))
+
+    def theta(self) -> list[nn.Parameter]:
+        """The parameters of p(x, z) that are not φ's."""
+        return [*self.decoder.parameters(), *self.prior.parameters()]
+
+    def phi(self) -> list[nn.Parameter]:
+        """The parameters of q(z | x)."""
+        return list(self.encoder.parameters())
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of free parameters of p(x, z): the encoder's only if the prior contains it."""
+        parts = [*self.theta(), *(self.phi() if self.prior.contains_encoder else [])]
+        return sum(p.numel() for p in parts)
