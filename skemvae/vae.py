@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import copy
-import math
 import warnings
-from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any, Self
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import _safe_indexing, check_random_state, check_scalar
+from sklearn.utils import check_scalar
 
 from skemvae.callbacks import LoopProgress, with_callbacks
-from skemvae.core.iterate import Patience, Result, Status, iterate
+from skemvae.core.iterate import Result, Status
 from skemvae.deep_density import DeepDensity
-from skemvae.validation import check_choice, check_weights
+from skemvae.validation import check_choice
 
 _CHOICES = {
     "activation": {"identity", "logistic", "tanh", "relu", "softplus", "elu", "silu", "gelu"},
@@ -36,11 +33,144 @@ _INTEGERS = {
     "max_iter": 0,
     "verbose": 0,
 }
-# An adaptive rate is divided by 3 that often before a plateau ends the fit.
-_PLATEAUS = 3
 
 
 class VAEEstimator(DeepDensity):
+    """Variational autoencoder: one network q(z|x) for all rows, climbed together with p(x, z).
+
+    A decoder turns a latent z into the distribution of a row x, an encoder
+    guesses z from x, and both climb the evidence lower bound
+    E_q[log p(x, z)] + H[q] <= log p(x). Over the encoder alone that is EM's E
+    step, over the decoder and the prior alone its M step. Densities are in
+    nats and in the units of X, with every constant, hence comparable with
+    those of ``EMGaussianMixture``.
+
+    Needs torch (``pip install "skemvae[vae]"``), which is imported when a VAE
+    is fitted.
+
+    Parameters
+    ----------
+    n_components : int, default=2
+        Number of latent dimensions.
+    hidden_layer_sizes : tuple of int, default=(128, 128)
+        Hidden layers of the encoder; the decoder has them in reverse order.
+        () means affine maps both ways: with a Gaussian likelihood that is
+        factor analysis.
+    activation : str, default="relu"
+        "identity", "logistic", "tanh", "relu", "softplus", "elu", "silu" or
+        "gelu".
+    likelihood : str, Likelihood or list of (likelihood, columns), default="gaussian"
+        p(x_j | z): "gaussian", "student_t", "bernoulli", "poisson",
+        "negative_binomial" or "categorical", an object of
+        ``skemvae.likelihoods`` such as ``Gaussian(variance="row")``, or pairs
+        for mixed tables, with columns as in scikit-learn's
+        ``ColumnTransformer``; each column in exactly one pair.
+    prior : {"normal", "mixture", "vamp"}, default="normal"
+        p(z): standard normal, a learned mixture of Gaussians, or the mean
+        posterior of learned pseudo-inputs.
+    n_prior_components : int, default=16
+        Number of Gaussians or pseudo-inputs.
+    objective : {"elbo", "iwae"}, default="elbo"
+        The bound that is climbed; the importance-weighted one is tighter with
+        more samples.
+    n_importance_samples : int, default=1
+        Samples of z for each row and step.
+    gradient : str, default="reparameterization"
+        "reparameterization", "doubly_reparameterized" (for the ELBO: along
+        the path only) or "score_function" (REINFORCE; at least 2 samples).
+        All are unbiased.
+    update : {"joint", "alternating"}, default="joint"
+        Climb over both at once, or epoch by epoch over the encoder alone (an
+        E step) and over the rest alone (an M step).
+    kl_warmup : int, default=0
+        Epochs over which the weight of the KL term rises to 1, against
+        posterior collapse. Reported bounds have weight 1 always.
+    learning_rate : {"adaptive", "constant", "cosine"}, default="adaptive"
+        "adaptive" divides the rate by 3 at a plateau, goes on from the best
+        weights, and ends at the third; "constant" ends at the first plateau;
+        "cosine" falls to 0 over all of ``max_iter``.
+    learning_rate_init : float, default=1e-3
+        First rate of Adam.
+    batch_size : int or "auto", default="auto"
+        Rows of a batch; "auto" takes a twentieth of the rows, between 32 and
+        256.
+    max_iter : int, default=500
+        Most epochs. 0 returns the untrained start.
+    early_stopping : bool, default=True
+        Whether the bound that is watched is that of held-out rows.
+    validation_fraction : float, default=0.1
+        Share of the rows that is held out then.
+    n_iter_no_change : int, default=10
+        A plateau is that many epochs without a gain of ``tol``; they are
+        counted from the end of the warm-up.
+    tol : float, default=1e-3
+        Nats per sample.
+    standardize : bool, default=True
+        Whether real columns get mean 0 and variance 1 inside. Densities are
+        in the units of X either way.
+    n_score_samples : int, default=256
+        Points at which ``score_samples`` looks at each row: the more, the
+        closer it comes to log p(x). Rounded up to a multiple of 8.
+    device : str, default="auto"
+        "cpu", "cuda" or another device of torch; "auto" takes a GPU if there
+        is one. Fitted networks are kept on the CPU.
+    random_state : int, RandomState instance or None, default=None
+        Seed of everything random. Same seed, same machine: same result, to
+        the last bit, whatever the number of threads or jobs.
+    warm_start : bool, default=False
+        Whether ``fit`` goes on from the weights of the last one, if any.
+    verbose : int, default=0
+        1 prints every tenth epoch, 2 also bound, gain and time. For a progress
+        bar use scikit-learn's callbacks (from version 1.9 on).
+
+    Attributes
+    ----------
+    lower_bounds_ : ndarray of shape (n_iter_ + 1,)
+        The bound on the training rows in nats per sample: at the start, then
+        the mean over each epoch, while the weights move.
+    validation_lower_bounds_ : ndarray of shape (n_iter_ + 1,) or None
+        The bound on held-out rows at the start and after each epoch; None
+        without early stopping.
+    lower_bound_ : float
+        The bound on the training rows at the weights that are kept: those of
+        the epoch with the best bound that was watched.
+    n_iter_ : int
+        Epochs of this call.
+    converged_ : bool
+        Whether the stopping rule was met, or a cosine has come to its end.
+    status_ : str
+        "converged", "max_iter", "interrupted", "stopped_by_callback" or
+        "diverged".
+    n_active_units_ : int
+        Latent dimensions whose posterior mean varies between rows (variance
+        above 0.01).
+    n_parameters_ : int
+        Number of free parameters of p(x, z): decoder, likelihood and prior.
+    module_ : torch.nn.Module
+        The networks: ``encoder``, ``decoder``, ``prior``.
+    n_features_in_ : int
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Only if X has string column names.
+
+    References
+    ----------
+    Kingma and Welling (2014), "Auto-encoding variational Bayes"; Rezende,
+    Mohamed and Wierstra (2014), "Stochastic backpropagation and approximate
+    inference in deep generative models".
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skemvae import VAEEstimator
+    >>> rng = np.random.RandomState(0)
+    >>> angle = rng.uniform(0, 2 * np.pi, 500)
+    >>> ring = np.c_[np.cos(angle), np.sin(angle)] + rng.normal(0, 0.1, (500, 2))
+    >>> vae = VAEEstimator(n_components=1, random_state=0).fit(ring)
+    >>> on_the_ring, in_its_middle = vae.score_samples([[1.0, 0.0], [0.0, 0.0]])
+    >>> bool(on_the_ring > in_its_middle)
+    True
+    """
+
     def __init__(
         self,
         n_components: int = 2,
@@ -98,161 +228,90 @@ class VAEEstimator(DeepDensity):
 
     @with_callbacks
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+        """Fit encoder, decoder and prior by stochastic ascent of the bound.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Training rows; a frame or an array of objects for labels that are
+            not numbers. They are held in memory once more, as float32 codes.
+        y : Ignored
+            Present for the API only.
+        sample_weight : array-like of shape (n_samples,), default=None
+            How much each row counts. Batches are random, so repeated rows
+            and integer weights agree in expectation only.
+
+        Returns
+        -------
+        self
+            After Ctrl-C usable, with the best weights so far.
+
+        Raises
+        ------
+        ValueError
+            If X holds NaN, inf or a value outside the support of its
+            likelihood, or a parameter is out of range.
+        FloatingPointError
+            If the bound becomes non-finite at ever smaller learning rates;
+            the best weights before that are kept.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If the fit did not converge or was interrupted, if a non-finite
+            bound was undone, or if the posterior has collapsed.
+        """
         self._check_parameters()
-        warm = self.warm_start and hasattr(self, "module_")
-        trainer = self._trainer(X, sample_weight, warm=warm, early_stopping=self.early_stopping)
-        earlier = self._histories() if warm else ((), ())
+        from skemvae.vae_fit import VAEFit
+
+        going_on = self.warm_start and hasattr(self, "module_")
+        fit = VAEFit(self, X, sample_weight, going_on, self.early_stopping)
         metadata = None if sample_weight is None else {"sample_weight": sample_weight}
         told = {"estimator": self, "X": X, "y": y, "metadata": metadata}
         context = self._init_callback_context(max_subtasks=self.max_iter)
         loop = LoopProgress(self, context, "epoch", 10, told)
 
         def on_step(so_far: Result[Any]) -> bool:
-            bound = so_far.bounds[-1] - self._table.log_volume
-            return loop.end_step(
-                so_far.n_iter,
-                bound,
-                lambda: self._attributes(trainer, so_far, earlier),
-            )
+            bound = so_far.bounds[-1] - fit.table.log_volume
+            return loop.end_step(so_far.n_iter, bound, lambda: fit.attributes(so_far))
 
-        result = iterate(
-            loop.step(trainer.step),
-            trainer.start(),
-            stop=trainer.schedule.patience,
-            max_iter=self.max_iter,
-            on_step=on_step,
-        )
-        if result.status is Status.MAX_ITER and self.learning_rate == "cosine":
-            result = replace(result, status=Status.CONVERGED)  # it has gone its way
-        self._set(**self._attributes(trainer, result, earlier))
+        result = fit.run(self.max_iter, loop.step(fit.trainer.step), on_step)
+        self._set(**fit.attributes(result))
         loop.end()
         self._report(result)
         return self
 
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+        """Train for one epoch over these rows.
+
+        The first call makes the networks and fixes the units: its rows should
+        be representative, and hold every label.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Training rows.
+        y : Ignored
+            Present for the API only.
+        sample_weight : array-like of shape (n_samples,), default=None
+            How much each row counts.
+
+        Returns
+        -------
+        self
+        """
         self._check_parameters()
+        from skemvae.vae_fit import VAEFit
+
         going_on = hasattr(self, "module_")
-        trainer = self._trainer(X, sample_weight, warm=going_on, early_stopping=False)
-        if going_on and hasattr(self, "_optimiser"):
-            trainer.optimiser.load_state_dict(self._optimiser)
-        earlier = self._histories() if going_on else ((), ())
         n_iter = self.n_iter_ if going_on else 0
-        result = iterate(
-            trainer.step, trainer.start(), stop=trainer.schedule.patience, max_iter=1
-        )
-        self._set(**self._attributes(trainer, result, earlier))
-        self._set(n_iter_=n_iter + result.n_iter, _optimiser=trainer.optimiser.state_dict())
+        fit = VAEFit(self, X, sample_weight, going_on, early_stopping=False)
+        if going_on and self._optimiser is not None:
+            fit.trainer.optimiser.load_state_dict(self._optimiser)
+        result = fit.run(1)
+        self._set(**fit.attributes(result))
+        self._set(n_iter_=n_iter + result.n_iter, _optimiser=fit.trainer.optimiser.state_dict())
         return self
-
-    # The fit.
-
-    def _trainer(self, X: Any, sample_weight: Any, *, warm: bool, early_stopping: bool) -> Any:
-        """Encode the rows, and make networks to train on them, or take over the present ones."""
-        import torch
-
-        from skemvae.likelihoods.table import Table, assign_columns, is_numeric
-        from skemvae.networks.architecture import Architecture
-        from skemvae.networks.gradients import ESTIMATORS
-        from skemvae.networks.inference import device_of
-        from skemvae.networks.training import Codes, Schedule, Trainer
-
-        frame = X
-        X = self._check_rows(X, numeric=is_numeric(self.likelihood), reset=not warm, n_min=2)
-        weight = check_weights(sample_weight, X)
-        if weight is None:
-            weight = np.ones(X.shape[0])
-        elif weight.min() == 0:
-            X, weight = _safe_indexing(X, np.flatnonzero(weight)), weight[weight > 0]
-        rng = check_random_state(self.random_state)
-        generator = torch.Generator().manual_seed(int(rng.randint(2**31)))
-        architecture = Architecture(
-            self.n_components,
-            self._hidden_layer_sizes,
-            self.activation,
-            self.prior,
-            self.n_prior_components,
-            shared_encoder=self.update == "joint",
-        )
-        if warm:
-            self._check_unchanged(architecture)
-            table, vae = self._table, copy.deepcopy(self.module_)
-        else:
-            names = getattr(self, "feature_names_in_", range(X.shape[1]))
-            blocks = assign_columns(self.likelihood, frame, names)
-            table = Table.of(blocks, X, names, weight, self.standardize)
-        codes = Codes.of(table.encode(X, np.float32, exact=False), weight)
-        if not warm:
-            heads = [head for head, _ in blocks]
-            vae = architecture.build(heads, table.blocks, table.slices, codes, generator)
-            score_seed = int(rng.randint(2**31))
-            self._set(_table=table, _architecture=architecture, _score_seed=score_seed)
-
-        device = device_of(self.device)
-        n_held_out = math.ceil(self.validation_fraction * len(codes)) if early_stopping else 0
-        held_out, training = codes.to(device).split(n_held_out, generator)
-        if device.type != "cpu":
-            generator = torch.Generator(device).manual_seed(int(rng.randint(2**31)))
-        return Trainer(
-            vae.to(device),
-            training,
-            held_out,
-            estimator=ESTIMATORS[self.objective, self.gradient],
-            schedule=Schedule(
-                self.learning_rate,
-                self.learning_rate_init,
-                self.max_iter,
-                self.kl_warmup,
-                self._patience(),
-            ),
-            batch_size=self._batch_size(len(training)),
-            n_samples=self.n_importance_samples,
-            alternating=self.update == "alternating",
-            generator=generator,
-        )
-
-    def _histories(self) -> tuple[list[float], list[float]]:
-        """What an earlier fit has recorded."""
-        validation = self.validation_lower_bounds_
-        return list(self.lower_bounds_), [] if validation is None else list(validation)
-
-    def _patience(self) -> Patience:
-        if self.learning_rate == "cosine":  # ends when its rate is 0
-            return Patience(self.max_iter + 1, self.tol)
-        n_plateaus = _PLATEAUS if self.learning_rate == "adaptive" else 1
-        return Patience(self.n_iter_no_change, self.tol, self.kl_warmup, n_plateaus)
-
-    def _batch_size(self, n: int) -> int:
-        if self.batch_size == "auto":
-            return min(max(n // 20, 32), 256)
-        return min(int(self.batch_size), n)
-
-    def _attributes(
-        self, trainer: Any, result: Result[Any], earlier: tuple[list[float], list[float]]
-    ) -> dict[str, Any]:
-        """Everything that fit sets, at the best weights so far."""
-        from skemvae.networks.training import n_active_units
-
-        vae = copy.deepcopy(trainer.vae)
-        vae.load_state_dict(result.state.best)
-        vae.requires_grad_(True).eval()
-        log_volume = self._table.log_volume
-        histories = [
-            [*before, *(np.array(bounds[bool(before) :]) - log_volume)]
-            for before, bounds in zip(
-                earlier, (result.state.training_bounds, result.state.watched), strict=True
-            )
-        ]
-        return {
-            "lower_bounds_": np.array(histories[0]),
-            "validation_lower_bounds_": np.array(histories[1]) if len(trainer.held_out) else None,
-            "lower_bound_": trainer.evaluate(trainer.training, vae) - log_volume,
-            "n_active_units_": n_active_units(vae, trainer.training),
-            "converged_": result.status is Status.CONVERGED,
-            "status_": str(result.status),
-            "n_iter_": result.n_iter,
-            "n_parameters_": vae.n_parameters,
-            "module_": vae.to("cpu"),
-        }
 
     def _report(self, result: Result[Any]) -> None:
         """Say how the fit ended, unless all is well."""
@@ -284,6 +343,12 @@ class VAEEstimator(DeepDensity):
     def _check_parameters(self) -> None:
         for name, choices in _CHOICES.items():
             check_choice(name, getattr(self, name), choices)
+        for size in np.atleast_1d(np.asarray(self.hidden_layer_sizes, dtype=object)):
+            if isinstance(size, bool) or not isinstance(size, Integral) or size < 1:
+                raise ValueError(
+                    f"hidden_layer_sizes={self.hidden_layer_sizes} must hold positive integers; "
+                    "() means affine maps."
+                )
         for name, smallest in _INTEGERS.items():
             value = getattr(self, name)
             if isinstance(value, bool):
@@ -291,7 +356,11 @@ class VAEEstimator(DeepDensity):
             check_scalar(value, name, Integral, min_val=smallest)
         check_scalar(self.tol, "tol", Real, min_val=0)
         check_scalar(
-            self.learning_rate_init, "learning_rate_init", Real, min_val=0, include_boundaries="neither"
+            self.learning_rate_init,
+            "learning_rate_init",
+            Real,
+            min_val=0,
+            include_boundaries="neither",
         )
         check_scalar(
             self.validation_fraction,
@@ -307,22 +376,4 @@ class VAEEstimator(DeepDensity):
             raise ValueError(
                 f"gradient='score_function' takes the other samples as a baseline: "
                 f"n_importance_samples={self.n_importance_samples} must be at least 2."
-            )
-
-    @property
-    def _hidden_layer_sizes(self) -> tuple[int, ...]:
-        sizes = np.atleast_1d(np.asarray(self.hidden_layer_sizes, dtype=object)).tolist()
-        for size in sizes:
-            if isinstance(size, bool) or not isinstance(size, Integral) or size < 1:
-                raise ValueError(
-                    f"hidden_layer_sizes={self.hidden_layer_sizes} must hold positive integers; "
-                    "() means linear maps."
-                )
-        return tuple(int(size) for size in sizes)
-
-    def _check_unchanged(self, architecture: Any) -> None:
-        if architecture != self._architecture:
-            raise ValueError(
-                f"The fitted networks are {self._architecture}, but the parameters now ask for "
-                f"{architecture}: set warm_start=False, or fit anew."
             )

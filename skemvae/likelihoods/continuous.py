@@ -54,7 +54,9 @@ class Gaussian(_Real):
             self.n_outputs = 2 * d
             return torch.cat([mean, free.log()])
         self.n_outputs = d
-        self.log_variance = nn.Parameter((free.mean()[None] if self.variance == "shared" else free).log())
+        self.log_variance = nn.Parameter(
+            (free.mean()[None] if self.variance == "shared" else free).log()
+        )
         return mean
 
     def _moments(self, eta: Tensor) -> tuple[Tensor, Tensor]:
@@ -66,7 +68,8 @@ class Gaussian(_Real):
 
     def log_prob(self, u: Tensor, eta: Tensor) -> Tensor:
         mean, log_variance = self._moments(eta)
-        return -0.5 * ((u - mean) ** 2 * torch.exp(-log_variance) + log_variance + _LOG_2PI).sum(-1)
+        squares = (u - mean) ** 2 * torch.exp(-log_variance)
+        return -0.5 * (squares + log_variance + _LOG_2PI).sum(-1)
 
     def mean(self, eta: Tensor) -> Tensor:
         return self._moments(eta)[0]

@@ -121,7 +121,12 @@ class Table:
 
     @classmethod
     def of(
-        cls, blocks: list[tuple[Likelihood, Any]], X: Any, names: Any, weight: Any, standardize: bool
+        cls,
+        blocks: list[tuple[Likelihood, Any]],
+        X: Any,
+        names: Any,
+        weight: Any,
+        standardize: bool,
     ) -> Self:
         """Learn the units of training rows."""
         units = tuple(

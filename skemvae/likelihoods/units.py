@@ -127,7 +127,7 @@ class Counts(Units):
 
     def encode(self, X: Any, *, exact: bool) -> Any:
         X = np.asarray(X, dtype=np.float64)
-        wrong = (X < 0) | (X != np.floor(X)) | (X > _LARGEST_COUNT)
+        wrong = (X < 0) | (np.floor(X) != X) | (X > _LARGEST_COUNT)
         self._refuse(X, wrong, f"counts are integers from 0 to {_LARGEST_COUNT}.")
         return X
 

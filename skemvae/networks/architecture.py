@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from skemvae.likelihoods import Likelihood
-from skemvae.likelihoods.units import Units
+from skemvae.likelihoods.table import Table
 from skemvae.networks.priors import MixturePrior, NormalPrior, Prior, VampPrior
 from skemvae.networks.training import Codes
 from skemvae.networks.vae import VAE, Decoder, Encoder
@@ -43,21 +43,20 @@ class Architecture:
     def build(
         self,
         heads: Sequence[Likelihood],
-        units: Sequence[Units],
-        slices: Sequence[slice],
+        table: Table,
         codes: Codes,
         generator: torch.Generator,
     ) -> VAE:
-        """Make networks for the columns of ``codes``, whose heads are bound here."""
+        """Make networks for the rows ``codes`` of a table, whose heads are bound here."""
         outputs = [
-            head.bind(codes.u[:, where], codes.weight, of)
-            for head, where, of in zip(heads, slices, units, strict=True)
+            head.bind(codes.u[:, where], codes.weight, units)
+            for head, where, units in zip(heads, table.slices, table.blocks, strict=True)
         ]
         decoder = Decoder(
             self.n_components,
             self.hidden_layer_sizes,
             heads,
-            slices,
+            table.slices,
             outputs,
             self.activation,
             generator,
@@ -72,9 +71,7 @@ class Architecture:
         )
         return VAE(encoder, decoder, self._prior(encoder, features, generator), features)
 
-    def _prior(
-        self, encoder: Encoder, features: torch.Tensor, generator: torch.Generator
-    ) -> Prior:
+    def _prior(self, encoder: Encoder, features: torch.Tensor, generator: torch.Generator) -> Prior:
         if self.prior == "normal":
             return NormalPrior()
         if self.prior == "mixture":

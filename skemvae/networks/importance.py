@@ -46,7 +46,7 @@ class Nodes:
 
     @classmethod
     def of(cls, n_samples: int, n_components: int, seed: int, like: Tensor) -> Self:
-        """Make ``n_samples`` points, rounded up to sets of equal size, on the device of ``like``."""
+        """Make ``n_samples`` points, rounded up to equal sets, of the kind of ``like``."""
         n_sets = min(_SCRAMBLES, n_samples)
         size = -(-n_samples // n_sets)
         rng = np.random.RandomState(seed)
@@ -83,16 +83,12 @@ def log_weights(
     """
     log_q_share, log_p_share = math.log1p(-_PRIOR_SHARE), math.log(_PRIOR_SHARE)
     weights = q.mean.new_empty(len(q.mean), nodes.noise.shape[1])
-    noise = nodes.noise[0]
-    placed = {
-        False: lambda: q.at(noise[~nodes.from_prior][None]),
-        # Points of the prior are the same for all rows: the decoder sees them once.
-        True: lambda: prior.at(nodes.choice[nodes.from_prior], noise[nodes.from_prior])[None],
-    }
-    for from_prior, points in placed.items():
-        mask = nodes.from_prior == from_prior
+    noise, from_prior = nodes.noise[0], nodes.from_prior
+    # Points of the prior are the same for all rows: the decoder sees them once.
+    of_prior = prior.at(nodes.choice[from_prior], noise[from_prior])[None]
+    of_q = q.at(noise[~from_prior][None])
+    for mask, z in ((from_prior, of_prior), (~from_prior, of_q)):
         if mask.any():
-            z = points()
             log_p = prior.log_prob(z)
             log_r = torch.logaddexp(log_q_share + q.log_prob(z), log_p_share + log_p)
             weights[:, mask] = log_likelihood(z) + log_p - log_r

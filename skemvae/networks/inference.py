@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from skemvae.networks.importance import Nodes, log_evidence, log_weights
+from skemvae.networks.threads import one_thread
 from skemvae.networks.vae import VAE
 
 # Numbers in the widest intermediate array of a block: it stays in the cache.
@@ -97,4 +98,5 @@ class Inference:
             for start in range(0, len(array), size):
                 yield function(self._tensor(array[start : start + size])).cpu()
 
-        return torch.cat(list(results())).numpy()
+        with one_thread():
+            return torch.cat(list(results())).numpy()

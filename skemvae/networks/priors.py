@@ -76,4 +76,3 @@ class VampPrior(Prior):
     def forward(self, encoder: Encoder) -> PriorDensity:
         q = (self.own_encoder or encoder)(self.inputs)
         return GaussianMixture(torch.log_softmax(self.logits, 0), q.mean, q.log_scale)
-

@@ -99,7 +99,7 @@ class Schedule:
         if self.kind == "cosine":
             return self.rate * 0.5 * (1 + math.cos(math.pi * epoch / self.n_epochs))
         if self.kind == "adaptive":
-            return self.rate / 3 ** self.patience.plateaus(bounds)
+            return float(self.rate / 3 ** self.patience.plateaus(bounds))
         return self.rate
 
     def beta(self, epoch: int) -> float:
@@ -205,7 +205,9 @@ class Trainer:
         self.parameters = list(vae.parameters())
         self.optimiser = torch.optim.Adam(self.parameters, schedule.rate, fused=True)
         self._caution = 1.0
-        self._evaluation_seed = int(torch.randint(2**31, (), generator=generator, device=self.device))
+        self._evaluation_seed = int(
+            torch.randint(2**31, (), generator=generator, device=self.device)
+        )
 
     @property
     def device(self) -> torch.device:

@@ -1,0 +1,185 @@
+"""A fit of ``VAEEstimator``: from rows to networks to fitted attributes. Imports torch."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.utils import _safe_indexing, check_random_state
+
+from skemvae.core.iterate import Patience, Result, Status, iterate
+from skemvae.likelihoods.table import Table, assign_columns, is_numeric
+from skemvae.networks.architecture import Architecture
+from skemvae.networks.gradients import ESTIMATORS
+from skemvae.networks.inference import device_of
+from skemvae.networks.threads import one_thread
+from skemvae.networks.training import Codes, Progress, Schedule, Trainer, n_active_units
+from skemvae.validation import check_weights
+
+# An adaptive rate is divided by 3 at each plateau; this one ends the fit.
+_PLATEAUS = 3
+
+
+class VAEFit:
+    """One call of ``fit`` or ``partial_fit``.
+
+    Parameters
+    ----------
+    estimator : VAEEstimator
+        With valid parameters.
+    X, sample_weight : array-like
+        As passed by the user.
+    going_on : bool
+        Whether to train the networks that the estimator has.
+    early_stopping : bool
+        Whether to hold out rows.
+    """
+
+    def __init__(
+        self, estimator: Any, X: Any, sample_weight: Any, going_on: bool, early_stopping: bool
+    ):
+        self.estimator = estimator
+        rng = check_random_state(estimator.random_state)
+        generator = torch.Generator().manual_seed(int(rng.randint(2**31)))
+        architecture = self._architecture()
+        if going_on and architecture != estimator._architecture:
+            raise ValueError(
+                f"The fitted networks are {estimator._architecture}, but the parameters now ask "
+                f"for {architecture}: set warm_start=False, or fit anew."
+            )
+        frame = X
+        X = estimator._check_rows(
+            X, numeric=is_numeric(estimator.likelihood), reset=not going_on, n_min=2
+        )
+        weight = check_weights(sample_weight, X)
+        if weight is None:
+            weight = np.ones(X.shape[0])
+        elif weight.min() == 0:
+            X, weight = _safe_indexing(X, np.flatnonzero(weight)), weight[weight > 0]
+
+        if going_on:
+            self.table, vae = estimator._table, copy.deepcopy(estimator.module_)
+            codes = self._codes(X, weight)
+            self.score_seed = estimator._score_seed
+            self.earlier = _history(estimator)
+        else:
+            names = getattr(estimator, "feature_names_in_", range(X.shape[1]))
+            blocks = assign_columns(estimator.likelihood, frame, names)
+            self.table = Table.of(blocks, X, names, weight, estimator.standardize)
+            codes = self._codes(X, weight)
+            vae = architecture.build([head for head, _ in blocks], self.table, codes, generator)
+            self.score_seed = int(rng.randint(2**31))
+            self.earlier = ([], [])
+
+        device = device_of(estimator.device)
+        n_held_out = math.ceil(estimator.validation_fraction * len(codes)) if early_stopping else 0
+        held_out, training = codes.split(n_held_out, generator)
+        if device.type != "cpu":
+            generator = torch.Generator(device).manual_seed(int(rng.randint(2**31)))
+        self.trainer = Trainer(
+            vae.to(device),
+            training.to(device),
+            held_out.to(device),
+            estimator=ESTIMATORS[estimator.objective, estimator.gradient],
+            schedule=self._schedule(),
+            batch_size=self._batch_size(len(training)),
+            n_samples=estimator.n_importance_samples,
+            alternating=estimator.update == "alternating",
+            generator=generator,
+        )
+
+    def run(
+        self,
+        max_iter: int,
+        step: Callable[[Any], Any] | None = None,
+        on_step: Callable[[Result[Progress]], bool] | None = None,
+    ) -> Result[Progress]:
+        """Train for some epochs; ``step`` may wrap the trainer's."""
+        with one_thread():
+            result = iterate(
+                step or self.trainer.step,
+                self.trainer.start(),
+                stop=self.trainer.schedule.patience,
+                max_iter=max_iter,
+                on_step=on_step,
+            )
+        if result.status is Status.MAX_ITER and self.trainer.schedule.kind == "cosine":
+            return replace(result, status=Status.CONVERGED)  # it has gone its way
+        return result
+
+    def attributes(self, result: Result[Progress]) -> dict[str, Any]:
+        """Everything that fit sets, at the best weights so far."""
+        vae = copy.deepcopy(self.trainer.vae)
+        vae.load_state_dict(result.state.best)
+        vae.requires_grad_(True).eval()
+        log_volume = self.table.log_volume
+        training, watched = (
+            np.array([*before, *(np.array(bounds[bool(before) :]) - log_volume)])
+            for before, bounds in zip(
+                self.earlier, (result.state.training_bounds, result.state.watched), strict=True
+            )
+        )
+        with one_thread():
+            lower_bound = self.trainer.evaluate(self.trainer.training, vae) - log_volume
+            active = n_active_units(vae, self.trainer.training)
+        return {
+            "lower_bounds_": training,
+            "validation_lower_bounds_": watched if len(self.trainer.held_out) else None,
+            "lower_bound_": lower_bound,
+            "n_active_units_": active,
+            "converged_": result.status is Status.CONVERGED,
+            "status_": str(result.status),
+            "n_iter_": result.n_iter,
+            "n_parameters_": vae.n_parameters,
+            "module_": vae.to("cpu"),
+            "_table": self.table,
+            "_architecture": self._architecture(),
+            "_score_seed": self.score_seed,
+            "_optimiser": None,
+        }
+
+    def _codes(self, X: Any, weight: Any) -> Codes:
+        codes = self.table.encode(X, np.float32, exact=False)
+        return Codes.of(codes, weight)
+
+    def _architecture(self) -> Architecture:
+        chosen = self.estimator
+        return Architecture(
+            chosen.n_components,
+            tuple(int(size) for size in np.atleast_1d(chosen.hidden_layer_sizes)),
+            chosen.activation,
+            chosen.prior,
+            chosen.n_prior_components,
+            shared_encoder=chosen.update == "joint",
+        )
+
+    def _schedule(self) -> Schedule:
+        chosen = self.estimator
+        if chosen.learning_rate == "cosine":  # ends when its rate is 0
+            patience = Patience(chosen.max_iter + 1, chosen.tol)
+        else:
+            n_plateaus = _PLATEAUS if chosen.learning_rate == "adaptive" else 1
+            patience = Patience(chosen.n_iter_no_change, chosen.tol, chosen.kl_warmup, n_plateaus)
+        return Schedule(
+            chosen.learning_rate,
+            chosen.learning_rate_init,
+            chosen.max_iter,
+            chosen.kl_warmup,
+            patience,
+        )
+
+    def _batch_size(self, n: int) -> int:
+        if self.estimator.batch_size == "auto":
+            return min(max(n // 20, 32), 256)
+        return min(int(self.estimator.batch_size), n)
+
+
+def _history(estimator: Any) -> tuple[list[float], list[float]]:
+    """What earlier calls have recorded."""
+    validation = estimator.validation_lower_bounds_
+    return list(estimator.lower_bounds_), [] if validation is None else list(validation)

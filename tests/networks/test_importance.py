@@ -1,0 +1,185 @@
+"""Importance sampling: right in expectation, with honest errors, the same for every row."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from skemvae.networks import inference
+from skemvae.networks.distributions import DiagonalGaussian, StandardNormal
+from skemvae.networks.importance import Nodes, log_evidence, log_weights
+from skemvae.networks.inference import Inference
+from tests.networks.test_distributions import gaussian, mixture
+from tests.networks.test_gradients import priors, rows, tiny_vae
+from tests.strategies import seeds
+
+LIKE = torch.empty(0, dtype=torch.float64)
+WIDTH = 0.005
+GRID = WIDTH * torch.arange(-12000, 12001, dtype=torch.float64)[None, :, None]
+
+
+def answers(vae):
+    return Inference(vae, np.float64, "cpu")
+
+
+def integral(log_values):
+    """Over the grid, by the trapezoidal rule."""
+    return torch.logsumexp(log_values, -1) + math.log(WIDTH)
+
+
+# Points.
+
+
+@given(seeds, st.integers(1, 300), st.integers(1, 5))
+def test_nodes_are_sets_of_equal_size_fixed_by_their_seed(seed, n_samples, k):
+    nodes, again = (Nodes.of(n_samples, k, seed, LIKE) for _ in range(2))
+    size = math.ceil(n_samples / nodes.n_sets)
+    assert nodes.n_sets == min(8, n_samples)
+    assert nodes.noise.shape == (1, nodes.n_sets * size, k)
+    assert nodes.choice.shape == nodes.from_prior.shape == (nodes.n_sets * size,)
+    assert nodes.noise.isfinite().all()
+    assert ((nodes.choice > 0) & (nodes.choice < 1)).all()
+    for name in ("noise", "choice", "from_prior"):
+        assert torch.equal(getattr(nodes, name), getattr(again, name))
+    assert not torch.equal(nodes.noise, Nodes.of(n_samples, k, seed ^ 1, LIKE).noise)
+    assert len(nodes.noise.unique()) == nodes.noise.numel()  # no set is another's copy
+
+
+@given(seeds, st.integers(0, 8))
+def test_a_tenth_of_the_points_of_each_set_is_from_the_prior(seed, log_size):
+    nodes = Nodes.of(8 * 2**log_size, 2, seed, LIKE)
+    per_set = nodes.from_prior.reshape(8, -1).sum(1)
+    assert ((per_set - 0.1 * 2**log_size).abs() < 1).all()
+
+
+def test_points_of_more_dimensions_than_sobol_has_are_normal_too():
+    nodes = Nodes.of(64, 30000, 0, LIKE)
+    assert stats.kstest(nodes.noise[0, :, ::500].ravel(), "norm").pvalue > 1e-3
+
+
+# Weights.
+
+
+@given(seeds, st.integers(1, 3))
+def test_no_weight_exceeds_ten_times_the_likelihood(seed, k):
+    """However narrow and far away q is; the likelihood is 1 here."""
+    for prior in (mixture(seed, 3, k), StandardNormal()):
+        q, nodes = gaussian(seed, 4, k), Nodes.of(64, k, seed, LIKE)
+        weights = log_weights(lambda z: z.new_zeros(z.shape[:2]), prior, q, nodes)
+        assert weights.shape == (4, 64)
+        assert (weights <= math.log(10) + 1e-9).all()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_weights_without_a_likelihood_are_one_on_average(seed):
+    for prior in (mixture(seed), StandardNormal()):
+        q, nodes = gaussian(seed), Nodes.of(4096, 1, seed, LIKE)
+        weights = log_weights(lambda z: z.new_zeros(z.shape[:2]), prior, q, nodes)
+        estimate, error = log_evidence(weights, nodes.n_sets)
+        assert (estimate.abs() < 4 * error + 1e-6).all()
+
+
+def test_one_set_has_an_estimate_without_an_error():
+    estimate, error = log_evidence(torch.zeros(3, 1), 1)
+    assert (estimate == 0).all()
+    assert error.isnan().all()
+
+
+def test_a_row_that_no_point_reaches_has_no_evidence():
+    estimate, _ = log_evidence(torch.full((1, 16), -torch.inf), 8)
+    assert estimate.item() == -torch.inf
+
+
+# Evidence.
+
+
+@pytest.mark.parametrize("k", [1, 2])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_linear_gaussian_model_has_its_exact_density(seed, k):
+    """Whatever the encoder proposes."""
+    vae, u = tiny_vae(k=k, hidden=(), seed=seed), rows(20, seed)
+    (head,) = vae.decoder.heads
+    loadings, mean = (p.detach().numpy() for p in vae.decoder.outputs.parameters())
+    noise = head.log_variance.exp().detach().numpy() + head.min_variance
+    exact = stats.multivariate_normal(mean, loadings @ loadings.T + np.diag(noise)).logpdf(u)
+    estimate, error = answers(vae).log_evidence(u.numpy(), 2048, seed)
+    assert (np.abs(estimate - exact) < 4 * error + 1e-6).all()
+    assert error.mean() < 0.05
+
+
+@priors
+@pytest.mark.parametrize("seed", range(3))
+def test_every_identity_of_the_bound_holds_by_quadrature(seed, prior):
+    """E_q[log p(x|z)] - KL(q||p) = log p(x) - KL(q||p(z|x)), as Inference finds them, too."""
+    vae, u = tiny_vae(prior, seed=seed).requires_grad_(False), rows(6, seed)
+    q, p = vae.posterior(u), vae.prior_density()
+    log_q, log_p, likelihood = q.log_prob(GRID), p.log_prob(GRID), vae.decoder.log_prob(u, GRID)
+    evidence = integral(likelihood + log_p)
+
+    def mean(values):
+        return (log_q.exp() * values).sum(-1) * WIDTH
+
+    torch.testing.assert_close(integral(log_p), torch.zeros(1, dtype=u.dtype))
+    torch.testing.assert_close(integral(log_q), torch.zeros(6, dtype=u.dtype))
+    # Where the divergence is not in closed form, its terms are averaged.
+    kl = p.kl(q, GRID)
+    kl = kl[:, 0] if kl.shape[-1] == 1 else mean(kl)
+    bound = mean(likelihood) - kl
+    posterior = likelihood + log_p - evidence[:, None]
+    torch.testing.assert_close(bound, evidence - mean(log_q - posterior))
+
+    estimate, error = answers(vae).log_evidence(u.numpy(), 2048, 1)
+    assert (np.abs(estimate - evidence.numpy()) < 4 * error + 1e-6).all()
+    elbo = answers(vae).elbo(u.numpy(), 2048, 1)
+    np.testing.assert_allclose(elbo, bound, rtol=0.01, atol=0.01)
+    assert (elbo <= estimate + 4 * error + 1e-6).all()
+
+
+EVIDENCE = stats.norm(0, math.sqrt(1.25)).logpdf(2)
+
+
+def estimates(n_samples, mean, scale):
+    """Of log p(x) = log N(2; 0, 1 + 0.5²), and their errors, with 120 seeds; q is given."""
+    q = DiagonalGaussian(*torch.tensor([[[mean]], [[math.log(scale)]]], dtype=LIKE.dtype))
+    likelihood = torch.distributions.Normal(2.0, 0.5)
+
+    def estimate(seed):
+        nodes = Nodes.of(n_samples, 1, seed, LIKE)
+        weights = log_weights(lambda z: likelihood.log_prob(z).sum(-1), StandardNormal(), q, nodes)
+        return [part.item() for part in log_evidence(weights, nodes.n_sets)]
+
+    return np.transpose([estimate(seed) for seed in range(120)])
+
+
+@pytest.mark.parametrize(("mean", "scale"), [(1.4, 0.4), (0.5, 0.2)])
+def test_standard_errors_are_calibrated(mean, scale):
+    """The spread over seeds is what one call says of itself."""
+    estimate, error = estimates(512, mean, scale)
+    assert 0.5 < error.mean() / estimate.std() < 2
+    deviation = (estimate - EVIDENCE) / error
+    assert abs(deviation.mean()) < 0.5
+    assert 0.5 < np.sqrt(np.mean(deviation**2)) < 2
+
+
+def test_the_estimate_rises_to_the_evidence_with_the_number_of_samples():
+    means = [estimates(n_samples, 0.5, 0.2)[0].mean() for n_samples in (2, 16, 64)]
+    assert (np.diff([*means, EVIDENCE]) > 0.2).all()
+    assert abs(estimates(512, 0.5, 0.2)[0].mean() - EVIDENCE) < 0.05
+
+
+@priors
+def test_a_row_has_the_same_value_in_any_company(prior, monkeypatch):
+    vae, u = answers(tiny_vae(prior, k=2)), rows(12).numpy()
+    together = np.stack([*vae.log_evidence(u, 64, 0), vae.elbo(u, 64, 0)], -1)
+    np.testing.assert_array_equal(vae.log_evidence(u, 64, 0)[0], together[:, 0])
+    for i in range(12):
+        alone = np.stack([*vae.log_evidence(u[[i]], 64, 0), vae.elbo(u[[i]], 64, 0)], -1)
+        np.testing.assert_allclose(alone, together[[i]], rtol=1e-10)
+    monkeypatch.setattr(inference, "_BLOCK_NUMBERS", 64 * 3 * 5)  # blocks of five rows
+    np.testing.assert_allclose(vae.log_evidence(u, 64, 0)[0], together[:, 0], rtol=1e-10)
+    others = np.r_[u[:1], 1e3 * u[1:]]
+    np.testing.assert_allclose(vae.log_evidence(others, 64, 0)[0][0], together[0, 0], rtol=1e-10)
