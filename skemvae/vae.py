@@ -89,10 +89,10 @@ class VAEEstimator(DeepDensity):
         "adaptive" divides the rate by 3 at a plateau, goes on from the best
         weights, and ends at the third; "constant" ends at the first plateau;
         "cosine" falls to 0 over all of ``max_iter``.
-    learning_rate_init : float, default=1e-3
+    learning_rate_init : float, default=3e-3
         First rate of Adam.
     batch_size : int or "auto", default="auto"
-        Rows of a batch; "auto" takes a twentieth of the rows, between 32 and
+        Rows of a batch; "auto" takes a sixteenth of the rows, between 64 and
         256.
     max_iter : int, default=500
         Most epochs. 0 returns the untrained start.
@@ -186,7 +186,7 @@ class VAEEstimator(DeepDensity):
         update: str = "joint",
         kl_warmup: int = 0,
         learning_rate: str = "adaptive",
-        learning_rate_init: float = 1e-3,
+        learning_rate_init: float = 3e-3,
         batch_size: Any = "auto",
         max_iter: int = 500,
         early_stopping: bool = True,

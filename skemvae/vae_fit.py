@@ -175,7 +175,7 @@ class VAEFit:
 
     def _batch_size(self, n: int) -> int:
         if self.estimator.batch_size == "auto":
-            return min(max(n // 20, 32), 256)
+            return min(max(n // 16, 64), 256, n)
         return min(int(self.estimator.batch_size), n)
 
 

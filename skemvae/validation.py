@@ -128,14 +128,14 @@ def check_columns(estimator: Any, columns: Any) -> Any:
     )
 
 
-def select_columns(columns: Any, d: int, names: Any) -> Any:
+def select_columns(columns: Any, d: int, names: Any, *, or_none: bool = False) -> Any:
     """Turn positions, a boolean mask, a slice or names into distinct positions.
 
     Raises
     ------
     ValueError
         If a name is unknown, a position out of range or given twice, or none
-        is left.
+        is left, unless ``or_none``.
     """
     if isinstance(columns, slice):
         if isinstance(columns.start, str) or isinstance(columns.stop, str):
@@ -147,7 +147,7 @@ def select_columns(columns: Any, d: int, names: Any) -> Any:
             raise ValueError(f"columns has shape {columns.shape}, expected one dimension.")
         if columns.dtype.kind in "UO":
             names = list(names)
-            unknown = [name for name in columns if name not in names]
+            unknown = [str(name) for name in columns if name not in names]
             if unknown:
                 raise ValueError(f"columns={unknown} are not among the feature names {names}.")
             positions = np.array([names.index(name) for name in columns])
@@ -162,7 +162,7 @@ def select_columns(columns: Any, d: int, names: Any) -> Any:
             if (positions != columns).any() or (positions < -d).any() or (positions >= d).any():
                 raise ValueError(f"columns={columns.tolist()} are not positions of {d} features.")
             positions = positions % d
-    if len(positions) == 0:
+    if len(positions) == 0 and not or_none:
         raise ValueError("columns selects no feature: give at least one.")
     if len(np.unique(positions)) < len(positions):
         raise ValueError(f"columns={positions.tolist()} names a feature twice.")

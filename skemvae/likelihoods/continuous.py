@@ -14,6 +14,14 @@ from skemvae.likelihoods.units import Continuous, Units
 _LOG_2PI = math.log(2 * math.pi)
 
 
+def _log1p_square(x: Tensor) -> Tensor:
+    """log(1 + x²), finite with its gradient even where x² overflows."""
+    far = x.abs() > 1e6
+    one, zero = torch.ones_like(x), torch.zeros_like(x)
+    near_value = torch.log1p(torch.where(far, zero, x) ** 2)
+    return torch.where(far, 2 * torch.where(far, x, one).abs().log(), near_value)
+
+
 class _Real(Likelihood):
     """What likelihoods of real numbers share: their units."""
 
@@ -49,6 +57,8 @@ class Gaussian(_Real):
     def bind(self, u: Tensor, weight: Tensor, units: Units) -> Tensor:
         d = u.shape[1]
         mean, variance = weighted_mean(u, weight), weighted_variance(u, weight)
+        if self.variance == "shared":
+            variance = variance.mean()[None]
         free = (variance - self.min_variance).clamp(min=self.min_variance)
         if self.variance == "row":
             self.n_outputs = 2 * d
@@ -68,8 +78,8 @@ class Gaussian(_Real):
 
     def log_prob(self, u: Tensor, eta: Tensor) -> Tensor:
         mean, log_variance = self._moments(eta)
-        squares = (u - mean) ** 2 * torch.exp(-log_variance)
-        return -0.5 * (squares + log_variance + _LOG_2PI).sum(-1)
+        standard = (u - mean) * torch.exp(-log_variance / 2)
+        return -0.5 * (standard**2 + log_variance + _LOG_2PI).sum(-1)
 
     def mean(self, eta: Tensor) -> Tensor:
         return self._moments(eta)[0]
@@ -122,8 +132,8 @@ class StudentT(_Real):
             - 0.5 * torch.log(math.pi * df)
             - log_scale
         )
-        standard = (u - eta) * torch.exp(-log_scale)
-        return (constant - (df + 1) / 2 * torch.log1p(standard**2 / df)).sum(-1)
+        standard = (u - eta) * torch.exp(-log_scale) / df.sqrt()
+        return (constant - (df + 1) / 2 * _log1p_square(standard)).sum(-1)
 
     def mean(self, eta: Tensor) -> Tensor:
         return eta

@@ -42,7 +42,8 @@ class Bernoulli(Likelihood):
         return (uniform < u).to(u.dtype)
 
     def log_prob(self, u: Tensor, eta: Tensor) -> Tensor:
-        return (u * eta - F.softplus(eta)).sum(-1)
+        # By default softplus is linear from 20 on, and the probability of 1 then 1.
+        return (u * eta - F.softplus(eta, threshold=80)).sum(-1)
 
     def mean(self, eta: Tensor) -> Tensor:
         return torch.sigmoid(eta)
@@ -78,7 +79,12 @@ class Poisson(_Count):
 
     def log_prob(self, u: Tensor, eta: Tensor) -> Tensor:
         eta = eta.clamp(max=_LARGEST_LOG_RATE)
-        return (u * eta - torch.exp(eta)).sum(-1) - torch.lgamma(u + 1).sum(-1)
+        # Around the likeliest rate, u, so that large terms do not cancel.
+        wide = u.double().clamp(min=1)
+        peak = torch.where(u > 0, wide * wide.log() - wide - torch.lgamma(wide + 1), 0.0)
+        x = eta - wide.log().to(eta.dtype)
+        fall = torch.where(u > 0, u * (x - torch.expm1(x)), -torch.exp(eta))
+        return (fall + peak.to(eta.dtype)).sum(-1)
 
     def sample(self, eta: Tensor, rng: Any) -> Any:
         return rng.poisson(self.mean(eta).numpy()).astype(float)
@@ -122,9 +128,12 @@ class NegativeBinomial(_Count):
         size = self.size
         eta = eta.clamp(max=_LARGEST_LOG_RATE)
         log_size = size.log()
-        log_total = torch.logaddexp(eta, log_size)
-        choices = torch.lgamma(u + size) - torch.lgamma(size) - torch.lgamma(u + 1)
-        return (choices + size * (log_size - log_total) + u * (eta - log_total)).sum(-1)
+        # Large terms cancel: in float64, once for all samples.
+        wide, many = u.double(), size.double()
+        choices = torch.lgamma(wide + many) - torch.lgamma(many) - torch.lgamma(wide + 1)
+        zero, odds = torch.zeros_like(eta), eta - log_size
+        stop, go_on = torch.logaddexp(odds, zero), torch.logaddexp(-odds, zero)
+        return (choices.to(eta.dtype) - size * stop - u * go_on).sum(-1)
 
     def sample(self, eta: Tensor, rng: Any) -> Any:
         size = self.size.expand(eta.shape).numpy()

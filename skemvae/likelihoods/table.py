@@ -78,16 +78,14 @@ def assign_columns(likelihood: Any, X: Any, names: Sequence[Any]) -> list[tuple[
         head = named_likelihood(name)
         if callable(columns):
             columns = columns(X)
-        if isinstance(columns, str | int):
-            columns = [columns]
-        if isinstance(columns, slice) or len(columns):
-            columns = select_columns(columns, d, names)
-            for j in columns:
-                if j in owners:
-                    raise ValueError(
-                        f"Column {names[j]} has two likelihoods: {owners[j]} and {head!r}."
-                    )
-                owners[j] = repr(head)
+        columns = select_columns(columns, d, names, or_none=True)
+        for j in columns:
+            if j in owners:
+                raise ValueError(
+                    f"Column {names[j]} has two likelihoods: {owners[j]} and {head!r}."
+                )
+            owners[j] = repr(head)
+        if len(columns):
             blocks.append((head, columns))
     missing = [names[j] for j in range(d) if j not in owners]
     if missing:
@@ -165,10 +163,11 @@ class Table:
 
     def decode(self, codes: Any) -> Any:
         """Rows of the codes, in the order of the table's columns."""
-        numeric = all(
-            not isinstance(units, Categories) or units.all_numbers for units in self.blocks
-        )
-        X = np.empty(codes.shape, dtype=codes.dtype if numeric else object)
+        labels = [units for units in self.blocks if isinstance(units, Categories)]
+        dtype = codes.dtype
+        if labels:  # which float32 need not hold
+            dtype = np.float64 if all(units.all_numbers for units in labels) else object
+        X = np.empty(codes.shape, dtype=dtype)
         for where, columns, units in zip(self.slices, self.columns, self.blocks, strict=True):
             X[:, columns] = units.decode(codes[:, where])
         return X

@@ -58,8 +58,8 @@ class Units(ABC):
 class Continuous(Units):
     """Real numbers, shifted and scaled.
 
-    A scale may be negative: the first row then lies above the mean in every
-    column, so that even a reflection of the data does not change a fit.
+    A scale may be negative: so the first row that is off the mean is above it
+    in every column, and even a reflection of the data does not change a fit.
     """
 
     names: tuple[str, ...]
@@ -75,7 +75,8 @@ class Continuous(Units):
     def standard(cls, names: tuple[str, ...], X: Any, weight: Any) -> Self:
         """Give each column mean 0 and variance 1; constant columns keep their magnitude."""
         largest = np.abs(X).max(0)
-        unit = np.exp2(np.frexp(largest)[1])  # squares neither overflow nor underflow
+        # Squares of Z neither overflow nor underflow.
+        unit = np.exp2(np.minimum(np.frexp(largest)[1], 1023))
         Z = X / unit
         first = Z[0]
         Z = Z - first  # an offset loses no digit
@@ -83,7 +84,11 @@ class Continuous(Units):
         spread = np.sqrt(np.average(np.square(Z - shift), axis=0, weights=weight))
         constant = spread <= _CONSTANT * np.abs(first)
         scale = np.where(constant, np.where(largest > 0, largest / unit, 1.0), spread)
-        return cls(names, (first + shift) * unit, scale * np.where(shift > 0, -unit, unit))
+        # The first row off the mean shall lie above it.
+        off = Z - shift
+        row = np.argmax(np.abs(off) > 1e-9 * spread, axis=0)
+        below = off[row, np.arange(len(unit))] < 0
+        return cls(names, (first + shift) * unit, scale * np.where(below, -unit, unit))
 
     def encode(self, X: Any, *, exact: bool) -> Any:
         return (np.asarray(X, dtype=np.float64) - self.shift) / self.scale
@@ -158,9 +163,9 @@ class Categories(Units):
     def refuse_missing(self, X: Any) -> None:
         """Raise ValueError for None and NaN."""
         if X.dtype.kind == "O":
-            missing = np.array([[v is None or v is not v or v != v for v in r] for r in X.tolist()])
-        elif X.dtype.kind == "f":
-            missing = np.isnan(X)
+            missing = np.array([[_is_missing(value) for value in row] for row in X.tolist()])
+        elif X.dtype.kind in "fcmM":
+            missing = X != X
         else:
             return
         self._refuse(X, missing, "missing values are not supported: drop or impute them.")
@@ -181,3 +186,11 @@ class Categories(Units):
             lookup[:-1] = labels
             columns.append(lookup[codes[:, j].astype(int)])
         return np.stack(columns, axis=1)
+
+
+def _is_missing(value: Any) -> bool:
+    """None, NaN, NaT and the like: what does not equal itself, or cannot say."""
+    try:
+        return value is None or bool(value != value)
+    except TypeError:
+        return True
