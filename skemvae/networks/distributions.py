@@ -82,8 +82,9 @@ class GaussianMixture:
     log_scale: Tensor
 
     def log_prob(self, z: Tensor) -> Tensor:
-        # The square multiplied out: two thin products instead of an (n, S, C, k) array.
-        precision = torch.exp(-2 * self.log_scale)
+        # The square multiplied out: two thin products instead of an (n, S, C, k) array. Its terms
+        # cancel where components are narrow, hence float64.
+        precision = torch.exp(-2 * self.log_scale.double())
         scaled_mean = self.mean * precision
         constant = (
             self.log_weight
@@ -91,13 +92,14 @@ class GaussianMixture:
             - 0.5 * (self.mean * scaled_mean).sum(-1)
             - 0.5 * _LOG_2PI * self.mean.shape[-1]
         )
-        log_joint = constant + z @ scaled_mean.mT - 0.5 * (z**2) @ precision.mT
-        return torch.logsumexp(log_joint, -1)
+        wide = z.double()
+        log_joint = constant + wide @ scaled_mean.mT - 0.5 * (wide**2) @ precision.mT
+        return torch.logsumexp(log_joint, -1).to(z.dtype)
 
     def kl(self, q: DiagonalGaussian, z: Tensor) -> Tensor:
         return q.log_prob(z) - self.log_prob(z)
 
     def at(self, choice: Tensor, noise: Tensor) -> Tensor:
         steps = self.log_weight.exp().cumsum(-1)
-        component = torch.searchsorted(steps / steps[-1], choice).clamp(max=len(steps) - 1)
+        component = torch.searchsorted(steps / steps[-1], choice)
         return self.mean[component] + self.log_scale[component].exp() * noise

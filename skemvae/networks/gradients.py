@@ -11,6 +11,7 @@ the gradient that flows through the prior is one of θ and flows always.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -110,8 +111,10 @@ def iwae_doubly_reparameterized(
     log_ratio = likelihood - beta * kl
     share = torch.softmax(log_ratio, -1).detach()
     if z.requires_grad:
-        # θ needs Σ share ∇ log w; φ, through z, Σ share² ∇ log w.
-        z.register_hook(lambda gradient: share[..., None] * gradient)
+        # θ needs Σ share ∇ log w; φ, through z, Σ share² ∇ log w if β = 1. The score that is
+        # left out has the expectation 0 only together with its weight: β share (1 - share).
+        factor = 1 - beta * (1 - share)
+        z.register_hook(lambda gradient: factor[..., None] * gradient)
     return (share * log_ratio).sum(-1), _average((likelihood - kl).detach())
 
 
@@ -132,7 +135,7 @@ def iwae_score_function(vae: VAE, u: Tensor, noise: Tensor, beta: float) -> tupl
     n_samples = log_ratio.shape[-1]
     itself = torch.eye(n_samples, dtype=torch.bool, device=u.device)
     repeated = log_ratio.detach()[:, None, :].masked_fill(itself, -torch.inf)
-    others = _average(repeated) + torch.tensor(n_samples / (n_samples - 1)).log()
+    others = _average(repeated) + math.log(n_samples / (n_samples - 1))
     surrogate = bound + ((bound.detach()[:, None] - others) * log_q).sum(-1)
     return surrogate, _average((likelihood + log_prior - log_q).detach())
 

@@ -60,7 +60,7 @@ def _sobol(size: int, d: int, rng: np.random.RandomState) -> Any:
     """``size`` points in the open unit cube; beyond the d that Sobol knows, random ones."""
     if d > qmc.Sobol.MAXDIM:
         return rng.uniform(1e-12, 1 - 1e-12, (size, d))
-    sobol = qmc.Sobol(d, scramble=True, rng=np.random.default_rng(rng.randint(2**31)))
+    sobol = qmc.Sobol(d, scramble=True, seed=np.random.default_rng(rng.randint(2**31)))
     points = sobol.random_base2(max(0, math.ceil(math.log2(size))))[:size]
     return np.clip(points, 1e-12, 1 - 1e-12)
 
@@ -105,5 +105,7 @@ def log_evidence(log_weight: Tensor, n_sets: int) -> tuple[Tensor, Tensor]:
     estimate = importance_bound(log_weight, torch.zeros_like(log_weight), share)
     largest = torch.where(estimate.isfinite(), estimate, torch.zeros_like(estimate))
     ratio = torch.exp(log_weight - largest[:, None])
+    if n_sets == 1:
+        return cast(Tensor, estimate), torch.full_like(estimate, torch.nan)
     means = ratio.reshape(len(ratio), n_sets, -1).mean(-1)
     return cast(Tensor, estimate), means.std(-1) / math.sqrt(n_sets)
