@@ -49,14 +49,14 @@ class DeepDensity(LatentDensityEstimator):
         References
         ----------
         Burda, Grosse and Salakhutdinov (2016), "Importance weighted
-        autoencoders"; the proposal is 0.9 q(z|x) + 0.1 p(z), see Hesterberg
+        autoencoders"; the proposal is about 0.9 q(z|x) + 0.1 p(z), see Hesterberg
         (1995), "Weighted average importance sampling and defensive mixture
         distributions".
         """
-        if return_std and self.n_score_samples < 2:
+        if return_std and self.n_score_samples < 16:
             raise ValueError(
                 f"n_score_samples={self.n_score_samples} leaves no error to estimate: "
-                "return_std=True needs at least 2."
+                "return_std=True needs at least 16."
             )
         both = self._by_chunks(
             X,

@@ -97,12 +97,14 @@ class VAEEstimator(DeepDensity):
     max_iter : int, default=500
         Most epochs. 0 returns the untrained start.
     early_stopping : bool, default=True
-        Whether the bound that is watched is that of held-out rows.
+        Whether the bound that is watched is that of held-out rows, not that of
+        the training rows.
     validation_fraction : float, default=0.1
         Share of the rows that is held out then.
     n_iter_no_change : int, default=10
-        A plateau is that many epochs without a gain of ``tol``; they are
-        counted from the end of the warm-up.
+        A plateau is reached when the mean bound of that many epochs is not
+        more than ``tol`` above that of as many epochs before; counted from
+        the end of the warm-up.
     tol : float, default=1e-3
         Nats per sample.
     standardize : bool, default=True
@@ -110,7 +112,7 @@ class VAEEstimator(DeepDensity):
         in the units of X either way.
     n_score_samples : int, default=256
         Points at which ``score_samples`` looks at each row: the more, the
-        closer it comes to log p(x). Rounded up to a multiple of 8.
+        closer it comes to log p(x). Rounded up to a multiple of 16.
     device : str, default="auto"
         "cpu", "cuda" or another device of torch; "auto" takes a GPU if there
         is one. Fitted networks are kept on the CPU.

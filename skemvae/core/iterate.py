@@ -75,13 +75,14 @@ class Aitken:
 
 @dataclass(frozen=True)
 class Patience:
-    """Stop when the bound has not risen for a while; it may fall in between.
+    """Stop when a noisy bound does not rise any more; it may fall in between.
 
     Parameters
     ----------
     n_iter : int
-        A plateau is that many iterations without a bound more than ``tol``
-        above the best before.
+        A plateau is reached when the mean of the last ``n_iter`` bounds is not
+        more than ``tol`` above the mean of the ``n_iter`` before. Means, since
+        a lucky maximum would be waited for in vain.
     tol : float
         Nats per sample.
     burn_in : int, default=0
@@ -97,13 +98,12 @@ class Patience:
 
     def plateaus(self, bounds: Sequence[float]) -> int:
         """How many plateaus there have been."""
-        best, waited, plateaus = -np.inf, 0, 0
-        for bound in bounds[self.burn_in :]:
-            waited += 1
-            if bound > best + self.tol:
-                best, waited = bound, 0
-            elif waited == self.n_iter:
-                plateaus, waited = plateaus + 1, 0
+        n, start, plateaus = self.n_iter, self.burn_in, 0
+        total = np.concatenate([[0.0], np.cumsum(bounds)])
+        for end in range(start + 2 * n, len(bounds) + 1):
+            earlier, last = total[end - n] - total[end - 2 * n], total[end] - total[end - n]
+            if end >= start + 2 * n and last - earlier <= n * self.tol:
+                plateaus, start = plateaus + 1, end
         return plateaus
 
     def __call__(self, bounds: Sequence[float]) -> bool:

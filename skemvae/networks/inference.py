@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skemvae.networks.importance import Nodes, log_evidence, log_weights
+from skemvae.networks.importance import Nodes, log_evidence, log_weights, matched_noise
 from skemvae.networks.threads import one_thread
 from skemvae.networks.vae import VAE
 
@@ -62,31 +62,30 @@ class Inference:
 
     def log_evidence(self, codes: Any, n_samples: int, seed: int) -> tuple[Any, Any]:
         """Importance estimates of log p(u), and their standard errors; each (n,), nats."""
-        nodes, prior = self._nodes(n_samples, seed), self._vae.prior_density()
+        prior = self._vae.prior_density()
+        like = torch.empty(0, dtype=self._dtype, device=self._device)
+        nodes = Nodes.of(n_samples, self._vae.n_components, seed, like)
 
         def estimate(u: Tensor) -> Tensor:
             weights = log_weights(
                 lambda z: self._vae.decoder.log_prob(u, z), prior, self._vae.posterior(u), nodes
             )
-            return torch.stack(log_evidence(weights, nodes.n_sets), -1)
+            return torch.stack(log_evidence(weights), -1)
 
         both = self._each(codes, n_samples, estimate)
         return both[:, 0], both[:, 1]
 
     def elbo(self, codes: Any, n_samples: int, seed: int) -> Any:
         """E_q[log p(u | z)] - KL(q || p(z)), shape (n,), nats."""
-        nodes, prior = self._nodes(n_samples, seed), self._vae.prior_density()
+        prior = self._vae.prior_density()
+        noise = self._tensor(matched_noise(n_samples, self._vae.n_components, seed))[None]
 
         def bound(u: Tensor) -> Tensor:
             q = self._vae.posterior(u)
-            z = q.at(nodes.noise)
+            z = q.at(noise)
             return self._vae.decoder.log_prob(u, z).mean(-1) - prior.kl(q, z).mean(-1)
 
         return self._each(codes, n_samples, bound)
-
-    def _nodes(self, n_samples: int, seed: int) -> Nodes:
-        like = torch.empty(0, dtype=self._dtype, device=self._device)
-        return Nodes.of(n_samples, self._vae.n_components, seed, like)
 
     def _tensor(self, array: Any) -> Tensor:
         # A copy: torch must not see read-only memory.

@@ -20,6 +20,9 @@ from skemvae.networks.vae import VAE
 
 # The gradient of the mean bound is cut to that length: one absurd batch must not undo an epoch.
 _LONGEST_GRADIENT = 100.0
+# Parameters of likelihoods, such as a log variance, have far to go compared with weights, and a
+# step of Adam is about as long as its rate.
+_HEAD_SPEED = 10.0
 # How often a rate is halved after a non-finite bound, in a row.
 _ATTEMPTS = 8
 _EVALUATION_ROWS = 4096
@@ -131,8 +134,8 @@ class Progress:
     Attributes
     ----------
     watched : tuple of float
-        At the start and after each epoch: the bound on held-out rows, or the
-        mean over the epoch if there are none.
+        At the start and after each epoch: the bound on held-out rows, or on
+        the training rows if there are none.
     training_bounds : tuple of float
         At the start, and the mean over each epoch.
     weights, best : dict
@@ -203,7 +206,7 @@ class Trainer:
         self.alternating = alternating
         self.generator = generator
         self.parameters = list(vae.parameters())
-        self.optimiser = torch.optim.Adam(self.parameters, schedule.rate, fused=True)
+        self.optimiser = self._adam()
         self._caution = 1.0
         self._evaluation_seed = int(
             torch.randint(2**31, (), generator=generator, device=self.device)
@@ -217,7 +220,7 @@ class Trainer:
     def start(self) -> Progress:
         """Before the first epoch."""
         bound = self.evaluate(self.training)
-        watched = self.evaluate(self.held_out) if len(self.held_out) else bound
+        watched = self._watched(bound)
         weights = self._weights()
         return Progress((watched,), (bound,), weights, weights)
 
@@ -236,12 +239,12 @@ class Trainer:
         for _ in range(_ATTEMPTS):
             rate = self._caution * self.schedule.learning_rate(epoch, progress.watched)
             bound = self._climb(epoch, rate)
-            watched = self.evaluate(self.held_out) if len(self.held_out) else bound
+            watched = self._watched(bound)
             weights = self._weights()
             if math.isfinite(bound + watched) and all(w.isfinite().all() for w in weights.values()):
                 return progress.followed_by(watched, bound, weights)
             self.vae.load_state_dict(progress.weights)
-            self.optimiser = torch.optim.Adam(self.parameters, rate, fused=True)
+            self.optimiser = self._adam()
             self._caution /= 2
             warnings.warn(
                 f"The bound became non-finite in epoch {epoch + 1}: back to the epoch before, "
@@ -263,6 +266,13 @@ class Trainer:
                 total += float((block.weight * bound).sum(dtype=torch.float64))
         return total / float(codes.weight.sum(dtype=torch.float64))
 
+    def _watched(self, epoch_mean: float) -> float:
+        if len(self.held_out):
+            return self.evaluate(self.held_out)
+        if self.schedule.kind == "cosine":  # does not wait for plateaus
+            return epoch_mean
+        return self.evaluate(self.training)
+
     def _climb(self, epoch: int, rate: float) -> float:
         """Ascend along each batch once; return the mean bound on the way."""
         beta = self.schedule.beta(epoch)
@@ -271,7 +281,7 @@ class Trainer:
                 for parameter in parameters:
                     parameter.requires_grad_(epoch % 2 == turn)
         for group in self.optimiser.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["speed"]
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         for batch in self.training.batches(self.batch_size, self.generator):
             u = self.vae.decoder.draw(batch.u, self.generator)
@@ -283,6 +293,14 @@ class Trainer:
             self.optimiser.step()
             total += (batch.weight * bound).sum()
         return float(total) / len(self.training)
+
+    def _adam(self) -> torch.optim.Adam:
+        slow: list[Tensor] = []
+        fast: list[Tensor] = []
+        for name, parameter in self.vae.named_parameters():
+            (fast if name.startswith("decoder.heads") else slow).append(parameter)
+        groups = [{"params": slow, "speed": 1.0}, {"params": fast, "speed": _HEAD_SPEED}]
+        return torch.optim.Adam([group for group in groups if group["params"]], fused=True)
 
     def _cut_gradient(self) -> None:
         gradients = [p.grad for p in self.parameters if p.grad is not None]

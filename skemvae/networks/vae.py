@@ -35,6 +35,7 @@ class Encoder(nn.Module):
         n_hidden = [n_features, *hidden_layer_sizes][-1]
         self.mean = linear(n_hidden, n_components, generator)
         self.log_scale = linear(n_hidden, n_components, generator)
+        nn.init.zeros_(self.log_scale.weight)  # at first the same scale for all rows
 
     def forward(self, features: Tensor) -> DiagonalGaussian:
         """q(z | x) of each row of features."""
