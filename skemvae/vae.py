@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from numbers import Integral, Real
 from typing import Any, Self
@@ -356,22 +357,15 @@ class VAEEstimator(DeepDensity):
             if isinstance(value, bool):
                 raise TypeError(f"{name}={value} must be an int.")
             check_scalar(value, name, Integral, min_val=smallest)
-        check_scalar(self.tol, "tol", Real, min_val=0)
-        check_scalar(
-            self.learning_rate_init,
-            "learning_rate_init",
-            Real,
-            min_val=0,
-            include_boundaries="neither",
-        )
-        check_scalar(
-            self.validation_fraction,
-            "validation_fraction",
-            Real,
-            min_val=0,
-            max_val=1,
-            include_boundaries="neither",
-        )
+        check_scalar(self.tol, "tol", Real, min_val=0, max_val=math.inf)
+        for name, largest in (("learning_rate_init", math.inf), ("validation_fraction", 1.0)):
+            value = getattr(self, name)
+            check_scalar(
+                value, name, Real, min_val=0, max_val=largest, include_boundaries="neither"
+            )
+        for name in ("tol", "learning_rate_init", "validation_fraction"):
+            if math.isnan(getattr(self, name)):
+                raise ValueError(f"{name}=nan is not a number.")
         if self.batch_size != "auto":
             check_scalar(self.batch_size, "batch_size", Integral, min_val=1)
         if self.gradient == "score_function" and self.n_importance_samples < 2:

@@ -145,6 +145,11 @@ class VAEFit:
 
     def _codes(self, X: Any, weight: Any) -> Codes:
         codes = self.table.encode(X, np.float32, exact=False)
+        for j in np.flatnonzero(~np.isfinite(codes).all(0)):
+            raise ValueError(
+                f"Code column {j} leaves the range of float32, in which networks are trained: set "
+                "standardize=True, or change its unit."
+            )
         return Codes.of(codes, weight)
 
     def _architecture(self) -> Architecture:

@@ -155,10 +155,11 @@ class Table:
         return all(units.numeric for units in self.blocks)
 
     def encode(self, X: Any, dtype: Any, *, exact: bool) -> Any:
-        """Codes of the rows, of the given dtype and shape (n, d)."""
+        """Codes of the rows, of the given dtype and shape (n, d); infinite if they overflow it."""
         codes = np.empty((X.shape[0], sum(map(len, self.columns))), dtype=dtype)
-        for where, columns, units in zip(self.slices, self.columns, self.blocks, strict=True):
-            codes[:, where] = units.encode(_values(X, columns, units.numeric), exact=exact)
+        with np.errstate(over="ignore"):
+            for where, columns, units in zip(self.slices, self.columns, self.blocks, strict=True):
+                codes[:, where] = units.encode(_values(X, columns, units.numeric), exact=exact)
         return codes
 
     def decode(self, codes: Any) -> Any:

@@ -49,9 +49,8 @@ class Units(ABC):
     def _refuse(self, X: Any, wrong: Any, reason: str) -> None:
         if wrong.any():
             row, column = np.argwhere(wrong)[0]
-            raise ValueError(
-                f"Column {self.names[column]} holds {X[row, column]!r} in row {row}: {reason}"
-            )
+            value = X[row, column : column + 1].tolist()[0]
+            raise ValueError(f"Column {self.names[column]} holds {value!r} in row {row}: {reason}")
 
 
 @dataclass(frozen=True)
@@ -113,8 +112,9 @@ class Binary(Units):
             self._refuse(
                 X,
                 (X != 0) & (X != 1),
-                "a Bernoulli likelihood scores 0 and 1 only, for p^x (1 - p)^(1 - x) is no "
-                "density between them. Threshold or draw the values first.",
+                "a Bernoulli likelihood scores 0 and 1 only, no other value in [0, 1], for "
+                "p^x (1 - p)^(1 - x) is no density between them. Threshold or draw the values "
+                "first.",
             )
         else:
             self._refuse(X, (X < 0) | (X > 1), "a Bernoulli likelihood needs values in [0, 1].")

@@ -22,7 +22,10 @@ def device_of(name: str) -> torch.device:
     """Return the device that a parameter asks for; "auto" prefers a GPU."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
+    try:
+        return torch.device(name)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"device={name!r} is none that torch knows: {error}") from None
 
 
 class Inference:

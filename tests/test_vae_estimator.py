@@ -1,0 +1,458 @@
+"""``VAEEstimator`` as its users meet it."""
+
+import copy
+import os
+import pickle
+import re
+import signal
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pandas as pd
+import pytest
+import sklearn
+import torch
+from sklearn.compose import make_column_selector
+from sklearn.datasets import load_breast_cancer, load_iris
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.fixes import parse_version
+
+from skemvae import VAEEstimator
+from skemvae.likelihoods import Gaussian, Poisson
+
+IRIS = load_iris().data
+QUICK = {
+    "hidden_layer_sizes": (8,),
+    "max_iter": 4,
+    "learning_rate": "cosine",  # runs its course: no warning
+    "n_score_samples": 32,
+    "random_state": 0,
+}
+
+
+def quick(**parameters):
+    return VAEEstimator(**{**QUICK, **parameters})
+
+
+def same(one, other):
+    first, second = one.module_.state_dict(), other.module_.state_dict()
+    return first.keys() == second.keys() and all(map(torch.equal, first.values(), second.values()))
+
+
+# Fits.
+
+
+def test_defaults_do_on_a_small_table():
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((500, 2)) @ rng.standard_normal((2, 10))
+    X += 0.3 * rng.standard_normal(X.shape)
+    vae = VAEEstimator(random_state=0).fit(X)
+    assert vae.converged_
+    assert vae.n_active_units_ == 2
+    independent = VAEEstimator(max_iter=0, random_state=0).fit(X)
+    assert vae.score(X) > independent.score(X) + 5
+
+
+def test_anomalies_have_a_low_density():
+    X, y = load_breast_cancer(return_X_y=True)
+    benign = X[y == 1]
+    vae = VAEEstimator(max_iter=30, learning_rate="cosine", random_state=0).fit(benign[::2])
+    assert roc_auc_score(1 - y, -vae.score_samples(X)) > 0.9
+
+
+def test_the_weights_of_the_best_epoch_are_kept():
+    with pytest.warns(ConvergenceWarning, match="max_iter=40 epochs were not enough"):
+        vae = VAEEstimator(max_iter=40, n_iter_no_change=30, random_state=0, tol=0).fit(IRIS)
+    assert len(vae.lower_bounds_) == len(vae.validation_lower_bounds_) == vae.n_iter_ + 1
+    best = int(np.argmax(vae.validation_lower_bounds_))
+    again = VAEEstimator(max_iter=best, n_iter_no_change=30, random_state=0, tol=0)
+    with pytest.warns(ConvergenceWarning, match="max_iter"):
+        again.fit(IRIS)
+    assert same(vae, again)
+    assert vae.lower_bound_ == again.lower_bound_
+
+
+def test_the_bound_that_is_reported_is_that_of_the_rows():
+    vae = quick(early_stopping=False, max_iter=30, n_importance_samples=50).fit(IRIS)
+    assert vae.lower_bound_ == pytest.approx(vae.elbo(IRIS).mean(), abs=0.02)
+    assert vae.lower_bounds_[-1] == pytest.approx(vae.lower_bound_, abs=0.3)
+    assert vae.validation_lower_bounds_ is None
+
+
+def test_no_epoch_gives_the_independent_model_to_start_from():
+    vae = quick(max_iter=0).fit(IRIS)
+    assert (vae.n_iter_, vae.status_) == (0, "converged")
+    assert vae.lower_bounds_.shape == (1,)
+
+
+def test_what_is_learned_of_the_prior_counts_as_a_parameter():
+    sizes = {
+        prior: quick(prior=prior, n_prior_components=5).fit(IRIS).n_parameters_
+        for prior in ("normal", "mixture", "vamp")
+    }
+    decoder = (2 * 8 + 8) + (8 * 4 + 4) + 4
+    encoder = (4 * 8 + 8) + 2 * (8 * 2 + 2)
+    assert sizes["normal"] == decoder
+    assert sizes["mixture"] == decoder + 5 * (1 + 2 + 2)
+    assert sizes["vamp"] == decoder + 5 * (1 + 4) + encoder
+
+
+@pytest.mark.parametrize("gradient", ["doubly_reparameterized", "score_function"])
+@pytest.mark.parametrize("objective", ["elbo", "iwae"])
+@pytest.mark.parametrize("update", ["joint", "alternating"])
+def test_every_way_to_climb_climbs(objective, gradient, update):
+    vae = quick(
+        objective=objective,
+        gradient=gradient,
+        update=update,
+        n_importance_samples=8,
+        max_iter=60,
+        kl_warmup=3,
+    ).fit(IRIS)
+    assert vae.lower_bound_ > vae.lower_bounds_[0] + 0.25
+
+
+def test_alternating_with_a_pseudo_input_prior_keeps_an_encoder_for_the_prior():
+    vae = quick(prior="vamp", update="alternating").fit(IRIS)
+    own, shared = vae.module_.prior.own_encoder, vae.module_.encoder
+    assert not torch.equal(own.mean.weight, shared.mean.weight)
+    assert quick(prior="vamp").fit(IRIS).module_.prior.own_encoder is None
+
+
+# Seeds.
+
+
+def test_the_same_seed_gives_the_same_result_to_the_last_bit():
+    one, two = quick(prior="vamp").fit(IRIS), quick(prior="vamp").fit(IRIS)
+    assert same(one, two)
+    np.testing.assert_array_equal(one.lower_bounds_, two.lower_bounds_)
+    np.testing.assert_array_equal(one.score_samples(IRIS), two.score_samples(IRIS))
+    assert not same(one, quick(prior="vamp", random_state=1).fit(IRIS))
+
+
+def test_the_number_of_threads_and_jobs_changes_nothing():
+    before = torch.get_num_threads()
+    results = []
+    try:
+        for n_threads in (1, 2):
+            torch.set_num_threads(n_threads)
+            results.append(quick().fit(IRIS).score_samples(IRIS))
+            assert torch.get_num_threads() == n_threads
+    finally:
+        torch.set_num_threads(before)
+    np.testing.assert_array_equal(*results)
+    one, two = (cross_val_score(quick(), IRIS, cv=2, n_jobs=n_jobs) for n_jobs in (1, 2))
+    np.testing.assert_array_equal(one, two)
+
+
+def test_global_random_states_are_left_alone():
+    torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()
+    vae = quick(prior="mixture", likelihood="student_t").fit(IRIS)
+    vae.score_samples(IRIS)
+    vae.sample(3)
+    assert torch.equal(torch_state, torch.get_rng_state())
+    np.testing.assert_array_equal(numpy_state, np.random.get_state()[1])
+
+
+# Going on.
+
+
+def test_a_warm_start_goes_on_from_the_last_weights():
+    vae = quick(warm_start=True, max_iter=30).fit(IRIS)
+    first, before = copy.deepcopy(vae.lower_bounds_), vae.score(IRIS)
+    vae.fit(IRIS)
+    assert vae.lower_bounds_.shape == (61,)
+    np.testing.assert_array_equal(vae.lower_bounds_[:31], first)
+    assert vae.score(IRIS) > before
+    with pytest.raises(ValueError, match="warm_start=False"):
+        vae.set_params(hidden_layer_sizes=(9,)).fit(IRIS)
+
+
+def test_partial_fit_is_an_epoch():
+    vae = VAEEstimator(hidden_layer_sizes=(8,), random_state=0)
+    for i in range(30):
+        assert vae.partial_fit(IRIS) is vae
+        assert vae.n_iter_ == i + 1
+    assert vae.lower_bounds_.shape == (31,)
+    assert vae.lower_bounds_[-1] > vae.lower_bounds_[0] + 1
+    with pytest.raises(ValueError, match="4 features"):
+        vae.partial_fit(IRIS[:, :2])
+
+
+def test_rows_of_no_weight_are_as_good_as_absent():
+    weight = np.arange(len(IRIS)) % 3
+    one = quick().fit(IRIS, sample_weight=weight)
+    other = quick().fit(IRIS[weight > 0], sample_weight=7 * weight[weight > 0])
+    np.testing.assert_allclose(one.score_samples(IRIS), other.score_samples(IRIS), rtol=1e-3)
+    heavy = quick(max_iter=60).fit(IRIS, sample_weight=np.where(np.arange(150) < 50, 1.0, 1e-6))
+    assert heavy.score(IRIS[:50]) > heavy.score(IRIS[50:]) + 5
+
+
+# Progress, callbacks, Ctrl-C.
+
+
+def test_verbose_tells_what_happens(capsys):
+    quick(verbose=1, max_iter=25).fit(IRIS)
+    assert re.findall(r"Epoch (\d+)", capsys.readouterr().out) == ["10", "20"]
+    quick(verbose=2, max_iter=20).fit(IRIS)
+    assert re.search(r"Epoch 20\s+bound -\d\.\d+\s+gain", capsys.readouterr().out)
+    quick().fit(IRIS)
+    assert capsys.readouterr().out == ""
+
+
+needs_callbacks = pytest.mark.skipif(
+    parse_version(sklearn.__version__) < parse_version("1.9"), reason="callbacks came with 1.9"
+)
+
+
+class Recorder:
+    """Scores what has been fitted so far, and may stop or interrupt the fit."""
+
+    def __init__(self, stop_after=None, interrupt_after=None):
+        self.ended, self.scores = [], []
+        self.stop_after, self.interrupt_after = stop_after, interrupt_after
+
+    def setup(self, estimator, context):
+        pass
+
+    def teardown(self, estimator, context):
+        pass
+
+    def on_fit_task_begin(self, estimator, context):
+        pass
+
+    def on_fit_task_end(self, estimator, context, *, X=None, fitted_estimator=None):
+        self.ended.append(context.task_name)
+        if context.task_name == "epoch":
+            self.scores.append(fitted_estimator.score(X))
+            if len(self.scores) == self.interrupt_after:
+                raise KeyboardInterrupt
+        return len(self.scores) == self.stop_after
+
+
+@needs_callbacks
+def test_callbacks_see_one_task_for_each_epoch_and_the_best_model_so_far():
+    recorder = Recorder()
+    vae = quick().set_callbacks(recorder).fit(IRIS)
+    assert recorder.ended == [*4 * ["epoch"], "fit"]
+    assert recorder.scores[-1] == vae.score(IRIS)
+    assert recorder.scores[0] < recorder.scores[-1]
+
+
+@needs_callbacks
+def test_a_callback_can_stop_a_fit():
+    vae = quick(max_iter=9).set_callbacks(Recorder(stop_after=2)).fit(IRIS)
+    assert (vae.status_, vae.n_iter_, vae.converged_) == ("stopped_by_callback", 2, False)
+
+
+@needs_callbacks
+def test_ctrl_c_keeps_the_best_weights():
+    vae = quick(max_iter=9).set_callbacks(Recorder(interrupt_after=3))
+    with pytest.warns(ConvergenceWarning, match="Interrupted after 3 epochs"):
+        vae.fit(IRIS)
+    assert (vae.status_, vae.n_iter_) == ("interrupted", 3)
+    assert np.isfinite(vae.score(IRIS))
+
+
+def test_a_signal_in_the_middle_of_a_long_fit_leaves_a_usable_estimator():
+    X = np.random.default_rng(0).standard_normal((5000, 5))
+    vae = VAEEstimator(max_iter=10**6, n_iter_no_change=10**6, random_state=0)
+    timer = threading.Timer(2.0, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    with pytest.warns(ConvergenceWarning, match="Interrupted"):
+        vae.fit(X)
+    assert vae.status_ == "interrupted"
+    assert np.isfinite(vae.score(X))
+
+
+# What goes wrong.
+
+
+def test_a_collapsed_posterior_is_named():
+    with pytest.warns(ConvergenceWarning, match="Posterior collapse: n_active_units_=0"):
+        vae = quick().fit(np.ones((100, 3)))
+    assert vae.n_active_units_ == 0
+    assert quick().fit(IRIS).n_active_units_ > 0
+
+
+def test_a_bound_that_stays_non_finite_is_an_error_and_the_best_weights_are_kept():
+    vae = quick(learning_rate_init=1e30, max_iter=3)
+    with (
+        pytest.warns(ConvergenceWarning, match="half the learning rate"),
+        pytest.raises(FloatingPointError, match="Lower learning_rate_init"),
+    ):
+        vae.fit(IRIS)
+    assert vae.status_ == "diverged"
+    assert np.isfinite(vae.score(IRIS))
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"n_components": 0}, "n_components"),
+        ({"hidden_layer_sizes": (8, 0)}, "hidden_layer_sizes"),
+        ({"hidden_layer_sizes": (2.5,)}, "hidden_layer_sizes"),
+        ({"activation": "swish"}, "activation='swish' is not one of"),
+        ({"likelihood": "normal"}, "likelihood='normal' is not one of"),
+        ({"likelihood": [("gaussian", [0, 1])]}, "no likelihood"),
+        ({"likelihood": [("gaussian", [0, 1, 2, 3]), ("gaussian", [3])]}, "two likelihoods"),
+        ({"likelihood": ["gaussian"]}, "pair"),
+        ({"likelihood": 3}, "likelihood"),
+        ({"prior": "flow"}, "prior='flow'"),
+        ({"gradient": "score_function"}, "n_importance_samples=1 must be at least 2"),
+        ({"batch_size": 0}, "batch_size"),
+        ({"validation_fraction": 1.0}, "validation_fraction"),
+        ({"learning_rate_init": -1.0}, "learning_rate_init"),
+        ({"learning_rate_init": np.nan}, "learning_rate_init"),
+        ({"tol": np.nan}, "tol"),
+        ({"device": "abacus"}, "device"),
+    ],
+    ids=str,
+)
+def test_a_parameter_out_of_range_is_named(parameters, message):
+    with pytest.raises(ValueError, match=message):
+        quick(**parameters).fit(IRIS)
+
+
+@pytest.mark.parametrize(
+    ("likelihood", "value", "message"),
+    [
+        ("bernoulli", 1.5, r"Column \d holds .*1\.5.* in row 3: .*\[0, 1\]"),
+        ("bernoulli", -0.1, "Bernoulli"),
+        ("poisson", -1.0, "counts are integers"),
+        ("negative_binomial", 0.5, "counts are integers"),
+        ("gaussian", np.nan, "NaN"),
+        ("categorical", np.nan, "missing values"),
+    ],
+)
+def test_a_value_outside_the_support_is_named(likelihood, value, message):
+    X = np.random.default_rng(0).integers(0, 2, (50, 3)).astype(float)
+    fitted = quick(likelihood=likelihood).fit(X)
+    X[3, 1] = value
+    for method in (quick(likelihood=likelihood).fit, fitted.score_samples, fitted.transform):
+        with pytest.raises(ValueError, match=message):
+            method(X)
+
+
+def test_grey_values_train_and_encode_but_have_no_probability():
+    grey = np.random.default_rng(0).uniform(size=(60, 5))
+    vae = quick(likelihood="bernoulli").fit(grey)
+    assert vae.transform(grey).shape == (60, 2)
+    assert ((vae.inverse_transform([[0.0, 0.0]]) > 0) & (vae.inverse_transform([[0, 0]]) < 1)).all()
+    with pytest.raises(ValueError, match="Threshold or draw"):
+        vae.score_samples(grey)
+    assert np.isfinite(vae.score(np.round(grey)))
+    assert set(np.unique(vae.sample(50)[0])) == {0.0, 1.0}
+
+
+@pytest.mark.filterwarnings("ignore:Posterior collapse")
+def test_extreme_tables_have_an_answer_or_an_error():
+    X = np.random.default_rng(0).standard_normal((200, 3))
+    outlier = X.copy()
+    outlier[7, 1] = 1e6
+    tables = {
+        "constant": np.c_[X, np.full(200, 3.0)],
+        "all constant": np.zeros((200, 2)),
+        "outlier": outlier,
+        "twenty rows": X[:20],
+        "two rows": X[:2],
+        "one column": X[:, :1],
+        "duplicate": np.c_[X, X],
+        "offset": X + 1e8,
+        "tiny": X * 1e-100,
+        "huge": X * 1e100,
+        "float32": X.astype(np.float32),
+        "integers": np.round(X).astype(np.int16),
+        "wide": X[:20].repeat(20, axis=1),
+    }
+    for name, table in tables.items():
+        for likelihood in ("gaussian", "student_t"):
+            vae = quick(likelihood=likelihood).fit(table)
+            assert np.isfinite(vae.score_samples(table)).all(), (name, likelihood)
+            assert np.isfinite(vae.elbo(table)).all(), (name, likelihood)
+            assert np.isfinite(vae.sample(20)[0]).all(), (name, likelihood)
+    with pytest.raises(ValueError, match="minimum of 2"):
+        quick().fit(X[:1])
+    with pytest.raises(ValueError, match="standardize=True"):
+        quick(standardize=False).fit(X * 1e100)
+
+
+def test_rows_far_from_all_training_rows_have_a_tiny_density_not_nan():
+    vae = quick(max_iter=30).fit(IRIS)
+    near = vae.score_samples(IRIS).min()
+    for size in (1e3, 1e6, 1e30, 1e150):
+        far = vae.score_samples(np.full((1, 4), size))
+        assert not np.isnan(far).any()
+        assert (far < near).all()
+        assert np.isfinite(vae.transform(np.full((1, 4), size))).all()
+    assert not np.isnan(vae.score_samples(np.full((1, 4), 1e30, dtype=np.float32))).any()
+
+
+# In company.
+
+
+def test_a_search_over_sizes_and_priors_in_a_pipeline():
+    pipeline = make_pipeline(StandardScaler(), quick(max_iter=20))
+    grid = {"vaeestimator__n_components": [1, 2], "vaeestimator__prior": ["normal", "mixture"]}
+    search = GridSearchCV(pipeline, grid, cv=2).fit(IRIS)
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+    assert search.score_samples(IRIS).shape == (150,)
+    names = search.best_estimator_[:-1].get_feature_names_out()
+    assert len(names) == 4
+
+
+def test_latent_columns_have_names():
+    vae = quick().set_output(transform="pandas").fit(pd.DataFrame(IRIS, columns=list("abcd")))
+    frame = vae.transform(pd.DataFrame(IRIS, columns=list("abcd")))
+    assert list(frame.columns) == ["vaeestimator0", "vaeestimator1"]
+
+
+def test_columns_are_given_as_in_a_column_transformer():
+    frame = pd.DataFrame(IRIS, columns=list("abcd")).assign(
+        kind=np.repeat(["x", "y", "z"], 50), n=np.arange(150) % 7
+    )
+    ways = [
+        [("gaussian", slice("a", "d")), ("categorical", ["kind"]), ("poisson", "n")],
+        [
+            (Gaussian("feature"), make_column_selector(dtype_include=float)),
+            ("categorical", [4]),
+            (Poisson(), -1),
+        ],
+        [("gaussian", [0, 1, 2, 3]), ("categorical", [False] * 4 + [True, False]), ("poisson", 5)],
+    ]
+    scores = [quick(likelihood=way).fit(frame).score(frame) for way in ways]
+    assert scores[0] == scores[1] == scores[2]
+    as_array = frame.to_numpy(dtype=object)
+    assert quick(likelihood=ways[2]).fit(as_array).score(as_array) == scores[0]
+
+
+def test_a_pickle_scores_alike_and_speaks_of_its_version():
+    vae = quick(prior="vamp", likelihood="student_t").fit(IRIS)
+    again = pickle.loads(pickle.dumps(vae))
+    np.testing.assert_array_equal(vae.score_samples(IRIS), again.score_samples(IRIS))
+    np.testing.assert_array_equal(vae.sample(5, 0)[0], again.sample(5, 0)[0])
+
+
+def test_torch_is_imported_only_when_a_vae_is_fitted():
+    code = (
+        "import sys\nfrom skemvae import VAEEstimator\n"
+        "v = VAEEstimator(max_iter=1, learning_rate='cosine')\nrepr(v)\n"
+        "v.get_params()\nprint('torch' in sys.modules)\n"
+        "v.fit([[0.0], [1.0], [3.0]])\nprint('torch' in sys.modules)"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.split() == ["False", "True"]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_model_fitted_on_a_gpu_scores_on_the_cpu():
+    vae = quick(device="cuda", max_iter=20).fit(IRIS)
+    on_gpu = vae.score_samples(IRIS)
+    again = pickle.loads(pickle.dumps(vae)).set_params(device="cpu")
+    np.testing.assert_allclose(again.score_samples(IRIS), on_gpu, rtol=1e-6)
