@@ -17,7 +17,7 @@ from skemvae.likelihoods.table import Table, assign_columns, is_numeric
 from skemvae.networks.architecture import Architecture
 from skemvae.networks.gradients import ESTIMATORS
 from skemvae.networks.inference import device_of
-from skemvae.networks.threads import one_thread
+from skemvae.networks.threads import torch_region
 from skemvae.networks.training import Codes, Progress, Schedule, Trainer, n_active_units
 from skemvae.validation import check_weights
 
@@ -100,7 +100,7 @@ class VAEFit:
         on_step: Callable[[Result[Progress]], bool] | None = None,
     ) -> Result[Progress]:
         """Train for some epochs; ``step`` may wrap the trainer's."""
-        with one_thread():
+        with torch_region():
             result = iterate(
                 step or self.trainer.step,
                 self.trainer.start(),
@@ -124,7 +124,7 @@ class VAEFit:
                 self.earlier, (result.state.training_bounds, result.state.watched), strict=True
             )
         )
-        with one_thread():
+        with torch_region():
             lower_bound = self.trainer.evaluate(self.trainer.training, vae) - log_volume
             active = n_active_units(vae, self.trainer.training)
         return {

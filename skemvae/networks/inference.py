@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from skemvae.networks.importance import Nodes, log_evidence, log_weights, matched_noise
-from skemvae.networks.threads import one_thread
+from skemvae.networks.threads import torch_region
 from skemvae.networks.vae import VAE
 
 # Numbers in the widest intermediate array of a block: it stays in the cache.
@@ -95,10 +95,8 @@ class Inference:
         return torch.tensor(array, dtype=self._dtype, device=self._device)
 
     def _each(self, array: Any, n_samples: int, function: Callable[[Tensor], Tensor]) -> Any:
-        def results() -> Iterator[Tensor]:
-            size = max(1, _BLOCK_NUMBERS // (n_samples * self._width))
-            for start in range(0, len(array), size):
-                yield function(self._tensor(array[start : start + size])).cpu()
-
-        with one_thread():
-            return torch.cat(list(results())).numpy()
+        size = max(1, _BLOCK_NUMBERS // (n_samples * self._width))
+        starts = range(0, len(array), size)
+        with torch_region() as region:
+            parts = region.map(lambda i: function(self._tensor(array[i : i + size])).cpu(), starts)
+        return torch.cat(parts).numpy()

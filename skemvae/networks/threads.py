@@ -1,4 +1,4 @@
-"""How many threads torch may use."""
+"""Threads over batches and blocks, with torch's own held to one meanwhile."""
 
 from __future__ import annotations
 
@@ -7,18 +7,23 @@ from contextlib import contextmanager
 
 import torch
 
+from skemvae.core.parallel import Region, parallel_region
+
 
 @contextmanager
-def one_thread() -> Iterator[None]:
-    """Hold torch to one thread, then give back what was set before.
+def torch_region() -> Iterator[Region]:
+    """Use as many threads as BLAS and OpenMP were allowed to, each with torch on one thread.
 
-    Layers of some hundred units gain little from a second thread, and lose a
-    hundredfold where other processes keep the cores busy. Sums then have one
-    order, so that results do not depend on the number of cores or jobs.
+    Splitting each product of some hundred rows gains little, and loses a
+    hundredfold where other processes keep the cores busy: the threads that
+    wait for each other spin. Whole parts of a batch, in an order that does not
+    depend on the number of threads, gain more, and give the same result
+    everywhere.
     """
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    with parallel_region() as region:
+        before = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            yield region
+        finally:
+            torch.set_num_threads(before)

@@ -6,6 +6,7 @@ import math
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Self
 
 import numpy as np
@@ -16,6 +17,7 @@ from torch import Tensor
 from skemvae.core.iterate import DivergenceError, Patience
 from skemvae.likelihoods.base import weighted_variance
 from skemvae.networks.gradients import Estimator
+from skemvae.networks.threads import torch_region
 from skemvae.networks.vae import VAE
 
 # The gradient of the mean bound is cut to that length: one absurd batch must not undo an epoch.
@@ -26,6 +28,9 @@ _HEAD_SPEED = 10.0
 # How often a rate is halved after a non-finite bound, in a row.
 _ATTEMPTS = 8
 _EVALUATION_ROWS = 4096
+# Multiplications in a part of a batch: enough to be worth a thread.
+_PRODUCTS_OF_A_PART = 10**8
+_MOST_PARTS = 4
 _ACTIVE = 0.01
 
 
@@ -66,7 +71,12 @@ class Codes:
         """Random batches of nearly equal size."""
         order = torch.randperm(len(self), generator=generator, device=self.u.device)
         for rows in order.tensor_split(math.ceil(len(self) / size)):
-            yield Codes(self.u[rows], self.weight[rows])
+            yield Codes(self.u.index_select(0, rows), self.weight[rows])
+
+    def parts(self, n: int) -> list[Codes]:
+        """``n`` parts of nearly equal size."""
+        split = zip(self.u.tensor_split(n), self.weight.tensor_split(n), strict=True)
+        return [Codes(u, weight) for u, weight in split]
 
     def blocks(self) -> Iterator[Codes]:
         """Consecutive rows."""
@@ -122,6 +132,12 @@ def n_active_units(vae: VAE, codes: Codes) -> int:
         means = torch.cat([vae.posterior(block.u).mean for block in codes.blocks()])
     variance = weighted_variance(means.double(), codes.weight.double())
     return int((variance > _ACTIVE).sum())
+
+
+def _sum(terms: list[Tensor | None]) -> Tensor | None:
+    """Sum of what parts of a batch add; None where nothing depends on a parameter."""
+    found = [term for term in terms if term is not None]
+    return sum(found[1:], found[0]) if found else None
 
 
 Weights = dict[str, Tensor]
@@ -208,9 +224,12 @@ class Trainer:
         self.parameters = list(vae.parameters())
         self.optimiser = self._adam()
         self._caution = 1.0
-        self._evaluation_seed = int(
-            torch.randint(2**31, (), generator=generator, device=self.device)
-        )
+        # A part of a batch has its own random numbers, whichever thread takes it.
+        self._generators = [
+            torch.Generator(self.device).manual_seed(self._draw_seed())
+            for _ in range(self._n_parts())
+        ]
+        self._evaluation_seed = self._draw_seed()
 
     @property
     def device(self) -> torch.device:
@@ -283,16 +302,35 @@ class Trainer:
         for group in self.optimiser.param_groups:
             group["lr"] = rate * group["speed"]
         total = torch.zeros((), dtype=torch.float64, device=self.device)
-        for batch in self.training.batches(self.batch_size, self.generator):
-            u = self.vae.decoder.draw(batch.u, self.generator)
-            noise = self._noise(len(u), self.generator)
-            surrogate, bound = self.estimator(self.vae, u, noise, beta)
-            self.optimiser.zero_grad()
-            (-(batch.weight * surrogate).mean()).backward()
-            self._cut_gradient()
-            self.optimiser.step()
-            total += (batch.weight * bound).sum()
+        with torch_region() as region:
+            for batch in self.training.batches(self.batch_size, self.generator):
+                parts = list(zip(batch.parts(len(self._generators)), self._generators, strict=True))
+                gradients, bounds = zip(
+                    *region.map(partial(self._gradient, beta=beta, n=len(batch)), parts),
+                    strict=True,
+                )
+                for parameter, *terms in zip(self.parameters, *gradients, strict=True):
+                    parameter.grad = _sum(terms)
+                self._cut_gradient()
+                self.optimiser.step()
+                total += sum(bounds)
         return float(total) / len(self.training)
+
+    def _gradient(
+        self, task: tuple[Codes, torch.Generator], beta: float, n: int
+    ) -> tuple[list[Tensor | None], Tensor]:
+        """What a part of a batch of n rows adds to minus the gradient, and its total bound."""
+        part, generator = task
+        u = self.vae.decoder.draw(part.u, generator)
+        noise = self._noise(len(u), generator)
+        surrogate, bound = self.estimator(self.vae, u, noise, beta)
+        active = [p for p in self.parameters if p.requires_grad]
+        loss = -(part.weight * surrogate).sum() / n
+        gradients = iter(torch.autograd.grad(loss, active, allow_unused=True))
+        return (
+            [next(gradients) if p.requires_grad else None for p in self.parameters],
+            (part.weight * bound).sum(),
+        )
 
     def _adam(self) -> torch.optim.Adam:
         slow: list[Tensor] = []
@@ -307,6 +345,17 @@ class Trainer:
         length = torch.nn.utils.get_total_norm(gradients)
         if length > _LONGEST_GRADIENT:  # seldom: so no pass over the gradients to multiply by 1
             torch.nn.utils.clip_grads_with_norm_(self.parameters, _LONGEST_GRADIENT, length)
+
+    def _draw_seed(self) -> int:
+        return int(torch.randint(2**31, (), generator=self.generator, device=self.device))
+
+    def _n_parts(self) -> int:
+        """Into how many parts a batch goes: by its size, not by the number of threads."""
+        if self.device.type != "cpu":
+            return 1
+        n_weights = sum(p.numel() for p in self.parameters)
+        products = min(self.batch_size, len(self.training)) * self.n_samples * n_weights
+        return int(min(max(products // _PRODUCTS_OF_A_PART, 1), _MOST_PARTS))
 
     def _noise(self, n: int, generator: torch.Generator) -> Tensor:
         shape = (n, self.n_samples, self.vae.n_components)

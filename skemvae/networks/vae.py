@@ -33,15 +33,14 @@ class Encoder(nn.Module):
         super().__init__()
         self.hidden = MLP([n_features, *hidden_layer_sizes], activation, generator)
         n_hidden = [n_features, *hidden_layer_sizes][-1]
-        self.mean = linear(n_hidden, n_components, generator)
-        self.log_scale = linear(n_hidden, n_components, generator)
-        nn.init.zeros_(self.log_scale.weight)  # at first the same scale for all rows
+        self.moments = linear(n_hidden, 2 * n_components, generator)
+        with torch.no_grad():  # at first the same scale for all rows
+            self.moments.weight[n_components:] = 0.0
 
     def forward(self, features: Tensor) -> DiagonalGaussian:
         """q(z | x) of each row of features."""
-        hidden = self.hidden(features)
-        log_scale = self.log_scale(hidden).clamp(-_LOG_SCALE, _LOG_SCALE)
-        return DiagonalGaussian(self.mean(hidden), log_scale)
+        mean, log_scale = self.moments(self.hidden(features)).chunk(2, -1)
+        return DiagonalGaussian(mean, log_scale.clamp(-_LOG_SCALE, _LOG_SCALE))
 
 
 class Decoder(nn.Module):
@@ -132,7 +131,7 @@ class VAE(nn.Module):
     @property
     def n_components(self) -> int:
         """Number of latent dimensions k."""
-        return cast(int, self.encoder.mean.out_features)
+        return cast(int, self.encoder.moments.out_features) // 2
 
     def prior_density(self) -> PriorDensity:
         """p(z)."""

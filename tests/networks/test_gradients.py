@@ -140,10 +140,10 @@ def with_exact_posterior():
         loading = vae.decoder.outputs.weight[:, 0]
         scaled = loading / (head.log_variance.exp() + head.min_variance)
         posterior_variance = 1 / (1 + scaled @ loading)
-        vae.encoder.mean.weight.copy_(posterior_variance * scaled)
-        vae.encoder.mean.bias.copy_(-posterior_variance * (scaled @ vae.decoder.outputs.bias))
-        vae.encoder.log_scale.weight.zero_()
-        vae.encoder.log_scale.bias.copy_(posterior_variance.log() / 2)
+        mean = -posterior_variance * (scaled @ vae.decoder.outputs.bias)
+        log_scale = posterior_variance.log() / 2
+        vae.encoder.moments.weight.zero_()[0] = posterior_variance * scaled
+        vae.encoder.moments.bias.copy_(torch.stack([mean, log_scale]))
     return vae
 
 

@@ -270,5 +270,5 @@ def test_a_smaller_rate_goes_on_from_the_best_weights():
 def test_latent_dimensions_that_rows_do_not_move_are_not_active():
     vae = tiny_vae(k=3).float()
     with torch.no_grad():
-        vae.encoder.mean.weight[:] = torch.tensor([[5.0], [0.0], [1e-3]])
+        vae.encoder.moments.weight[:3] = torch.tensor([[5.0], [0.0], [1e-3]])
     assert n_active_units(vae, codes()) == 1
