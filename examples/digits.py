@@ -65,8 +65,9 @@ _, Z = vae.sample(100, random_state=3)
 
 
 def mosaic(images, n_rows=10):
-    """Images of 8 x 8 in one array."""
-    return np.block([[i.reshape(8, 8) for i in row] for row in np.array_split(images, n_rows)])
+    """Images of 8 x 8 in one array, with a margin around each."""
+    tiles = np.pad(images.reshape(n_rows, -1, 8, 8), ((0, 0), (0, 0), (1, 1), (1, 1)))
+    return tiles.transpose(0, 2, 1, 3).reshape(10 * n_rows, -1)
 
 
 axes[0].imshow(mosaic(vae.inverse_transform(Z)), cmap="gray_r")
@@ -87,7 +88,8 @@ epochs = np.arange(plane.n_iter_ + 1)
 axes[3].plot(epochs, plane.lower_bounds_, label="training rows")
 axes[3].plot(epochs, plane.validation_lower_bounds_, label="held-out rows")
 axes[3].set(title="The bound", xlabel="epoch", ylabel="nats per image")
-axes[3].set_ylim(*np.quantile(plane.validation_lower_bounds_, [0.03, 1]) + [-1, 2])
+low, high = np.quantile(plane.validation_lower_bounds_, [0.03, 1])
+axes[3].set_ylim(low - 1, high + 2)
 axes[3].legend()
 
 path = Path(__file__).parents[1] / "output" / "digits.png"

@@ -180,7 +180,7 @@ def test_partial_fit_is_an_epoch():
         assert vae.partial_fit(IRIS) is vae
         assert vae.n_iter_ == i + 1
     assert vae.lower_bounds_.shape == (31,)
-    assert vae.lower_bounds_[-1] > vae.lower_bounds_[0] + 1
+    assert vae.lower_bounds_[-1] > vae.lower_bounds_[0] + 0.5
     with pytest.raises(ValueError, match="4 features"):
         vae.partial_fit(IRIS[:, :2])
 
@@ -239,8 +239,8 @@ class Recorder:
 @needs_callbacks
 def test_callbacks_see_one_task_for_each_epoch_and_the_best_model_so_far():
     recorder = Recorder()
-    vae = quick().set_callbacks(recorder).fit(IRIS)
-    assert recorder.ended == [*4 * ["epoch"], "fit"]
+    vae = quick(max_iter=30).set_callbacks(recorder).fit(IRIS)
+    assert recorder.ended == [*30 * ["epoch"], "fit"]
     assert recorder.scores[-1] == vae.score(IRIS)
     assert recorder.scores[0] < recorder.scores[-1]
 

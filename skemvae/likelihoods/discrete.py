@@ -42,8 +42,8 @@ class Bernoulli(Likelihood):
         return (uniform < u).to(u.dtype)
 
     def log_prob(self, u: Tensor, eta: Tensor) -> Tensor:
-        nats = F.binary_cross_entropy_with_logits(eta, u.expand_as(eta), reduction="none")
-        return -nats.sum(-1)
+        # By default softplus is linear from 20 on, and the probability of 1 then 1.
+        return (u * eta - F.softplus(eta, threshold=80)).sum(-1)
 
     def mean(self, eta: Tensor) -> Tensor:
         return torch.sigmoid(eta)
