@@ -7,12 +7,12 @@ PIP_INSTALL = install --quiet --constraint constraints.txt --editable
 .PHONY: help demo test test-oldest lint format bench clean
 
 help:
-	@echo "make demo         choose a mixture on real data, flag anomalies, draw a picture"
+	@echo "make demo         compare EM and VAEs on real data, flag anomalies, draw a picture"
 	@echo "make test         run the tests"
 	@echo "make test-oldest  run the tests with the oldest versions of the dependencies"
 	@echo "make lint         check style and types"
 	@echo "make format       put the code into the common style"
-	@echo "make bench        time EM against scikit-learn"
+	@echo "make bench        time EM against scikit-learn, and VAEs against bare torch"
 	@echo "make clean        remove what these commands made"
 
 demo: $(VENV)/demo
@@ -28,7 +28,8 @@ lint: $(VENV)/lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m numpydoc lint skemvae/em_gaussian_mixture.py skemvae/mixture_density.py skemvae/base.py
+	$(BIN)/python -m numpydoc lint skemvae/em_gaussian_mixture.py skemvae/mixture_density.py skemvae/base.py \
+	  skemvae/vae.py skemvae/deep_density.py
 
 format: $(VENV)/lint
 	$(BIN)/ruff check --fix .
@@ -36,6 +37,7 @@ format: $(VENV)/lint
 
 bench: $(VENV)/demo
 	$(BIN)/python benchmarks/em.py
+	$(BIN)/python benchmarks/vae_throughput.py
 
 clean:
 	rm -rf $(VENV) $(VENV)-oldest build output *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
@@ -50,8 +52,8 @@ $(VENV)/bin/python:
 $(VENV)/demo $(VENV)/test $(VENV)/lint: $(VENV)/bin/python pyproject.toml constraints.txt
 
 $(VENV)/demo:
-	@echo "== Installing skemvae and what the demo needs (about a minute)"
-	$(BIN)/pip $(PIP_INSTALL) ".[plot]"
+	@echo "== Installing skemvae and what the demo needs (a few minutes)"
+	$(BIN)/pip $(PIP_INSTALL) ".[vae,plot]"
 	@touch $@
 
 $(VENV)/test:
@@ -67,5 +69,5 @@ $(VENV)/lint:
 test-oldest: pyproject.toml constraints-oldest.txt
 	@echo "== Installing the oldest dependencies into $(VENV)-oldest"
 	$(PYTHON) -m venv $(VENV)-oldest
-	$(VENV)-oldest/bin/pip install --quiet --constraint constraints-oldest.txt --editable ".[test]"
+	$(VENV)-oldest/bin/pip install --quiet --constraint constraints-oldest.txt --editable ".[vae,test]"
 	$(VENV)-oldest/bin/python -m pytest tests

@@ -112,6 +112,7 @@ def main():
                 "batch_size": 100,
                 "learning_rate_init": 3e-3,
                 "early_stopping": False,
+                "kl_warmup": 0,
                 **parameters,
             },
         ).set_callbacks(curve)

@@ -129,7 +129,7 @@ class EMGaussianMixture(MixtureDensity):
     n_parameters_ : int
         Number of free parameters.
     n_features_in_ : int
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray
         Only if X has string column names.
 
     References
@@ -222,8 +222,8 @@ class EMGaussianMixture(MixtureDensity):
         n_samples = X.shape[0] if weight is None else np.count_nonzero(weight)
         if n_samples < self.n_components:
             raise ValueError(
-                "Expected n_samples >= n_components but got n_components = "
-                f"{self.n_components}, n_samples = {n_samples} (rows of weight 0 do not count)."
+                f"Expected n_samples >= n_components but got n_components = {self.n_components}, "
+                f"n_samples = {n_samples} (rows of weight 0 do not count)."
             )
         if weight is not None:
             weight = weight / power_of_two(weight.max())

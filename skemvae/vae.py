@@ -61,7 +61,7 @@ class VAEEstimator(DeepDensity):
         "identity", "logistic", "tanh", "relu", "softplus", "elu", "silu" or
         "gelu".
     likelihood : str, Likelihood or list of (likelihood, columns), default="gaussian"
-        p(x_j | z): "gaussian", "student_t", "bernoulli", "poisson",
+        Distribution of a column given z: "gaussian", "student_t", "bernoulli", "poisson",
         "negative_binomial" or "categorical", an object of
         ``skemvae.likelihoods`` such as ``Gaussian(variance="row")``, or pairs
         for mixed tables, with columns as in scikit-learn's
@@ -83,9 +83,11 @@ class VAEEstimator(DeepDensity):
     update : {"joint", "alternating"}, default="joint"
         Climb over both at once, or epoch by epoch over the encoder alone (an
         E step) and over the rest alone (an M step).
-    kl_warmup : int, default=0
+    kl_warmup : int, default=30
         Epochs over which the weight of the KL term rises to 1, against
-        posterior collapse. Reported bounds have weight 1 always.
+        posterior collapse; at most a quarter of ``max_iter``, and none where
+        training goes on from earlier weights. Reported bounds have weight 1
+        always.
     learning_rate : {"adaptive", "constant", "cosine"}, default="adaptive"
         "adaptive" divides the rate by 3 at a plateau, goes on from the best
         weights, and ends at the third; "constant" ends at the first plateau;
@@ -168,7 +170,7 @@ class VAEEstimator(DeepDensity):
     >>> rng = np.random.RandomState(0)
     >>> angle = rng.uniform(0, 2 * np.pi, 500)
     >>> ring = np.c_[np.cos(angle), np.sin(angle)] + rng.normal(0, 0.1, (500, 2))
-    >>> vae = VAEEstimator(n_components=1, random_state=0).fit(ring)
+    >>> vae = VAEEstimator(n_components=2, random_state=0).fit(ring)
     >>> on_the_ring, in_its_middle = vae.score_samples([[1.0, 0.0], [0.0, 0.0]])
     >>> bool(on_the_ring > in_its_middle)
     True
@@ -187,7 +189,7 @@ class VAEEstimator(DeepDensity):
         n_importance_samples: int = 1,
         gradient: str = "reparameterization",
         update: str = "joint",
-        kl_warmup: int = 0,
+        kl_warmup: int = 30,
         learning_rate: str = "adaptive",
         learning_rate_init: float = 3e-3,
         batch_size: Any = "auto",
@@ -268,7 +270,8 @@ class VAEEstimator(DeepDensity):
         from skemvae.vae_fit import VAEFit
 
         going_on = self.warm_start and hasattr(self, "module_")
-        fit = VAEFit(self, X, sample_weight, going_on, self.early_stopping)
+        kl_warmup = 0 if going_on else min(self.kl_warmup, self.max_iter // 4)
+        fit = VAEFit(self, X, sample_weight, going_on, self.early_stopping, kl_warmup)
         metadata = None if sample_weight is None else {"sample_weight": sample_weight}
         told = {"estimator": self, "X": X, "y": y, "metadata": metadata}
         context = self._init_callback_context(max_subtasks=self.max_iter)
@@ -302,13 +305,14 @@ class VAEEstimator(DeepDensity):
         Returns
         -------
         self
+            With one epoch more.
         """
         self._check_parameters()
         from skemvae.vae_fit import VAEFit
 
         going_on = hasattr(self, "module_")
         n_iter = self.n_iter_ if going_on else 0
-        fit = VAEFit(self, X, sample_weight, going_on, early_stopping=False)
+        fit = VAEFit(self, X, sample_weight, going_on, early_stopping=False, kl_warmup=0)
         if going_on and self._optimiser is not None:
             fit.trainer.optimiser.load_state_dict(self._optimiser)
         result = fit.run(1)
@@ -334,7 +338,7 @@ class VAEEstimator(DeepDensity):
         elif self.n_active_units_ == 0 and self.max_iter > 0:
             message = (
                 "Posterior collapse: n_active_units_=0, q(z|x) is the same for all rows, and z "
-                "explains nothing. Set kl_warmup, choose a smaller n_components or a larger "
+                "explains nothing. Increase kl_warmup, choose a smaller n_components or a larger "
                 "learning_rate_init; or the columns are independent."
             )
         else:

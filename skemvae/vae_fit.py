@@ -38,10 +38,18 @@ class VAEFit:
         Whether to train the networks that the estimator has.
     early_stopping : bool
         Whether to hold out rows.
+    kl_warmup : int
+        Epochs over which the weight of the KL term rises.
     """
 
     def __init__(
-        self, estimator: Any, X: Any, sample_weight: Any, going_on: bool, early_stopping: bool
+        self,
+        estimator: Any,
+        X: Any,
+        sample_weight: Any,
+        going_on: bool,
+        early_stopping: bool,
+        kl_warmup: int,
     ):
         self.estimator = estimator
         rng = check_random_state(estimator.random_state)
@@ -86,7 +94,7 @@ class VAEFit:
             training.to(device),
             held_out.to(device),
             estimator=ESTIMATORS[estimator.objective, estimator.gradient],
-            schedule=self._schedule(),
+            schedule=self._schedule(kl_warmup),
             batch_size=self._batch_size(len(training)),
             n_samples=estimator.n_importance_samples,
             alternating=estimator.update == "alternating",
@@ -163,18 +171,18 @@ class VAEFit:
             shared_encoder=chosen.update == "joint",
         )
 
-    def _schedule(self) -> Schedule:
+    def _schedule(self, kl_warmup: int) -> Schedule:
         chosen = self.estimator
         if chosen.learning_rate == "cosine":  # ends when its rate is 0
             patience = Patience(chosen.max_iter + 1, chosen.tol)
         else:
             n_plateaus = _PLATEAUS if chosen.learning_rate == "adaptive" else 1
-            patience = Patience(chosen.n_iter_no_change, chosen.tol, chosen.kl_warmup, n_plateaus)
+            patience = Patience(chosen.n_iter_no_change, chosen.tol, kl_warmup, n_plateaus)
         return Schedule(
             chosen.learning_rate,
             chosen.learning_rate_init,
             chosen.max_iter,
-            chosen.kl_warmup,
+            kl_warmup,
             patience,
         )
 

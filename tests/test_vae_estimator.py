@@ -67,11 +67,12 @@ def test_anomalies_have_a_low_density():
 
 
 def test_the_weights_of_the_best_epoch_are_kept():
+    patient = {"n_iter_no_change": 30, "kl_warmup": 2, "tol": 0, "random_state": 0}
     with pytest.warns(ConvergenceWarning, match="max_iter=40 epochs were not enough"):
-        vae = VAEEstimator(max_iter=40, n_iter_no_change=30, random_state=0, tol=0).fit(IRIS)
+        vae = VAEEstimator(max_iter=40, **patient).fit(IRIS)
     assert len(vae.lower_bounds_) == len(vae.validation_lower_bounds_) == vae.n_iter_ + 1
     best = int(np.argmax(vae.validation_lower_bounds_))
-    again = VAEEstimator(max_iter=best, n_iter_no_change=30, random_state=0, tol=0)
+    again = VAEEstimator(max_iter=best, **patient)
     with pytest.warns(ConvergenceWarning, match="max_iter"):
         again.fit(IRIS)
     assert same(vae, again)
@@ -83,6 +84,15 @@ def test_the_bound_that_is_reported_is_that_of_the_rows():
     assert vae.lower_bound_ == pytest.approx(vae.elbo(IRIS).mean(), abs=0.02)
     assert vae.lower_bounds_[-1] == pytest.approx(vae.lower_bound_, abs=0.3)
     assert vae.validation_lower_bounds_ is None
+
+
+def test_a_warm_up_of_the_kl_term_keeps_z_alive():
+    rng = np.random.default_rng(0)
+    angle = rng.uniform(0, 2 * np.pi, 500)
+    ring = np.c_[np.cos(angle), np.sin(angle)] + rng.normal(0, 0.1, (500, 2))
+    vae = VAEEstimator(random_state=0).fit(ring)
+    without = VAEEstimator(random_state=0, kl_warmup=0).fit(ring)
+    assert vae.score(ring) > without.score(ring) + 0.5
 
 
 def test_no_epoch_gives_the_independent_model_to_start_from():
