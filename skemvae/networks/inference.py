@@ -15,7 +15,7 @@ from skemvae.networks.threads import torch_region
 from skemvae.networks.vae import VAE
 
 # Numbers in the widest intermediate array of a block: it stays in the cache.
-_BLOCK_NUMBERS = 2**20
+_BLOCK_NUMBERS = 2**18
 
 
 def device_of(name: str) -> torch.device:
@@ -71,7 +71,7 @@ class Inference:
 
         def estimate(u: Tensor) -> Tensor:
             weights = log_weights(
-                lambda z: self._vae.decoder.log_prob(u, z), prior, self._vae.posterior(u), nodes
+                lambda z: self._log_likelihood(u, z), prior, self._vae.posterior(u), nodes
             )
             return torch.stack(log_evidence(weights), -1)
 
@@ -86,9 +86,13 @@ class Inference:
         def bound(u: Tensor) -> Tensor:
             q = self._vae.posterior(u)
             z = q.at(noise)
-            return self._vae.decoder.log_prob(u, z).mean(-1) - prior.kl(q, z).mean(-1)
+            return self._log_likelihood(u, z).mean(-1) - prior.kl(q, z).mean(-1)
 
         return self._each(codes, n_samples, bound)
+
+    def _log_likelihood(self, u: Tensor, z: Tensor) -> Tensor:
+        size = max(1, _BLOCK_NUMBERS // (len(u) * self._width))
+        return torch.cat([self._vae.decoder.log_prob(u, part) for part in z.split(size, 1)], -1)
 
     def _tensor(self, array: Any) -> Tensor:
         # A copy: torch must not see read-only memory.
