@@ -134,8 +134,7 @@ class EMGaussianMixture(MixtureDensity):
 
     References
     ----------
-    Dempster, Laird and Rubin (1977), "Maximum likelihood from incomplete data
-    via the EM algorithm".
+    Dempster, Laird and Rubin (1977), "Maximum likelihood from incomplete data".
 
     Examples
     --------
@@ -353,8 +352,7 @@ class EMGaussianMixture(MixtureDensity):
         return replace(result, status=Status.INTERRUPTED) if interrupted else result
 
     def _attributes(self, result: Result[EMState[GaussianMixture]], frame: Frame) -> dict[str, Any]:
-        return {
-            **self._parameters(result.state.model.out_of(frame)),
+        return self._parameters(result.state.model.out_of(frame)) | {
             "lower_bounds_": np.array(result.bounds),
             "lower_bound_": result.bounds[-1],
             "converged_": result.status is Status.CONVERGED,

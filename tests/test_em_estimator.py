@@ -11,14 +11,12 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
-import sklearn
 from sklearn.base import clone
 from sklearn.datasets import load_iris
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils.fixes import parse_version
 
 from skemvae import EMGaussianMixture, VersionMismatchWarning
 from skemvae.core.em import ExactEM
@@ -26,6 +24,7 @@ from skemvae.core.rows import Frame, Rows, Summary
 from skemvae.core.structures import STRUCTURES
 from skemvae.initialisation import Initialiser
 from skemvae.models import GaussianMixture
+from tests.recording import Recorder, needs_callbacks
 
 IRIS = load_iris().data
 
@@ -406,40 +405,9 @@ def test_verbose_tells_what_happens(capsys):
     assert capsys.readouterr().out == ""
 
 
-needs_callbacks = pytest.mark.skipif(
-    parse_version(sklearn.__version__) < parse_version("1.9"), reason="callbacks came with 1.9"
-)
-
-
-class Recorder:
-    """Counts tasks, scores what has been fitted so far, and may stop or interrupt the fit."""
-
-    def __init__(self, stop_after=None, interrupt_after=None):
-        self.begun, self.ended, self.scores = [], [], []
-        self.stop_after, self.interrupt_after = stop_after, interrupt_after
-
-    def setup(self, estimator, context):
-        pass
-
-    def teardown(self, estimator, context):
-        pass
-
-    def on_fit_task_begin(self, estimator, context):
-        self.begun.append(context.task_name)
-
-    def on_fit_task_end(self, estimator, context, *, X=None, fitted_estimator=None):
-        self.ended.append(context.task_name)
-        if context.task_name == "iteration":
-            self.scores.append(fitted_estimator.score(X))
-            if len(self.scores) == self.interrupt_after:
-                raise KeyboardInterrupt
-            return len(self.scores) == self.stop_after
-        return False
-
-
 @needs_callbacks
 def test_callbacks_see_one_task_for_each_iteration():
-    recorder = Recorder()
+    recorder = Recorder("iteration")
     mixture = EMGaussianMixture(
         3, tol=0, max_iter=4, reg_covar=0, init_params="kmeans", random_state=0
     )
@@ -453,7 +421,7 @@ def test_callbacks_see_one_task_for_each_iteration():
 @needs_callbacks
 def test_a_callback_can_stop_a_fit():
     mixture = EMGaussianMixture(3, tol=0, max_iter=9, random_state=0)
-    mixture.set_callbacks(Recorder(stop_after=2)).fit(IRIS)
+    mixture.set_callbacks(Recorder("iteration", stop_after=2)).fit(IRIS)
     assert (mixture.status_, mixture.n_iter_) == ("stopped_by_callback", 2)
     assert not mixture.converged_
 
@@ -462,7 +430,7 @@ def test_a_callback_can_stop_a_fit():
 def test_ctrl_c_keeps_the_best_parameters_so_far():
     mixture = EMGaussianMixture(3, tol=0, max_iter=9, n_init=3, random_state=0)
     with pytest.warns(ConvergenceWarning, match="Interrupted after 3 iterations"):
-        mixture.set_callbacks(Recorder(interrupt_after=3)).fit(IRIS)
+        mixture.set_callbacks(Recorder("iteration", interrupt_after=3)).fit(IRIS)
     assert (mixture.status_, mixture.n_iter_) == ("interrupted", 3)
     assert mixture.score(IRIS) > -1.3
 

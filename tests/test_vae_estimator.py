@@ -12,7 +12,6 @@ import threading
 import numpy as np
 import pandas as pd
 import pytest
-import sklearn
 import torch
 from sklearn.compose import make_column_selector
 from sklearn.datasets import load_breast_cancer, load_iris
@@ -21,10 +20,10 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils.fixes import parse_version
 
 from skemvae import VAEEstimator
 from skemvae.likelihoods import Gaussian, Poisson
+from tests.recording import Recorder, needs_callbacks
 
 IRIS = load_iris().data
 QUICK = {
@@ -216,39 +215,9 @@ def test_verbose_tells_what_happens(capsys):
     assert capsys.readouterr().out == ""
 
 
-needs_callbacks = pytest.mark.skipif(
-    parse_version(sklearn.__version__) < parse_version("1.9"), reason="callbacks came with 1.9"
-)
-
-
-class Recorder:
-    """Scores what has been fitted so far, and may stop or interrupt the fit."""
-
-    def __init__(self, stop_after=None, interrupt_after=None):
-        self.ended, self.scores = [], []
-        self.stop_after, self.interrupt_after = stop_after, interrupt_after
-
-    def setup(self, estimator, context):
-        pass
-
-    def teardown(self, estimator, context):
-        pass
-
-    def on_fit_task_begin(self, estimator, context):
-        pass
-
-    def on_fit_task_end(self, estimator, context, *, X=None, fitted_estimator=None):
-        self.ended.append(context.task_name)
-        if context.task_name == "epoch":
-            self.scores.append(fitted_estimator.score(X))
-            if len(self.scores) == self.interrupt_after:
-                raise KeyboardInterrupt
-        return len(self.scores) == self.stop_after
-
-
 @needs_callbacks
 def test_callbacks_see_one_task_for_each_epoch_and_the_best_model_so_far():
-    recorder = Recorder()
+    recorder = Recorder("epoch")
     vae = quick(max_iter=30).set_callbacks(recorder).fit(IRIS)
     assert recorder.ended == [*30 * ["epoch"], "fit"]
     assert recorder.scores[-1] == vae.score(IRIS)
@@ -257,13 +226,13 @@ def test_callbacks_see_one_task_for_each_epoch_and_the_best_model_so_far():
 
 @needs_callbacks
 def test_a_callback_can_stop_a_fit():
-    vae = quick(max_iter=9).set_callbacks(Recorder(stop_after=2)).fit(IRIS)
+    vae = quick(max_iter=9).set_callbacks(Recorder("epoch", stop_after=2)).fit(IRIS)
     assert (vae.status_, vae.n_iter_, vae.converged_) == ("stopped_by_callback", 2, False)
 
 
 @needs_callbacks
 def test_ctrl_c_keeps_the_best_weights():
-    vae = quick(max_iter=9).set_callbacks(Recorder(interrupt_after=3))
+    vae = quick(max_iter=9).set_callbacks(Recorder("epoch", interrupt_after=3))
     with pytest.warns(ConvergenceWarning, match="Interrupted after 3 epochs"):
         vae.fit(IRIS)
     assert (vae.status_, vae.n_iter_) == ("interrupted", 3)

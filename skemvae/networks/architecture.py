@@ -9,9 +9,10 @@ import torch
 
 from skemvae.likelihoods import Likelihood
 from skemvae.likelihoods.table import Table
+from skemvae.networks.encoder import Encoder
 from skemvae.networks.priors import MixturePrior, NormalPrior, Prior, VampPrior
 from skemvae.networks.training import Codes
-from skemvae.networks.vae import VAE, Decoder, Encoder
+from skemvae.networks.vae import VAE, Decoder
 
 
 @dataclass(frozen=True)

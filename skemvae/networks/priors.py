@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from skemvae.networks.distributions import GaussianMixture, PriorDensity, StandardNormal
-
-if TYPE_CHECKING:
-    from skemvae.networks.vae import Encoder
+from skemvae.networks.encoder import Encoder
 
 
 class Prior(nn.Module, ABC):

@@ -1,4 +1,4 @@
-"""p_θ(x, z) with a network as decoder, and q_φ(z | x) with a network as encoder."""
+"""p_θ(x, z) with a network as decoder, and the whole of encoder, decoder and prior."""
 
 from __future__ import annotations
 
@@ -10,37 +10,12 @@ from torch import Tensor, nn
 
 from skemvae.likelihoods import Likelihood
 from skemvae.networks.distributions import DiagonalGaussian, PriorDensity
+from skemvae.networks.encoder import Encoder
 from skemvae.networks.layers import MLP, linear
 from skemvae.networks.priors import Prior
 
-# exp(2 * 10) overflows nowhere; a posterior narrower than exp(-10) is a point.
-_LOG_SCALE = 10.0
 # How many ranges beyond the training rows the encoder still tells features apart.
 _MARGIN = 3.0
-
-
-class Encoder(nn.Module):
-    """φ: features of x to the mean and the scale of q(z | x)."""
-
-    def __init__(
-        self,
-        n_features: int,
-        hidden_layer_sizes: Sequence[int],
-        n_components: int,
-        activation: str,
-        generator: torch.Generator,
-    ):
-        super().__init__()
-        self.hidden = MLP([n_features, *hidden_layer_sizes], activation, generator)
-        n_hidden = [n_features, *hidden_layer_sizes][-1]
-        self.moments = linear(n_hidden, 2 * n_components, generator)
-        with torch.no_grad():  # at first the same scale for all rows
-            self.moments.weight[n_components:] = 0.0
-
-    def forward(self, features: Tensor) -> DiagonalGaussian:
-        """q(z | x) of each row of features."""
-        mean, log_scale = self.moments(self.hidden(features)).chunk(2, -1)
-        return DiagonalGaussian(mean, log_scale.clamp(-_LOG_SCALE, _LOG_SCALE))
 
 
 class Decoder(nn.Module):

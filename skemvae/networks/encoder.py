@@ -1,0 +1,38 @@
+"""q_φ(z | x) with a network as encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from skemvae.networks.distributions import DiagonalGaussian
+from skemvae.networks.layers import MLP, linear
+
+# exp(2 * 10) overflows nowhere; a posterior narrower than exp(-10) is a point.
+_LOG_SCALE = 10.0
+
+
+class Encoder(nn.Module):
+    """φ: features of x to the mean and the scale of q(z | x)."""
+
+    def __init__(
+        self,
+        n_features: int,
+        hidden_layer_sizes: Sequence[int],
+        n_components: int,
+        activation: str,
+        generator: torch.Generator,
+    ):
+        super().__init__()
+        self.hidden = MLP([n_features, *hidden_layer_sizes], activation, generator)
+        n_hidden = [n_features, *hidden_layer_sizes][-1]
+        self.moments = linear(n_hidden, 2 * n_components, generator)
+        with torch.no_grad():  # at first the same scale for all rows
+            self.moments.weight[n_components:] = 0.0
+
+    def forward(self, features: Tensor) -> DiagonalGaussian:
+        """q(z | x) of each row of features."""
+        mean, log_scale = self.moments(self.hidden(features)).chunk(2, -1)
+        return DiagonalGaussian(mean, log_scale.clamp(-_LOG_SCALE, _LOG_SCALE))
