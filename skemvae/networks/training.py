@@ -305,6 +305,7 @@ class Trainer:
         with torch_region() as region:
             for batch in self.training.batches(self.batch_size, self.generator):
                 parts = list(zip(batch.parts(len(self._generators)), self._generators, strict=True))
+                self.optimiser.zero_grad()  # before new ones are made: memory is used again
                 gradients, bounds = zip(
                     *region.map(partial(self._gradient, beta=beta, n=len(batch)), parts),
                     strict=True,
