@@ -44,7 +44,8 @@ class DeepDensity(LatentDensityEstimator):
             probability for discrete ones. The lower, the more anomalous.
         std : ndarray of shape (n_samples,)
             Standard error of each value, from independent sets of points.
-            Only if ``return_std``.
+            Only if ``return_std``. Errors near 1 say that a few points carry
+            all the weight: the value is then a lower bound and no more.
 
         References
         ----------
@@ -167,7 +168,8 @@ class DeepDensity(LatentDensityEstimator):
     def _by_chunks(self, X: Any, function: Callable[[Any, Any], Any], *, exact: bool) -> Any:
         """Concatenate ``function(inference, codes)`` over chunks of rows."""
         check_is_fitted(self)
-        X = self._check_rows(X, numeric=self._table.numeric, reset=False)
+        check_scalar(self.n_score_samples, "n_score_samples", Integral, min_val=1)
+        X = self._check_rows(X, numeric=self._table.numeric, reset=False, n_min=1)
         dtype = np.float32 if getattr(X, "dtype", None) == np.float32 else np.float64
         inference = self._inference(dtype)
         chunks = (X[i : i + _CHUNK_ROWS] for i in range(0, X.shape[0], _CHUNK_ROWS))
@@ -179,13 +181,15 @@ class DeepDensity(LatentDensityEstimator):
         for name, value in attributes.items():
             setattr(self, name, value)
 
-    def _check_rows(self, X: Any, *, numeric: bool, reset: bool, n_min: int = 1) -> Any:
+    def _check_rows(self, X: Any, *, numeric: bool, reset: bool, n_min: int = 2) -> Any:
         """Rows as an array of finite numbers, or as an array or frame of any kind."""
         if numeric:
             return validate_data(
                 self, X, dtype=[np.float64, np.float32], reset=reset, ensure_min_samples=n_min
             )
         if not hasattr(X, "columns"):
+            if not hasattr(X, "dtype"):  # lists keep the types of their values
+                X = np.asarray(X, dtype=object)
             X = check_array(X, dtype=None, ensure_all_finite=False)
         validate_data(self, X, skip_check_array=True, reset=reset)
         if X.shape[0] < n_min:

@@ -132,15 +132,16 @@ class VAEEstimator(DeepDensity):
     ----------
     lower_bounds_ : ndarray of shape (n_iter_ + 1,)
         The bound on the training rows in nats per sample: at the start, then
-        the mean over each epoch, while the weights move.
+        the mean over each epoch, while the weights move. Calls that go on
+        append to it.
     validation_lower_bounds_ : ndarray of shape (n_iter_ + 1,) or None
         The bound on held-out rows at the start and after each epoch; None
-        without early stopping.
+        without early stopping, NaN for epochs of earlier calls without it.
     lower_bound_ : float
         The bound on the training rows at the weights that are kept: those of
         the epoch with the best bound that was watched.
     n_iter_ : int
-        Epochs of this call.
+        Epochs of this call; with ``partial_fit`` of all calls.
     converged_ : bool
         Whether the stopping rule was met, or a cosine has come to its end.
     status_ : str
@@ -267,11 +268,9 @@ class VAEEstimator(DeepDensity):
             bound was undone, or if the posterior has collapsed.
         """
         self._check_parameters()
-        from skemvae.vae_fit import VAEFit
-
         going_on = self.warm_start and hasattr(self, "module_")
         kl_warmup = 0 if going_on else min(self.kl_warmup, self.max_iter // 4)
-        fit = VAEFit(self, X, sample_weight, going_on, self.early_stopping, kl_warmup)
+        fit = self._begin(X, sample_weight, going_on, self.early_stopping, kl_warmup)
         metadata = None if sample_weight is None else {"sample_weight": sample_weight}
         told = {"estimator": self, "X": X, "y": y, "metadata": metadata}
         context = self._init_callback_context(max_subtasks=self.max_iter)
@@ -305,20 +304,42 @@ class VAEEstimator(DeepDensity):
         Returns
         -------
         self
-            With one epoch more.
+            With one epoch more; ``n_iter_`` counts them all.
+
+        Raises
+        ------
+        ValueError, FloatingPointError
+            As ``fit``; after the latter the weights are those before.
+        KeyboardInterrupt
+            After Ctrl-C, with the weights before.
         """
         self._check_parameters()
-        from skemvae.vae_fit import VAEFit
-
         going_on = hasattr(self, "module_")
         n_iter = self.n_iter_ if going_on else 0
-        fit = VAEFit(self, X, sample_weight, going_on, early_stopping=False, kl_warmup=0)
+        fit = self._begin(X, sample_weight, going_on, early_stopping=False, kl_warmup=0)
         if going_on and self._optimiser is not None:
             fit.trainer.optimiser.load_state_dict(self._optimiser)
         result = fit.run(1)
-        self._set(**fit.attributes(result))
+        self._set(**fit.attributes(result, last=True))
         self._set(n_iter_=n_iter + result.n_iter, _optimiser=fit.trainer.optimiser.state_dict())
+        if result.status is Status.INTERRUPTED:
+            raise KeyboardInterrupt  # the loop is the caller's
+        if result.status is Status.DIVERGED:
+            self._report(result)
         return self
+
+    def _begin(
+        self, X: Any, sample_weight: Any, going_on: bool, early_stopping: bool, kl_warmup: int
+    ) -> Any:
+        """Make a ``VAEFit``; if it refuses, the estimator is as before."""
+        from skemvae.vae_fit import VAEFit
+
+        before = self.__dict__.copy()
+        try:
+            return VAEFit(self, X, sample_weight, going_on, early_stopping, kl_warmup)
+        except BaseException:
+            self.__dict__ = before
+            raise
 
     def _report(self, result: Result[Any]) -> None:
         """Say how the fit ended, unless all is well."""

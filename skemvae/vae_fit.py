@@ -23,6 +23,7 @@ from skemvae.validation import check_weights
 
 # An adaptive rate is divided by 3 at each plateau; this one ends the fit.
 _PLATEAUS = 3
+_SMALLEST_WEIGHT = 1e-20
 
 
 class VAEFit:
@@ -52,43 +53,41 @@ class VAEFit:
         kl_warmup: int,
     ):
         self.estimator = estimator
-        rng = check_random_state(estimator.random_state)
-        generator = torch.Generator().manual_seed(int(rng.randint(2**31)))
-        architecture = self._architecture()
-        if going_on and architecture != estimator._architecture:
-            raise ValueError(
-                f"The fitted networks are {estimator._architecture}, but the parameters now ask "
-                f"for {architecture}: set warm_start=False, or fit anew."
-            )
         frame = X
-        X = estimator._check_rows(
-            X, numeric=is_numeric(estimator.likelihood), reset=not going_on, n_min=2
-        )
-        weight = check_weights(sample_weight, X)
-        if weight is None:
-            weight = np.ones(X.shape[0])
-        elif weight.min() == 0:
-            X, weight = _safe_indexing(X, np.flatnonzero(weight)), weight[weight > 0]
-
+        X = estimator._check_rows(X, numeric=is_numeric(estimator.likelihood), reset=not going_on)
+        X, weight = _counting_rows(X, sample_weight)
+        names = getattr(estimator, "feature_names_in_", range(X.shape[1]))
+        blocks = assign_columns(estimator.likelihood, frame, names)
+        self.design = {
+            "architecture": self._architecture(),
+            "likelihood": [(repr(head), columns.tolist()) for head, columns in blocks],
+            "standardize": estimator.standardize,
+        }
+        self.n_epochs = estimator._n_epochs if going_on else 0
+        rng = check_random_state(estimator.random_state)
+        # Other noise in each call, with the same random_state too.
+        entropy = np.random.SeedSequence([rng.randint(2**31), self.n_epochs])
+        seeds = [int(seed) for seed in entropy.generate_state(3)]
+        generator = torch.Generator().manual_seed(seeds[0])
         if going_on:
+            self._check_design()
             self.table, vae = estimator._table, copy.deepcopy(estimator.module_)
             codes = self._codes(X, weight)
             self.score_seed = estimator._score_seed
             self.earlier = _history(estimator)
         else:
-            names = getattr(estimator, "feature_names_in_", range(X.shape[1]))
-            blocks = assign_columns(estimator.likelihood, frame, names)
             self.table = Table.of(blocks, X, names, weight, estimator.standardize)
             codes = self._codes(X, weight)
-            vae = architecture.build([head for head, _ in blocks], self.table, codes, generator)
-            self.score_seed = int(rng.randint(2**31))
+            heads = [head for head, _ in blocks]
+            vae = self.design["architecture"].build(heads, self.table, codes, generator)
+            self.score_seed = seeds[1]
             self.earlier = ([], [])
 
         device = device_of(estimator.device)
         n_held_out = math.ceil(estimator.validation_fraction * len(codes)) if early_stopping else 0
-        held_out, training = codes.split(n_held_out, generator)
+        held_out, training = codes.split(min(n_held_out, len(codes) - 1), generator)
         if device.type != "cpu":
-            generator = torch.Generator(device).manual_seed(int(rng.randint(2**31)))
+            generator = torch.Generator(device).manual_seed(seeds[2])
         self.trainer = Trainer(
             vae.to(device),
             training.to(device),
@@ -98,6 +97,7 @@ class VAEFit:
             batch_size=self._batch_size(len(training)),
             n_samples=estimator.n_importance_samples,
             alternating=estimator.update == "alternating",
+            first_epoch=self.n_epochs,
             generator=generator,
         )
 
@@ -120,24 +120,26 @@ class VAEFit:
             return replace(result, status=Status.CONVERGED)  # it has gone its way
         return result
 
-    def attributes(self, result: Result[Progress]) -> dict[str, Any]:
-        """Everything that fit sets, at the best weights so far."""
+    def attributes(self, result: Result[Progress], last: bool = False) -> dict[str, Any]:
+        """Everything that fit sets, at the best weights so far, or at the ``last``."""
         vae = copy.deepcopy(self.trainer.vae)
-        vae.load_state_dict(result.state.best)
+        vae.load_state_dict(result.state.weights if last else result.state.best)
         vae.requires_grad_(True).eval()
         log_volume = self.table.log_volume
-        training, watched = (
+        training, validation = (
             np.array([*before, *(np.array(bounds[bool(before) :]) - log_volume)])
             for before, bounds in zip(
                 self.earlier, (result.state.training_bounds, result.state.watched), strict=True
             )
         )
+        if not len(self.trainer.held_out):
+            validation[len(self.earlier[1]) :] = np.nan
         with torch_region():
             lower_bound = self.trainer.evaluate(self.trainer.training, vae) - log_volume
             active = n_active_units(vae, self.trainer.training)
         return {
             "lower_bounds_": training,
-            "validation_lower_bounds_": watched if len(self.trainer.held_out) else None,
+            "validation_lower_bounds_": None if np.isnan(validation).all() else validation,
             "lower_bound_": lower_bound,
             "n_active_units_": active,
             "converged_": result.status is Status.CONVERGED,
@@ -146,10 +148,20 @@ class VAEFit:
             "n_parameters_": vae.n_parameters,
             "module_": vae.to("cpu"),
             "_table": self.table,
-            "_architecture": self._architecture(),
+            "_design": self.design,
+            "_n_epochs": self.n_epochs + result.n_iter,
             "_score_seed": self.score_seed,
             "_optimiser": None,
         }
+
+    def _check_design(self) -> None:
+        for name, asked in self.design.items():
+            fitted = self.estimator._design[name]
+            if asked != fitted:
+                raise ValueError(
+                    f"The fitted networks have {name} {fitted}, but the parameters now ask for "
+                    f"{asked}: set warm_start=False, or fit anew."
+                )
 
     def _codes(self, X: Any, weight: Any) -> Codes:
         codes = self.table.encode(X, np.float32, exact=False)
@@ -192,7 +204,27 @@ class VAEFit:
         return min(int(self.estimator.batch_size), n)
 
 
+def _counting_rows(X: Any, sample_weight: Any) -> tuple[Any, Any]:
+    """Rows of positive weight, and their weights, at most 1."""
+    weight = check_weights(sample_weight, X)
+    if weight is None:
+        return X, np.ones(X.shape[0])
+    weight = weight / weight.max()
+    rows = np.flatnonzero(weight)
+    if len(rows) < 2:
+        raise ValueError(
+            f"sample_weight leaves {len(rows)} row of positive weight: a minimum of 2 is required."
+        )
+    if weight[rows].min() < _SMALLEST_WEIGHT:
+        raise ValueError(
+            f"sample_weight holds weights that are {weight[rows].min():.3g} of the largest, too "
+            "small for float32: set them to 0."
+        )
+    return (X if len(rows) == len(weight) else _safe_indexing(X, rows)), weight[rows]
+
+
 def _history(estimator: Any) -> tuple[list[float], list[float]]:
-    """What earlier calls have recorded."""
-    validation = estimator.validation_lower_bounds_
-    return list(estimator.lower_bounds_), [] if validation is None else list(validation)
+    """What earlier calls have recorded; NaN for epochs without held-out rows."""
+    training, validation = estimator.lower_bounds_, estimator.validation_lower_bounds_
+    validation = [] if validation is None else list(validation)
+    return list(training), validation + [np.nan] * (len(training) - len(validation))

@@ -85,6 +85,7 @@ def test_the_bound_that_is_reported_is_that_of_the_rows():
     assert vae.validation_lower_bounds_ is None
 
 
+@pytest.mark.filterwarnings("ignore:Posterior collapse")
 def test_a_warm_up_of_the_kl_term_keeps_z_alive():
     rng = np.random.default_rng(0)
     angle = rng.uniform(0, 2 * np.pi, 500)
@@ -149,10 +150,16 @@ def test_the_number_of_threads_and_jobs_changes_nothing():
     before = torch.get_num_threads()
     results = []
     try:
-        for n_threads in (1, 2):
+        for n_threads in (1, 3):
             torch.set_num_threads(n_threads)
             results.append(quick().fit(IRIS).score_samples(IRIS))
             assert torch.get_num_threads() == n_threads
+            seen: list[int] = []
+            report = seen.append
+            other = threading.Thread(target=lambda report=report: report(torch.get_num_threads()))
+            other.start()
+            other.join()
+            assert seen == [n_threads]  # and so in threads to come
     finally:
         torch.set_num_threads(before)
     np.testing.assert_array_equal(*results)
@@ -185,13 +192,112 @@ def test_a_warm_start_goes_on_from_the_last_weights():
 
 def test_partial_fit_is_an_epoch():
     vae = VAEEstimator(hidden_layer_sizes=(8,), random_state=0)
+    weights = []
     for i in range(30):
         assert vae.partial_fit(IRIS) is vae
         assert vae.n_iter_ == i + 1
+        weights.append(vae.module_.encoder.moments.weight.detach().clone())
+    assert not any(map(torch.equal, weights, weights[1:]))  # no epoch is thrown away
     assert vae.lower_bounds_.shape == (31,)
     assert vae.lower_bounds_[-1] > vae.lower_bounds_[0] + 0.5
     with pytest.raises(ValueError, match="4 features"):
         vae.partial_fit(IRIS[:, :2])
+
+
+def test_epochs_one_by_one_do_as_well_as_epochs_in_a_row():
+    """Not so if each call had the same noise."""
+    X = StandardScaler().fit_transform(load_breast_cancer().data[::4])
+    parameters = {"n_components": 4, "hidden_layer_sizes": (32,), "random_state": 0}
+    one_by_one = VAEEstimator(**parameters)
+    for _ in range(60):
+        one_by_one.partial_fit(X)
+    in_a_row = VAEEstimator(
+        **parameters, max_iter=60, early_stopping=False, kl_warmup=0, n_iter_no_change=99
+    )
+    with pytest.warns(ConvergenceWarning):
+        in_a_row.fit(X)
+    assert one_by_one.score(X) > in_a_row.score(X) - 1
+
+
+def test_alternating_epochs_alternate_from_call_to_call():
+    vae = quick(update="alternating")
+    moved = []
+    before = None
+    for _ in range(4):
+        now = vae.partial_fit(IRIS).module_.state_dict()
+        if before:
+            moved.append({k.partition(".")[0] for k in now if not torch.equal(now[k], before[k])})
+        before = now
+    assert moved == [{"decoder"}, {"encoder"}, {"decoder"}]
+
+
+def test_what_ends_an_epoch_ends_the_callers_loop(monkeypatch):
+    vae = quick().partial_fit(IRIS)
+    before = copy.deepcopy(vae.module_.state_dict())
+
+    def interrupted(self, progress):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("skemvae.networks.training.Trainer.step", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            vae.partial_fit(IRIS)
+    assert all(map(torch.equal, before.values(), vae.module_.state_dict().values()))
+    vae.set_params(learning_rate_init=1e30)
+    with pytest.warns(ConvergenceWarning), pytest.raises(FloatingPointError):
+        vae.partial_fit(IRIS)
+    assert np.isfinite(vae.score(IRIS))
+
+
+def test_histories_of_calls_stay_side_by_side():
+    vae = quick(warm_start=True).fit(IRIS).partial_fit(IRIS).fit(IRIS)
+    assert vae.lower_bounds_.shape == vae.validation_lower_bounds_.shape == (1 + 4 + 1 + 4,)
+    assert list(np.flatnonzero(np.isnan(vae.validation_lower_bounds_))) == [5]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"likelihood": "student_t"},
+        {"likelihood": Gaussian("row")},
+        {"likelihood": [("gaussian", [0, 1]), ("poisson", [2, 3])]},
+        {"standardize": False},
+        {"prior": "mixture"},
+        {"n_components": 3},
+        {"activation": "elu"},
+    ],
+    ids=str,
+)
+def test_another_design_cannot_go_on(change):
+    vae = quick(warm_start=True).fit(IRIS)
+    score = vae.score(IRIS)
+    for going_on in (vae.fit, vae.partial_fit):
+        with pytest.raises(ValueError, match="warm_start=False"):
+            vae.set_params(**change) and going_on(IRIS)
+    assert vae.score(IRIS) == score
+
+
+def test_a_fit_that_refuses_leaves_the_estimator_as_it_was():
+    vae = quick().fit(IRIS)
+    score = vae.score(IRIS)
+    with pytest.raises(ValueError, match="no likelihood"):
+        vae.set_params(likelihood=[("gaussian", [0, 1])]).fit(np.c_[IRIS, IRIS])
+    assert vae.score(IRIS) == score
+
+
+@pytest.mark.filterwarnings("ignore:Posterior collapse")
+@pytest.mark.parametrize(
+    ("weight", "message"),
+    [
+        (np.r_[1, np.zeros(149)], "minimum of 2"),
+        (np.r_[1e60, np.ones(149)], "too small for float32"),
+    ],
+)
+def test_weights_that_leave_no_table_are_refused(weight, message):
+    with pytest.raises(ValueError, match=message):
+        quick().fit(IRIS, sample_weight=weight)
+    quick().fit(IRIS, sample_weight=np.full(150, 1e308))
+    quick(validation_fraction=0.999).fit(IRIS)
 
 
 def test_rows_of_no_weight_are_as_good_as_absent():
@@ -326,6 +432,8 @@ def test_grey_values_train_and_encode_but_have_no_probability():
     assert ((vae.inverse_transform([[0.0, 0.0]]) > 0) & (vae.inverse_transform([[0, 0]]) < 1)).all()
     with pytest.raises(ValueError, match="Threshold or draw"):
         vae.score_samples(grey)
+    with pytest.raises(ValueError, match="n_score_samples == 0"):
+        copy.deepcopy(vae).set_params(n_score_samples=0).score(np.round(grey))
     assert np.isfinite(vae.score(np.round(grey)))
     assert set(np.unique(vae.sample(50)[0])) == {0.0, 1.0}
 
@@ -390,6 +498,27 @@ def test_latent_columns_have_names():
     vae = quick().set_output(transform="pandas").fit(pd.DataFrame(IRIS, columns=list("abcd")))
     frame = vae.transform(pd.DataFrame(IRIS, columns=list("abcd")))
     assert list(frame.columns) == ["vaeestimator0", "vaeestimator1"]
+
+
+@pytest.mark.filterwarnings("ignore:Posterior collapse")
+def test_labels_keep_their_types_and_columns_their_names_in_errors():
+    rows = [[1, "a"], [2, "b"], [1.0, "b"]] * 10
+    vae = quick(likelihood="categorical").fit(rows)
+    for same_rows in (np.array(rows, dtype=object), pd.DataFrame(rows)):
+        np.testing.assert_array_equal(vae.score_samples(same_rows), vae.score_samples(rows))
+    ids = pd.DataFrame({"id": [2**53, 2**53 + 1] * 20, "x": [0.5, 1.5] * 20})
+    assert quick(likelihood="categorical").fit(ids)._table.blocks[0].labels[0] == (2**53, 2**53 + 1)
+    days = pd.DataFrame({"day": pd.to_datetime(["2020-01-01", "2020-01-02"] * 20)})
+    assert set(quick(likelihood="categorical").fit(days).sample(20)[0].ravel()) == set(days["day"])
+
+    mixed = pd.DataFrame({"age": [1.0, 2.0] * 20, "job": ["x", "y"] * 20})
+    likelihood = [("gaussian", ["age"]), ("categorical", ["job"])]
+    fitted = quick(likelihood=likelihood).fit(mixed)
+    for value, message in ((np.nan, "Column age holds nan in row 3"), ("old", "Column age must")):
+        bad = mixed.astype(object)
+        bad.loc[3, "age"] = value
+        with pytest.raises(ValueError, match=message):
+            fitted.score(bad)
 
 
 def test_columns_are_given_as_in_a_column_transformer():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from numbers import Real
 from typing import Any
 
 import torch
@@ -64,6 +65,13 @@ class Likelihood(nn.Module, ABC):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.extra_repr()})"
+
+
+def check_floor(name: str, value: Any) -> float:
+    """Return a positive number that float32 holds."""
+    if not isinstance(value, Real) or not 1e-30 <= float(value) <= 1e30:
+        raise ValueError(f"{name}={value!r} must be positive, between 1e-30 and 1e30.")
+    return float(value)
 
 
 def positive(x: Tensor, floor: float) -> Tensor:

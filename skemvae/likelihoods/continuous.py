@@ -8,7 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from skemvae.likelihoods.base import Likelihood, positive, weighted_mean, weighted_variance
+from skemvae.likelihoods.base import (
+    Likelihood,
+    check_floor,
+    positive,
+    weighted_mean,
+    weighted_variance,
+)
 from skemvae.likelihoods.units import Continuous, Units
 
 _LOG_2PI = math.log(2 * math.pi)
@@ -46,10 +52,8 @@ class Gaussian(_Real):
         super().__init__()
         if variance not in ("feature", "shared", "row"):
             raise ValueError(f"variance={variance!r} is not one of 'feature', 'row', 'shared'.")
-        if not 0 < min_variance < math.inf:
-            raise ValueError(f"min_variance={min_variance!r} must be positive and finite.")
         self.variance = variance
-        self.min_variance = min_variance
+        self.min_variance = check_floor("min_variance", min_variance)
 
     def extra_repr(self) -> str:
         return f"variance={self.variance!r}, min_variance={self.min_variance!r}"
@@ -104,9 +108,7 @@ class StudentT(_Real):
 
     def __init__(self, min_scale: float = 1e-3):
         super().__init__()
-        if not 0 < min_scale < math.inf:
-            raise ValueError(f"min_scale={min_scale!r} must be positive and finite.")
-        self.min_scale = min_scale
+        self.min_scale = check_floor("min_scale", min_scale)
 
     def extra_repr(self) -> str:
         return f"min_scale={self.min_scale!r}"

@@ -10,7 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from skemvae.likelihoods.base import Likelihood, positive, weighted_mean, weighted_variance
+from skemvae.likelihoods.base import (
+    Likelihood,
+    check_floor,
+    positive,
+    weighted_mean,
+    weighted_variance,
+)
 from skemvae.likelihoods.units import Binary, Categories, Counts, Units
 
 # exp of it is 3e8: more than a count may be, and far from the overflow of float32.
@@ -24,20 +30,15 @@ class Bernoulli(Likelihood):
     each batch in training. Only 0 and 1 have a probability to score.
     """
 
-    grey = False
-
     def units(self, X: Any, names: tuple[str, ...], weight: Any, standardize: bool) -> Units:
         return Binary(names)
 
     def bind(self, u: Tensor, weight: Tensor, units: Units) -> Tensor:
         self.n_outputs = u.shape[1]
-        self.grey = bool(((u > 0) & (u < 1)).any())
         total = weight.sum()
         return torch.logit((weight @ u + 0.5) / (total + 1))
 
     def draw(self, u: Tensor, generator: torch.Generator) -> Tensor:
-        if not self.grey:
-            return u
         uniform = torch.rand(u.shape, generator=generator, dtype=u.dtype, device=u.device)
         return (uniform < u).to(u.dtype)
 
@@ -104,9 +105,7 @@ class NegativeBinomial(_Count):
 
     def __init__(self, min_dispersion: float = 1e-3):
         super().__init__()
-        if not 0 < min_dispersion < math.inf:
-            raise ValueError(f"min_dispersion={min_dispersion!r} must be positive and finite.")
-        self.min_dispersion = min_dispersion
+        self.min_dispersion = check_floor("min_dispersion", min_dispersion)
 
     def extra_repr(self) -> str:
         return f"min_dispersion={self.min_dispersion!r}"

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
-from sklearn.utils import check_array
 
 from skemvae.likelihoods.base import Likelihood
 from skemvae.likelihoods.continuous import Gaussian, StudentT
@@ -93,17 +92,43 @@ def assign_columns(likelihood: Any, X: Any, names: Sequence[Any]) -> list[tuple[
     return blocks
 
 
-def _values(X: Any, columns: Any, numeric: bool) -> Any:
-    """Some columns of an array or a frame: finite numbers, or values of any kind."""
-    if hasattr(X, "iloc"):
-        block = X.iloc[:, columns].to_numpy()
-    elif hasattr(X, "columns"):
-        block = X[:, columns.tolist()].to_numpy()
-    else:
+def _values(X: Any, columns: Any, names: Sequence[str], numeric: bool) -> Any:
+    """Some columns of an array or a frame: finite numbers, or objects of any kind."""
+    if not hasattr(X, "columns"):
         block = X[:, columns]
-    if not numeric:
-        return block
-    return check_array(block, dtype=[np.float64, np.float32], input_name="X")
+        if block.dtype.kind in "mM":  # in nanoseconds, NumPy makes integers of times
+            block = block.astype(block.dtype.kind + "8[us]")
+        if not numeric:
+            return block.astype(object)
+        return block if _all_finite(block) else _numbers(block.T, names)
+    take = X.iloc.__getitem__ if hasattr(X, "iloc") else X.__getitem__
+    series = [take((slice(None), int(j))) for j in columns]
+    if numeric:
+        return _numbers(series, names)
+    block = np.empty((X.shape[0], len(series)), dtype=object)  # labels keep their types
+    for i, one in enumerate(series):
+        block[:, i] = one.to_list()
+    return block
+
+
+def _all_finite(block: Any) -> bool:
+    return block.dtype.kind == "f" and bool(np.isfinite(block).all())
+
+
+def _numbers(columns: Any, names: Sequence[str]) -> Any:
+    """Finite numbers, or an error that names the column."""
+    block = np.empty((len(columns[0]), len(columns)), order="F")
+    for i, (name, column) in enumerate(zip(names, columns, strict=True)):
+        try:
+            block[:, i] = np.asarray(column, dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"Column {name} must hold numbers: {error}.") from None
+        for row in np.flatnonzero(~np.isfinite(block[:, i])):
+            raise ValueError(
+                f"Column {name} holds {block[row, i]} in row {row}: NaN and infinity are not "
+                "supported, drop or impute such values."
+            )
+    return block
 
 
 @dataclass(frozen=True)
@@ -127,16 +152,12 @@ class Table:
         standardize: bool,
     ) -> Self:
         """Learn the units of training rows."""
-        units = tuple(
-            head.units(
-                _values(X, columns, head.numeric),
-                tuple(str(names[j]) for j in columns),
-                weight,
-                standardize,
-            )
-            for head, columns in blocks
-        )
-        return cls(tuple(columns for _, columns in blocks), units)
+        units = []
+        for head, columns in blocks:
+            of = tuple(str(names[j]) for j in columns)
+            values = _values(X, columns, of, head.numeric)
+            units.append(head.units(values, of, weight, standardize))
+        return cls(tuple(columns for _, columns in blocks), tuple(units))
 
     @property
     def slices(self) -> list[slice]:
@@ -159,7 +180,8 @@ class Table:
         codes = np.empty((X.shape[0], sum(map(len, self.columns))), dtype=dtype)
         with np.errstate(over="ignore"):
             for where, columns, units in zip(self.slices, self.columns, self.blocks, strict=True):
-                codes[:, where] = units.encode(_values(X, columns, units.numeric), exact=exact)
+                values = _values(X, columns, units.names, units.numeric)
+                codes[:, where] = units.encode(values, exact=exact)
         return codes
 
     def decode(self, codes: Any) -> Any:

@@ -23,9 +23,12 @@ def device_of(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
+        torch.Generator(name)  # more than a name: a device that works
         return torch.device(name)
-    except (RuntimeError, TypeError) as error:
-        raise ValueError(f"device={name!r} is none that torch knows: {error}") from None
+    except (RuntimeError, TypeError, AssertionError) as error:
+        raise ValueError(
+            f"device={name!r} is not to be had, use 'auto' or 'cpu': {error}"
+        ) from None
 
 
 class Inference:

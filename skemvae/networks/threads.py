@@ -20,10 +20,10 @@ def torch_region() -> Iterator[Region]:
     depend on the number of threads, gain more, and give the same result
     everywhere.
     """
-    with parallel_region() as region:
-        before = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
+    before = torch.get_num_threads()  # before others are held to one, for it looks at OpenMP
+    try:
+        with parallel_region() as region:
+            torch.set_num_threads(1)
             yield region
-        finally:
-            torch.set_num_threads(before)
+    finally:
+        torch.set_num_threads(before)

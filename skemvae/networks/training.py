@@ -110,7 +110,7 @@ class Schedule:
     def learning_rate(self, epoch: int, bounds: Sequence[float]) -> float:
         """Rate of epoch 0, 1, ..., given the history of the bound that is watched."""
         if self.kind == "cosine":
-            return self.rate * 0.5 * (1 + math.cos(math.pi * epoch / self.n_epochs))
+            return self.rate * 0.5 * (1 + math.cos(math.pi * epoch / max(1, self.n_epochs)))
         if self.kind == "adaptive":
             return float(self.rate / 3 ** self.patience.plateaus(bounds))
         return self.rate
@@ -195,6 +195,8 @@ class Trainer:
     alternating : bool
         Whether even epochs climb over φ alone (an E step) and odd ones over θ
         alone (an M step).
+    first_epoch : int
+        Epochs that the networks have been trained for before.
     generator : torch.Generator
         On the device of the networks.
     """
@@ -210,6 +212,7 @@ class Trainer:
         batch_size: int,
         n_samples: int,
         alternating: bool,
+        first_epoch: int,
         generator: torch.Generator,
     ):
         self.vae = vae
@@ -220,6 +223,7 @@ class Trainer:
         self.batch_size = batch_size
         self.n_samples = n_samples
         self.alternating = alternating
+        self.first_epoch = first_epoch
         self.generator = generator
         self.parameters = list(vae.parameters())
         self.optimiser = self._adam()
@@ -298,7 +302,7 @@ class Trainer:
         if self.alternating:
             for parameters, turn in ((self.vae.theta(), 1), (self.vae.phi(), 0)):
                 for parameter in parameters:
-                    parameter.requires_grad_(epoch % 2 == turn)
+                    parameter.requires_grad_((self.first_epoch + epoch) % 2 == turn)
         for group in self.optimiser.param_groups:
             group["lr"] = rate * group["speed"]
         total = torch.zeros((), dtype=torch.float64, device=self.device)

@@ -31,7 +31,9 @@ def codes(n=40, seed=0):
 
 def trainer(prior="normal", *, held_out=8, seed=0, kind="constant", patience=NEVER, **kwargs):
     schedule = Schedule(kind, 0.01, 10, 0, patience)
-    settings = dict(estimator=REPARAMETERIZED, batch_size=8, n_samples=2, alternating=False)
+    settings = dict(
+        estimator=REPARAMETERIZED, batch_size=8, n_samples=2, alternating=False, first_epoch=0
+    )
     shared = not kwargs.get("alternating", False)
     vae = tiny_vae(prior, shared_encoder=shared).float()
     some, others = codes().split(held_out, generator(seed))
