@@ -292,7 +292,7 @@ def test_the_density_is_one_of_the_values_in_their_own_unit(seed, power):
 def test_values_that_are_no_numbers_are_refused_where_numbers_are_needed():
     for value in (np.nan, np.inf):
         X = frame().assign(a=value)
-        with pytest.raises(ValueError, match="Column a holds .* in row 0"):
+        with pytest.raises(ValueError, match=r"Column a holds .* in row 0"):
             learnt(KINDS, X, NAMES)
     with pytest.raises(ValueError, match=r"Column b holds .*-1.* in row 3"):
         learnt(KINDS, frame().assign(b=lambda X: X["b"].where(X.index != 3, -1)), NAMES)
