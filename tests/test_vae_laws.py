@@ -179,14 +179,26 @@ def test_samples_have_the_scores_of_the_rows_they_imitate():
 
 def test_more_samples_raise_the_importance_bound_in_expectation():
     vae = quick(likelihood=Gaussian("row"), n_components=4, max_iter=10).fit(LINEAR)
-    scores = [vae.set_params(n_score_samples=n).score(LINEAR) for n in (1, 16, 256)]
-    assert vae.elbo(LINEAR).mean() < scores[1] + 0.05
-    assert scores[0] < scores[1] < scores[2] + 0.01
+
+    def expected_score(n_samples):
+        vae.set_params(n_score_samples=n_samples)
+        scores = []
+        for vae._score_seed in range(20):
+            scores.append(vae.score(LINEAR))
+        return np.mean(scores)
+
+    few, some, many = map(expected_score, (1, 16, 256))
+    assert few + 0.1 < some < many - 0.01
+    assert vae.elbo(LINEAR).mean() < some
 
 
-def test_iwae_is_tighter_than_the_elbo_it_generalises():
-    loose = quick(max_iter=60, early_stopping=False).fit(LINEAR)
-    tight = quick(max_iter=60, early_stopping=False, objective="iwae", n_importance_samples=16).fit(
-        LINEAR
-    )
-    assert tight.score(LINEAR) - tight.lower_bound_ < loose.score(LINEAR) - loose.lower_bound_
+def test_the_iwae_bound_lies_between_the_elbo_and_the_log_density():
+    vae = quick(
+        max_iter=10,
+        n_components=4,
+        likelihood=Gaussian("row"),
+        early_stopping=False,
+        objective="iwae",
+        n_importance_samples=8,
+    ).fit(LINEAR)
+    assert vae.elbo(LINEAR).mean() + 0.05 < vae.lower_bound_ < vae.score(LINEAR) - 0.02
