@@ -86,7 +86,7 @@ def test_the_divergence_from_a_mixture_is_unbiased(seed):
     q, p = gaussian(seed), mixture(seed)
     z = torch.linspace(-30, 30, 20001, dtype=torch.float64)[None, :, None]
     log_q = scipy_log_prob(q.mean[:, None], q.log_scale[:, None], z)
-    expected = integrate.simpson(np.exp(log_q) * (log_q - scipy_mixture(p, z)), z[0, :, 0])
+    expected = integrate.simpson(np.exp(log_q) * (log_q - scipy_mixture(p, z)), x=z[0, :, 0])
     kl = p.kl(q, q.at(normal(seed, 1, 20000, 1)))
     error = kl.std(-1).numpy() / np.sqrt(kl.shape[1])
     assert (np.abs(kl.mean(-1).numpy() - expected) < 5 * error + 1e-9).all()
