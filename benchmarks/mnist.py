@@ -28,7 +28,7 @@ IWAE = {
 }
 # name: (data, parameters, epochs that take less than an hour on a core of 2024)
 RUNS = {
-    "vae": ("grey", {}, 900),
+    "vae": ("grey", {}, 750),
     "iwae5": ("grey", {"n_importance_samples": 5, **IWAE}, 330),
     "iwae50": ("grey", {"n_importance_samples": 50, **IWAE}, 50),
     "static": (
