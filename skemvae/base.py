@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from sklearn.base import (
@@ -114,6 +114,11 @@ class LatentDensityEstimator(
     def _count(self, X: Any, sample_weight: Any) -> float:
         weight = check_weights(sample_weight, np.empty(np.shape(X)[:1]))
         return float(np.shape(X)[0] if weight is None else weight.sum())
+
+    def _set(self, **attributes: Any) -> Self:
+        for name, value in attributes.items():
+            setattr(self, name, value)
+        return self
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_skemvae_version": __version__}

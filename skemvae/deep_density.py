@@ -177,10 +177,6 @@ class DeepDensity(LatentDensityEstimator):
             [function(inference, self._table.encode(x, dtype, exact=exact)) for x in chunks]
         )
 
-    def _set(self, **attributes: Any) -> None:
-        for name, value in attributes.items():
-            setattr(self, name, value)
-
     def _check_rows(self, X: Any, *, numeric: bool, reset: bool, n_min: int = 2) -> Any:
         """Rows as an array of finite numbers, or as an array or frame of any kind."""
         if numeric:

@@ -348,11 +348,6 @@ class MixtureDensity(LatentDensityEstimator):
             "n_features_in_": mixture.means.shape[1],
         }
 
-    def _set(self, **attributes: Any) -> Self:
-        for name, value in attributes.items():
-            setattr(self, name, value)
-        return self
-
     def _smaller(self, mixture: GaussianMixture, features: Any) -> Self:
         fitted_to_all = ("weights_init", "means_init", "precisions_init")
         parameters = {**self.get_params(deep=False), **dict.fromkeys(fitted_to_all)}
