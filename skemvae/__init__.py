@@ -4,5 +4,12 @@ from skemvae._version import __version__
 from skemvae.base import VersionMismatchWarning
 from skemvae.em_gaussian_mixture import EMGaussianMixture
 from skemvae.vae import VAEEstimator
+from skemvae.variational_em import VariationalEM
 
-__all__ = ["EMGaussianMixture", "VAEEstimator", "VersionMismatchWarning", "__version__"]
+__all__ = [
+    "EMGaussianMixture",
+    "VAEEstimator",
+    "VariationalEM",
+    "VersionMismatchWarning",
+    "__version__",
+]

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 from sklearn.utils import check_array, check_random_state, check_scalar
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from skemvae.base import LatentDensityEstimator
+from skemvae.validation import check_rows
 
 # Rows whose codes are held at a time.
 _CHUNK_ROWS = 2**14
@@ -169,27 +170,10 @@ class DeepDensity(LatentDensityEstimator):
         """Concatenate ``function(inference, codes)`` over chunks of rows."""
         check_is_fitted(self)
         check_scalar(self.n_score_samples, "n_score_samples", Integral, min_val=1)
-        X = self._check_rows(X, numeric=self._table.numeric, reset=False, n_min=1)
+        X = check_rows(self, X, numeric=self._table.numeric, reset=False, n_min=1)
         dtype = np.float32 if getattr(X, "dtype", None) == np.float32 else np.float64
         inference = self._inference(dtype)
         chunks = (X[i : i + _CHUNK_ROWS] for i in range(0, X.shape[0], _CHUNK_ROWS))
         return np.concatenate(
             [function(inference, self._table.encode(x, dtype, exact=exact)) for x in chunks]
         )
-
-    def _check_rows(self, X: Any, *, numeric: bool, reset: bool, n_min: int = 2) -> Any:
-        """Rows as an array of finite numbers, or as an array or frame of any kind."""
-        if numeric:
-            return validate_data(
-                self, X, dtype=[np.float64, np.float32], reset=reset, ensure_min_samples=n_min
-            )
-        if not hasattr(X, "columns"):
-            if not hasattr(X, "dtype"):  # lists keep the types of their values
-                X = np.asarray(X, dtype=object)
-            X = check_array(X, dtype=None, ensure_all_finite=False)
-        validate_data(self, X, skip_check_array=True, reset=reset)
-        if X.shape[0] < n_min:
-            raise ValueError(
-                f"Found array with {X.shape[0]} sample(s) while a minimum of {n_min} is required."
-            )
-        return X

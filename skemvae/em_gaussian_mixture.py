@@ -2,35 +2,26 @@
 
 from __future__ import annotations
 
-import warnings
-from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any, Self
 
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_random_state, check_scalar
+from sklearn.utils import check_scalar
 from sklearn.utils.validation import validate_data
 
-from skemvae.callbacks import FitProgress, LoopProgress, with_callbacks
+from skemvae.callbacks import with_callbacks
 from skemvae.core.arrays import power_of_two
 from skemvae.core.covariance import Covariance
-from skemvae.core.em import EMState, ExactEM
-from skemvae.core.iterate import Aitken, Result, Status, iterate
 from skemvae.core.parallel import parallel_region
 from skemvae.core.rows import Frame, Rows, Summary
 from skemvae.core.structures import STRUCTURES
-from skemvae.initialisation import METHODS, Initialiser, Start
+from skemvae.em_fit import ExactEM
+from skemvae.initialisation import METHODS
 from skemvae.mixture_density import MixtureDensity
-from skemvae.models import GaussianMixture
+from skemvae.multistart import best_of_starts, warn_unless_converged
 from skemvae.validation import (
-    LARGEST_SQUARE,
     check_choice,
-    check_mixture_weights,
-    check_parameter_array,
-    check_positive_definite,
     check_range,
-    check_responsibilities,
     check_weights,
 )
 
@@ -231,24 +222,20 @@ class EMGaussianMixture(MixtureDensity):
         check_range(summary)
         frame = Frame(summary.mean, structure.units(summary.scale))
         rows = Rows(X, weight, frame)
+        warm = self.warm_start and hasattr(self, "means_")
         metadata = None if sample_weight is None else {"sample_weight": sample_weight}
-        told = {"X": X, "y": y, "metadata": metadata}
         with parallel_region():
-            best = self._best_of_starts(structure, rows, summary, told)
-        self._set(**self._attributes(best, frame))
-        if best.status is Status.INTERRUPTED:
-            warnings.warn(
-                f"Interrupted after {best.n_iter} iterations: the best parameters so far are kept.",
-                ConvergenceWarning,
-                stacklevel=3,
+            ascent = ExactEM(self, structure, rows, summary, warm)
+            result = best_of_starts(
+                self,
+                ascent,
+                ascent.attributes,
+                n_init=ascent.n_init,
+                earlier=getattr(self, "lower_bounds_", ()) if warm else (),
+                told={"X": X, "y": y, "metadata": metadata},
             )
-        elif best.status is Status.MAX_ITER and self.max_iter > 0:
-            warnings.warn(
-                "Best performing initialization did not converge. Try different init parameters, "
-                "or increase max_iter, tol, or check for degenerate data.",
-                ConvergenceWarning,
-                stacklevel=3,
-            )
+        remedy = "Try different init parameters, or increase max_iter, tol, or check for degenerate"
+        warn_unless_converged(result, self.max_iter, f"{remedy} data.")
         return self
 
     def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
@@ -270,96 +257,6 @@ class EMGaussianMixture(MixtureDensity):
         """
         return self.fit(X, y, sample_weight).predict(X)
 
-    # The fit.
-
-    def _best_of_starts(
-        self, structure: type[Covariance], rows: Rows, summary: Summary, told: dict[str, Any]
-    ) -> Result[EMState[GaussianMixture]]:
-        rng = check_random_state(self.random_state)
-        noise = summary.noise(self.reg_covar) / rows.frame.scale**2
-        warm = self.warm_start and hasattr(self, "means_")
-        given = self._given_parameters(structure, rows.frame, warm)
-        n_init = 1 if len(given) == 3 else self.n_init
-        progress = FitProgress(self, n_init, self.max_iter, told)
-        best: Result[EMState[GaussianMixture]] | None = None
-        interrupted = False
-        try:
-            for number in range(n_init):
-                loop = progress.begin_init(number)
-                if len(given) == 3:
-                    start = Start(GaussianMixture(noise=noise, **given))
-                else:
-                    initialiser = Initialiser.of(
-                        structure, self.n_components, rows, summary, noise, rng
-                    )
-                    start = self._start(initialiser, rows, given.get("means"), rng)
-                    start = replace(start, model=replace(start.model, **given))
-                result = self._climb(ExactEM(rows), start, loop, warm)
-                if best is None or initialiser.prefers(result.state, best.state):
-                    best = result
-                progress.end_init(loop, result.status, result.n_iter, result.bounds[-1])
-                if result.status is Status.INTERRUPTED:
-                    interrupted = True
-                    break
-        except KeyboardInterrupt:  # between two climbs
-            interrupted = True
-        if best is None:  # not even one start: there is nothing to keep
-            raise KeyboardInterrupt
-        progress.end()
-        return replace(best, status=Status.INTERRUPTED) if interrupted else best
-
-    def _start(self, initialiser: Initialiser, rows: Rows, means: Any, rng: Any) -> Start:
-        if isinstance(self.init_params, str):
-            if means is not None:
-                return initialiser.from_centres(means)
-            return initialiser.by_name(self.init_params, rng)
-        responsibilities = self.init_params
-        if callable(responsibilities):
-            responsibilities = responsibilities(rows.X, self.n_components, rng)
-        responsibilities = check_responsibilities(
-            "init_params", responsibilities, (rows.n_rows, self.n_components), rows.weight
-        )
-        return initialiser.from_responsibilities(responsibilities, rows)
-
-    def _climb(
-        self, em: ExactEM, start: Start, progress: LoopProgress, warm: bool
-    ) -> Result[EMState[GaussianMixture]]:
-        interrupted = start.interrupted
-        try:
-            state = em.start(start.model)
-        except KeyboardInterrupt:  # a start without its bound is of no use: once more
-            state = em.start(start.model)
-            interrupted = True
-        history: tuple[float, ...] = ()
-        if warm:
-            earlier = tuple(getattr(self, "lower_bounds_", ()))
-            if earlier and np.isclose(earlier[-1], state.bound, rtol=1e-6, atol=1e-6):
-                history = earlier[:-1]
-
-        def on_step(so_far: Result[EMState[GaussianMixture]]) -> bool:
-            return progress.end_step(
-                so_far.n_iter, so_far.bounds[-1], lambda: self._attributes(so_far, em.rows.frame)
-            )
-
-        result = iterate(
-            progress.step(em.step),
-            state,
-            stop=Aitken(self.tol),
-            max_iter=0 if interrupted else self.max_iter,
-            on_step=on_step,
-            history=history,
-        )
-        return replace(result, status=Status.INTERRUPTED) if interrupted else result
-
-    def _attributes(self, result: Result[EMState[GaussianMixture]], frame: Frame) -> dict[str, Any]:
-        return self._parameters(result.state.model.out_of(frame)) | {
-            "lower_bounds_": np.array(result.bounds),
-            "lower_bound_": result.bounds[-1],
-            "converged_": result.status is Status.CONVERGED,
-            "status_": str(result.status),
-            "n_iter_": result.n_iter,
-        }
-
     # Parameters.
 
     def _check_parameters(self) -> type[Covariance]:
@@ -379,42 +276,3 @@ class EMGaussianMixture(MixtureDensity):
         if not callable(self.init_params) and np.ndim(self.init_params) != 2:
             check_choice("init_params", self.init_params, METHODS)
         return STRUCTURES[self.covariance_type]
-
-    def _given_parameters(
-        self, structure: type[Covariance], frame: Frame, warm: bool
-    ) -> dict[str, Any]:
-        """Those initial parameters that need no search, in the frame."""
-        k, d = self.n_components, len(frame.origin)
-        if warm:
-            if np.shape(self.means_) != (k, d):
-                raise ValueError(
-                    f"warm_start=True goes on from means_ of shape {np.shape(self.means_)}, but "
-                    f"n_components and X ask for {(k, d)}: set warm_start=False."
-                )
-            mixture = self._mixture().into(frame)
-            return {
-                "weights": mixture.weights,
-                "means": mixture.means,
-                "covariance": mixture.covariance,
-            }
-        given: dict[str, Any] = {}
-        if self.weights_init is not None:
-            given["weights"] = check_mixture_weights("weights_init", self.weights_init, k)
-        if self.means_init is not None:
-            means = check_parameter_array("means_init", self.means_init, (k, d))
-            given["means"] = (means - frame.origin) / frame.scale
-        if self.precisions_init is not None:
-            precisions = structure.from_public(
-                check_parameter_array(
-                    "precisions_init",
-                    self.precisions_init,
-                    structure.public_shape(k, d),
-                    LARGEST_SQUARE,
-                ),
-                k,
-                d,
-            )
-            check_positive_definite("precisions_init", precisions.values)
-            # The precision of the precision is the covariance.
-            given["covariance"] = structure(precisions.precisions).scaled(1 / frame.scale)
-        return given

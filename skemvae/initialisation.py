@@ -21,12 +21,12 @@ from sklearn.exceptions import ConvergenceWarning
 from skemvae.core.arrays import EPS
 from skemvae.core.bound import Posterior
 from skemvae.core.covariance import Covariance
-from skemvae.core.em import EMState, ExactEM
+from skemvae.core.em import EMState, MixtureEM
 from skemvae.core.expectation import Seen, each_block, moments_given
+from skemvae.core.gaussian_mixture import GaussianMixture
 from skemvae.core.iterate import Aitken, Status, iterate
 from skemvae.core.rows import Rows, Summary
 from skemvae.core.sketch import Sketch
-from skemvae.models import GaussianMixture
 
 # Rows of a sketch: at least so many, and so many times the rows that
 # determine one component.
@@ -195,7 +195,7 @@ class Initialiser:
         white = _whiten(X, weight)
         entries = [(_k_means, X), (_k_means, white)]
         entries += 2 * [(_k_means_plusplus, X), (_quantiles, white), (_random_from_data, white)]
-        em = ExactEM(self.sketch.rows)
+        em = MixtureEM(self.sketch.rows)
         ranking: list[tuple[tuple[bool, bool, float], EMState[GaussianMixture]]] = []
         interrupted = False
         try:
@@ -263,7 +263,7 @@ class Initialiser:
         )
 
     def _climb(
-        self, em: ExactEM, state: EMState[GaussianMixture], n_iter: int
+        self, em: MixtureEM, state: EMState[GaussianMixture], n_iter: int
     ) -> EMState[GaussianMixture]:
         result = iterate(em.step, state, stop=Aitken(_ENOUGH), max_iter=n_iter)
         if result.status is Status.INTERRUPTED:

@@ -13,10 +13,10 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from skemvae.base import LatentDensityEstimator, weighted_sum
 from skemvae.core.bound import Posterior, free_energy
 from skemvae.core.covariance import Covariance
-from skemvae.core.expectation import Seen, each_block
+from skemvae.core.expectation import map_rows
+from skemvae.core.gaussian_mixture import GaussianMixture
 from skemvae.core.rows import Rows
 from skemvae.core.structures import STRUCTURES
-from skemvae.models import GaussianMixture
 from skemvae.validation import (
     LARGEST_SQUARE,
     check_choice,
@@ -377,13 +377,9 @@ class MixtureDensity(LatentDensityEstimator):
         mixture = self._mixture()
         X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
         frame = mixture.frame()
-        out = np.empty((X.shape[0], *columns), dtype=X.dtype if dtype is None else dtype)
         offset = frame.log_volume if is_density else 0
-
-        def visit(seen: Seen) -> None:
-            values = function(Posterior.exact(seen.log_joint))
-            with np.errstate(over="ignore"):  # float32 may have to round a log density to -inf
-                out[seen.block.where] = values - offset
-
-        each_block(mixture.into(frame), Rows(X, None, frame), visit)
-        return out
+        out = np.empty((X.shape[0], *columns), dtype=X.dtype if dtype is None else dtype)
+        rows = Rows(X, None, frame)
+        return map_rows(
+            mixture.into(frame), rows, lambda posterior: function(posterior) - offset, out
+        )

@@ -10,16 +10,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.utils import _safe_indexing, check_random_state
+from sklearn.utils import check_random_state
 
 from skemvae.core.iterate import Patience, Result, Status, iterate
+from skemvae.latent.threads import torch_region
 from skemvae.likelihoods.table import Table, assign_columns, is_numeric
 from skemvae.networks.architecture import Architecture
 from skemvae.networks.gradients import ESTIMATORS
 from skemvae.networks.inference import device_of
-from skemvae.networks.threads import torch_region
 from skemvae.networks.training import Codes, Progress, Schedule, Trainer, n_active_units
-from skemvae.validation import check_weights
+from skemvae.validation import check_rows, counting_rows
 
 # An adaptive rate is divided by 3 at each plateau; this one ends the fit.
 _PLATEAUS = 3
@@ -54,8 +54,9 @@ class VAEFit:
     ):
         self.estimator = estimator
         frame = X
-        X = estimator._check_rows(X, numeric=is_numeric(estimator.likelihood), reset=not going_on)
-        X, weight = _counting_rows(X, sample_weight)
+        X = check_rows(estimator, X, numeric=is_numeric(estimator.likelihood), reset=not going_on)
+        X, weight = counting_rows(X, sample_weight)
+        weight = _relative(weight, X.shape[0])
         names = getattr(estimator, "feature_names_in_", range(X.shape[1]))
         blocks = assign_columns(estimator.likelihood, frame, names)
         self.design = {
@@ -204,23 +205,17 @@ class VAEFit:
         return min(int(self.estimator.batch_size), n)
 
 
-def _counting_rows(X: Any, sample_weight: Any) -> tuple[Any, Any]:
-    """Rows of positive weight, and their weights, at most 1."""
-    weight = check_weights(sample_weight, X)
+def _relative(weight: Any, n: int) -> Any:
+    """Weights of at most 1."""
     if weight is None:
-        return X, np.ones(X.shape[0])
+        return np.ones(n)
     weight = weight / weight.max()
-    rows = np.flatnonzero(weight)
-    if len(rows) < 2:
+    if weight.min() < _SMALLEST_WEIGHT:
         raise ValueError(
-            f"sample_weight leaves {len(rows)} row of positive weight: a minimum of 2 is required."
+            f"sample_weight holds weights that are {weight.min():.3g} of the largest, too small "
+            "for float32: set them to 0."
         )
-    if weight[rows].min() < _SMALLEST_WEIGHT:
-        raise ValueError(
-            f"sample_weight holds weights that are {weight[rows].min():.3g} of the largest, too "
-            "small for float32: set them to 0."
-        )
-    return (X if len(rows) == len(weight) else _safe_indexing(X, rows)), weight[rows]
+    return weight
 
 
 def _history(estimator: Any) -> tuple[list[float], list[float]]:

@@ -7,7 +7,8 @@ from numbers import Real
 from typing import Any
 
 import numpy as np
-from sklearn.utils.validation import check_array, check_is_fitted
+from sklearn.utils import _safe_indexing
+from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from skemvae.core.rows import Summary
 
@@ -53,6 +54,37 @@ def check_weights(sample_weight: Any, X: Any) -> Any:
     if weight.max() == 0:
         raise ValueError("sample_weight is zero everywhere: no row is left.")
     return weight
+
+
+def check_rows(estimator: Any, X: Any, *, numeric: bool, reset: bool, n_min: int = 2) -> Any:
+    """Rows as an array of finite numbers, or as an array or frame of any kind."""
+    if numeric:
+        return validate_data(
+            estimator, X, dtype=[np.float64, np.float32], reset=reset, ensure_min_samples=n_min
+        )
+    if not hasattr(X, "columns"):
+        if not hasattr(X, "dtype"):  # lists keep the types of their values
+            X = np.asarray(X, dtype=object)
+        X = check_array(X, dtype=None, ensure_all_finite=False)
+    validate_data(estimator, X, skip_check_array=True, reset=reset)
+    if X.shape[0] < n_min:
+        raise ValueError(
+            f"Found array with {X.shape[0]} sample(s) while a minimum of {n_min} is required."
+        )
+    return X
+
+
+def counting_rows(X: Any, sample_weight: Any) -> tuple[Any, Any]:
+    """The rows of positive weight, at least 2, and their weights or None."""
+    weight = check_weights(sample_weight, X)
+    if weight is None:
+        return X, None
+    rows = np.flatnonzero(weight)
+    if len(rows) < 2:
+        raise ValueError(
+            f"sample_weight leaves {len(rows)} row of positive weight: a minimum of 2 is required."
+        )
+    return (X if len(rows) == len(weight) else _safe_indexing(X, rows)), weight[rows]
 
 
 def check_range(summary: Summary) -> None:

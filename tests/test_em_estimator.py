@@ -19,11 +19,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skemvae import EMGaussianMixture, VersionMismatchWarning
-from skemvae.core.em import ExactEM
+from skemvae.core.em import MixtureEM
+from skemvae.core.gaussian_mixture import GaussianMixture
 from skemvae.core.rows import Frame, Rows, Summary
 from skemvae.core.structures import STRUCTURES
 from skemvae.initialisation import Initialiser
-from skemvae.models import GaussianMixture
 from tests.recording import Recorder, needs_callbacks
 
 IRIS = load_iris().data
@@ -181,7 +181,7 @@ def test_a_small_cluster_in_a_long_table_is_sound():
             STRUCTURES["full"].identity(2, 8),
             np.full(8, 1e-6),
         )
-        states.append(ExactEM(rows).start(mixture))
+        states.append(MixtureEM(rows).start(mixture))
     assert initialiser.sketch.n_rows < 5000
     assert initialiser.prefers(*states)
 

@@ -16,7 +16,15 @@ import numpy as np
 
 from skemvae.core.arrays import AnyArray, Array, power_of_two
 from skemvae.core.moments import Moments
-from skemvae.core.scan import AxisScan, DifferenceScan, ExpandedScan, Scan, WhitenedScan
+from skemvae.core.scan import (
+    AxisScan,
+    DifferenceScan,
+    ExpandedScan,
+    Metric,
+    Scan,
+    StudentMetric,
+    WhitenedScan,
+)
 
 # A matrix counts as singular when some feature is determined by the others up
 # to this fraction of its variance.
@@ -78,8 +86,18 @@ class Covariance(ABC):
 
     @classmethod
     @abstractmethod
-    def _pool(cls, covariances: Array, count: Array) -> Array:
+    def pool(cls, covariances: Array, count: Array) -> Array:
         """Share what the structure shares of the covariances about the means."""
+
+    @classmethod
+    @abstractmethod
+    def observations(cls, count: Array, n_features: int) -> Array:
+        """How many squares each parameter averages over, shape (K,), of components so large."""
+
+    @property
+    @abstractmethod
+    def copies(self) -> int:
+        """How many times ``values`` repeats a parameter that is shared."""
 
     # The algebra.
 
@@ -104,6 +122,24 @@ class Covariance(ABC):
 
     @property
     @abstractmethod
+    def block_size(self) -> int:
+        """Each matrix is block diagonal, with blocks of so many features: d or 1."""
+
+    @property
+    @abstractmethod
+    def block_log_dets(self) -> Array:
+        """log |block|, shape (K, d / block_size)."""
+
+    @abstractmethod
+    def block_traces(self, values: Array) -> Array:
+        """tr(values precision) of each block, for ``values`` of the shape of the instance's."""
+
+    @abstractmethod
+    def squared_lengths(self, vectors: Array) -> Array:
+        """v^T precision v of a vector for each component, shape (K,)."""
+
+    @property
+    @abstractmethod
     def variances(self) -> Array:
         """The diagonals, shape (K, d)."""
 
@@ -114,6 +150,15 @@ class Covariance(ABC):
     @abstractmethod
     def scan(self, means: Array) -> Scan:
         """The arithmetic of a pass over rows, under components with these means."""
+
+    @property
+    def radial_size(self) -> int:
+        """So many features at a time have a common scale that is uncertain: d or 1."""
+        return self.n_features
+
+    def student_metric(self, means: Array, power: Array, shrinkage: Array) -> Metric:
+        """The arithmetic of scoring, where the scale is uncertain."""
+        return StudentMetric(self.scan(means), power, shrinkage)
 
     @abstractmethod
     def scaled(self, scale: Array) -> Self:
@@ -188,6 +233,24 @@ class Dense(Covariance):
         return trace
 
     @property
+    def block_size(self) -> int:
+        return self.n_features
+
+    @property
+    def block_log_dets(self) -> Array:
+        return self.log_det[:, None]
+
+    def block_traces(self, values: Array) -> Array:
+        upper = self.precision_cholesky
+        traces: Array = ((values @ upper) * upper).sum((1, 2))[:, None]
+        return traces
+
+    def squared_lengths(self, vectors: Array) -> Array:
+        whitened = vectors[:, None, :] @ self.precision_cholesky
+        lengths: Array = (whitened**2).sum((1, 2))
+        return lengths
+
+    @property
     def variances(self) -> Array:
         return np.diagonal(self.values, axis1=1, axis2=2)
 
@@ -234,7 +297,7 @@ class Dense(Covariance):
         cls = type(self)
         kept = self.values - np.diag(noise)
         covariances = np.where(moments.counted[:, None, None], moments.covariances, kept)
-        pooled = cls._pool(covariances, moments.count)
+        pooled = cls.pool(covariances, moments.count)
         values = pooled + np.diag(noise)
         values = (values + values.transpose(0, 2, 1)) / 2
         new = cls(values)
@@ -296,6 +359,21 @@ class AxisAligned(Covariance):
         return trace
 
     @property
+    def block_size(self) -> int:
+        return 1
+
+    @property
+    def block_log_dets(self) -> Array:
+        return np.log(self.values)
+
+    def block_traces(self, values: Array) -> Array:
+        return values / self.values
+
+    def squared_lengths(self, vectors: Array) -> Array:
+        lengths: Array = (vectors**2 / self.values).sum(1)
+        return lengths
+
+    @property
     def variances(self) -> Array:
         return self.values
 
@@ -327,4 +405,4 @@ class AxisAligned(Covariance):
     def maximise(self, moments: Moments, noise: Array) -> Self:
         kept = self.values - noise
         variances = np.where(moments.counted[:, None], moments.covariances, kept)
-        return type(self)(self._pool(np.maximum(variances, 0.0) + noise, moments.count))
+        return type(self)(self.pool(np.maximum(variances, 0.0) + noise, moments.count))

@@ -1,4 +1,4 @@
-"""Exact EM: an M step, then an E step, so that every state carries its own bound."""
+"""EM for mixtures: an M step, then an E step, so that every state carries its own bound."""
 
 from __future__ import annotations
 
@@ -14,7 +14,11 @@ class Maximisable(MixtureModel, Protocol):
     """A mixture whose M step is in closed form."""
 
     def maximise(self, moments: Moments) -> Self:
-        """The parameters that maximise the expected log joint."""
+        """The parameters, or their q, that maximise the bound, given the moments."""
+
+    @property
+    def divergence(self) -> float:
+        """KL(q || p) of the parameters, nats in total; 0 where they are points."""
 
 
 M = TypeVar("M", bound=Maximisable)
@@ -39,7 +43,7 @@ class EMState(Generic[M]):
 
 
 @dataclass(frozen=True)
-class ExactEM:
+class MixtureEM:
     """The EM algorithm on a table."""
 
     rows: Rows
@@ -47,7 +51,8 @@ class ExactEM:
     def start(self, model: M) -> EMState[M]:
         """The E step at given parameters."""
         expected = expectation(model, self.rows)
-        return EMState(model, expected, expected.bound - self.rows.frame.log_volume)
+        divergence = model.divergence / expected.total
+        return EMState(model, expected, expected.bound - divergence - self.rows.frame.log_volume)
 
     def step(self, state: EMState[M]) -> EMState[M]:
         """One iteration."""

@@ -10,13 +10,13 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from skemvae.core.arrays import Array
+from skemvae.core.arrays import AnyArray, Array
 from skemvae.core.bound import Posterior
 from skemvae.core.covariance import Covariance
 from skemvae.core.moments import Moments
 from skemvae.core.parallel import parallel_region
 from skemvae.core.rows import Block, Rows
-from skemvae.core.scan import Scan
+from skemvae.core.scan import Metric, Scan
 from skemvae.core.workspace import Workspace
 
 # Numbers in the working set of a block. Fewer would fit a core's own cache,
@@ -28,15 +28,22 @@ _FEWEST_ROWS, _MOST_ROWS = 512, 8192
 _PARTS = 16
 
 
-class MixtureModel(Protocol):
-    """p(x, z) with enumerable z: what the E step needs to know of a mixture."""
+class ScoringModel(Protocol):
+    """p(x, z) with enumerable z, to score rows with."""
 
     @property
     def log_normaliser(self) -> Array:
         """The part of log p(x, z=k) that does not depend on x, shape (K,)."""
 
-    def scan(self) -> Scan:
+    def scan(self) -> Metric:
         """The arithmetic of a pass over rows."""
+
+
+class MixtureModel(ScoringModel, Protocol):
+    """What the E step needs to know of a mixture."""
+
+    def scan(self) -> Scan:
+        """The arithmetic of a pass over rows, with second moments."""
 
 
 class Seen(NamedTuple):
@@ -47,12 +54,12 @@ class Seen(NamedTuple):
     log_joint: Array  # (n, K)
 
 
-def _block_size(scan: Scan) -> int:
+def _block_size(scan: Metric) -> int:
     return min(max(_BLOCK_NUMBERS // scan.width, _FEWEST_ROWS), _MOST_ROWS)
 
 
 def _observe(
-    log_normaliser: Array, scan: Scan, rows: Rows, part: range, workspace: Workspace
+    log_normaliser: Array, scan: Metric, rows: Rows, part: range, workspace: Workspace
 ) -> Iterator[Seen]:
     for block in rows.blocks(part, workspace):
         features = scan.features(block.z, workspace)
@@ -63,14 +70,14 @@ def _observe(
         yield Seen(block, features, log_joint.T)
 
 
-def _parts(scan: Scan, rows: Rows) -> list[range]:
+def _parts(scan: Metric, rows: Rows) -> list[range]:
     """Where the blocks begin, in so many runs of consecutive blocks."""
     starts = range(0, rows.n_rows, _block_size(scan))
     per_part = -(-len(starts) // _PARTS)
     return [starts[i : i + per_part] for i in range(0, len(starts), per_part)]
 
 
-def each_block(model: MixtureModel, rows: Rows, visit: Callable[[Seen], None]) -> None:
+def each_block(model: ScoringModel, rows: Rows, visit: Callable[[Seen], None]) -> None:
     """Pass over the rows once and let ``visit`` see each block, on several threads.
 
     log p(x, z=k) is that of the rows' frame.
@@ -83,6 +90,23 @@ def each_block(model: MixtureModel, rows: Rows, visit: Callable[[Seen], None]) -
 
     with parallel_region() as region:
         region.map(visit_part, _parts(scan, rows))
+
+
+def map_rows(
+    model: ScoringModel,
+    rows: Rows,
+    function: Callable[[Posterior], AnyArray],
+    out: AnyArray,
+) -> AnyArray:
+    """Write ``function`` of the exact posterior of each block of rows to ``out``, and return it."""
+
+    def visit(seen: Seen) -> None:
+        values = function(Posterior.exact(seen.log_joint))
+        with np.errstate(over="ignore"):  # float32 may have to round a log density to -inf
+            out[seen.block.where] = values
+
+    each_block(model, rows, visit)
+    return out
 
 
 @dataclass(frozen=True)

@@ -133,12 +133,29 @@ class Result(Generic[S]):
     n_iter: int
 
 
+class Ascent(Protocol[S]):
+    """What a fit repeats, on the data it was made for."""
+
+    def start(self) -> tuple[S, bool]:
+        """A start, another one at each call, and whether the user asked to stop meanwhile."""
+
+    def step(self, state: S) -> S:
+        """One iteration; the bound does not fall."""
+
+    def jump(self, state: S) -> S | None:
+        """A better state that steps do not reach, or None."""
+
+    def prefers(self, state: S, other: S) -> bool:
+        """Whether a state is better than one from another start."""
+
+
 def iterate(
     step: Callable[[S], S],
     state: S,
     *,
     stop: StoppingRule,
     max_iter: int,
+    jump: Callable[[S], S | None] | None = None,
     on_step: Callable[[Result[S]], bool] | None = None,
     history: Sequence[float] = (),
 ) -> Result[S]:
@@ -153,6 +170,9 @@ def iterate(
     stop : StoppingRule
         Asked after each iteration.
     max_iter : int
+    jump : callable, optional
+        Asked for a better state, out of reach of small steps, when the loop
+        would end; the next step begins there. None ends the loop.
     on_step : callable, optional
         Called with the result so far after each iteration; a true answer
         stops the loop.
@@ -167,14 +187,19 @@ def iterate(
     """
     result = Result(state, (*history, state.bound), Status.MAX_ITER, 0)
     try:
+        origin = state
         for n_iter in range(1, max_iter + 1):
-            state = step(result.state)
+            state = step(origin)
             # One assignment: an interrupt finds the old result or the new one.
             result = Result(state, (*result.bounds, state.bound), Status.MAX_ITER, n_iter)
             if on_step is not None and on_step(result):
                 return replace(result, status=Status.STOPPED)
+            origin = state
             if stop(result.bounds):
-                return replace(result, status=Status.CONVERGED)
+                better = None if jump is None else jump(state)
+                if better is None:
+                    return replace(result, status=Status.CONVERGED)
+                origin = better
     except KeyboardInterrupt:
         return replace(result, status=Status.INTERRUPTED)
     except DivergenceError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -46,6 +46,23 @@ class Moments:
 
     def __rmul__(self, factor: float) -> Moments:
         return Moments(factor * self.count, self.origin, factor * self.first, factor * self.second)
+
+    def take(self, components: AnyArray) -> Moments:
+        """The moments of some components, in the order given."""
+        parts = (self.count, self.origin, self.first, self.second)
+        return Moments(*(part[components] for part in parts))
+
+    def merged(self, a: int, b: int) -> Moments:
+        """The same moments with all that component b holds given to a."""
+        both = self.take(np.array([a])) + self.take(np.array([b]))
+        together = {
+            "count": self.count.copy(),
+            "first": self.first.copy(),
+            "second": self.second.copy(),
+        }
+        for name, part in together.items():
+            part[a], part[b] = getattr(both, name)[0], 0.0
+        return replace(self, **together)
 
     def about(self, origin: Array) -> Moments:
         """Return the same moments about another origin of shape (K, d)."""

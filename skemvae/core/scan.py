@@ -27,16 +27,8 @@ _RESOLVED = 300.0
 _NO_VARIANCE = 1e-26
 
 
-@dataclass(frozen=True)
-class Scan(ABC):
-    """One pass over rows under K components with given means.
-
-    Attributes
-    ----------
-    means : array of shape (K, d)
-    """
-
-    means: Array
+class Metric(ABC):
+    """How far rows are from K components: the part of a pass that scoring needs."""
 
     @property
     @abstractmethod
@@ -49,7 +41,21 @@ class Scan(ABC):
 
     @abstractmethod
     def squared_distances(self, features: Array, workspace: Workspace) -> Array:
-        """(x - mean)^T precision (x - mean), shape (K, n)."""
+        """-2 log density, but for a constant, shape (K, n)."""
+
+
+@dataclass(frozen=True)
+class Scan(Metric):
+    """One pass over rows under K Gaussian components with given means.
+
+    The squared distance is (x - mean)^T precision (x - mean).
+
+    Attributes
+    ----------
+    means : array of shape (K, d)
+    """
+
+    means: Array
 
     @abstractmethod
     def second(self, features: Array, weight: Array, workspace: Workspace) -> Array:
@@ -254,3 +260,45 @@ class ExpandedScan(Scan):
 
     def about(self, means: Array) -> Scan:
         return AxisScan(means, np.ones_like(means))
+
+
+@dataclass(frozen=True)
+class StudentMetric(Metric):
+    """Student's t: power log(1 + shrinkage (x - mean)^T precision (x - mean)).
+
+    Attributes
+    ----------
+    gaussian : Metric
+    power, shrinkage : arrays of shape (K,)
+    """
+
+    gaussian: Metric
+    power: Array
+    shrinkage: Array
+
+    @property
+    def width(self) -> int:
+        return self.gaussian.width
+
+    def features(self, z: Array, workspace: Workspace) -> Array:
+        return self.gaussian.features(z, workspace)
+
+    def squared_distances(self, features: Array, workspace: Workspace) -> Array:
+        distances = self.gaussian.squared_distances(features, workspace)
+        distances *= self.shrinkage[:, None]
+        np.log1p(distances, out=distances)
+        distances *= self.power[:, None]
+        return distances
+
+
+class StudentProductMetric(StudentMetric):
+    """A t of its own for each feature; the Gaussian metric is an ``AxisScan``."""
+
+    def squared_distances(self, features: Array, workspace: Workspace) -> Array:
+        np.multiply(features, features, out=features)
+        features *= self.shrinkage[:, None, None]
+        np.log1p(features, out=features)
+        distances = workspace.array("distances", len(features), features.shape[2])
+        features.sum(1, out=distances)
+        distances *= self.power[:, None]
+        return distances

@@ -8,6 +8,7 @@ import numpy as np
 
 from skemvae.core.arrays import Array, power_of_two
 from skemvae.core.covariance import AxisAligned, Covariance, Dense
+from skemvae.core.scan import AxisScan, Metric, StudentProductMetric
 
 
 class Full(Dense):
@@ -31,8 +32,16 @@ class Full(Dense):
         return self.n_components * self.n_features * (self.n_features + 1) // 2
 
     @classmethod
-    def _pool(cls, covariances: Array, count: Array) -> Array:
+    def pool(cls, covariances: Array, count: Array) -> Array:
         return covariances
+
+    @classmethod
+    def observations(cls, count: Array, n_features: int) -> Array:
+        return count
+
+    @property
+    def copies(self) -> int:
+        return 1
 
 
 class Tied(Dense):
@@ -56,9 +65,17 @@ class Tied(Dense):
         return self.n_features * (self.n_features + 1) // 2
 
     @classmethod
-    def _pool(cls, covariances: Array, count: Array) -> Array:
+    def pool(cls, covariances: Array, count: Array) -> Array:
         pooled = np.tensordot(count / count.sum(), covariances, 1)
         return np.broadcast_to(pooled, covariances.shape)
+
+    @classmethod
+    def observations(cls, count: Array, n_features: int) -> Array:
+        return np.full_like(count, count.sum())
+
+    @property
+    def copies(self) -> int:
+        return self.n_components
 
 
 class Diagonal(AxisAligned):
@@ -81,9 +98,24 @@ class Diagonal(AxisAligned):
     def n_parameters(self) -> int:
         return self.n_components * self.n_features
 
+    @property
+    def radial_size(self) -> int:
+        return 1
+
+    def student_metric(self, means: Array, power: Array, shrinkage: Array) -> Metric:
+        return StudentProductMetric(AxisScan(means, self.values), power, shrinkage)
+
     @classmethod
-    def _pool(cls, covariances: Array, count: Array) -> Array:
+    def pool(cls, covariances: Array, count: Array) -> Array:
         return covariances
+
+    @classmethod
+    def observations(cls, count: Array, n_features: int) -> Array:
+        return count
+
+    @property
+    def copies(self) -> int:
+        return 1
 
 
 class Spherical(AxisAligned):
@@ -114,8 +146,16 @@ class Spherical(AxisAligned):
         return self.n_components
 
     @classmethod
-    def _pool(cls, covariances: Array, count: Array) -> Array:
+    def pool(cls, covariances: Array, count: Array) -> Array:
         return np.broadcast_to(covariances.mean(1, keepdims=True), covariances.shape)
+
+    @classmethod
+    def observations(cls, count: Array, n_features: int) -> Array:
+        return count * n_features
+
+    @property
+    def copies(self) -> int:
+        return self.n_features
 
 
 STRUCTURES: dict[str, type[Covariance]] = {

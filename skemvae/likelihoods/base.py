@@ -26,6 +26,8 @@ class Likelihood(nn.Module, ABC):
     n_outputs: int
     # Whether the values of its columns must be finite numbers.
     numeric = True
+    # Whether column j depends on output j alone.
+    separable = True
 
     @abstractmethod
     def units(self, X: Any, names: tuple[str, ...], weight: Any, standardize: bool) -> Units:
@@ -40,8 +42,12 @@ class Likelihood(nn.Module, ABC):
         """
 
     @abstractmethod
+    def log_probs(self, u: Tensor, eta: Tensor) -> Tensor:
+        """log p(u_j | η) of each column, (..., d); nats, in the units of the codes."""
+
     def log_prob(self, u: Tensor, eta: Tensor) -> Tensor:
-        """log p(u | η), summed over the columns; nats, in the units of the codes."""
+        """log p(u | η), summed over the columns."""
+        return self.log_probs(u, eta).sum(-1)
 
     @abstractmethod
     def mean(self, eta: Tensor) -> Tensor:

@@ -54,6 +54,7 @@ class Gaussian(_Real):
             raise ValueError(f"variance={variance!r} is not one of 'feature', 'row', 'shared'.")
         self.variance = variance
         self.min_variance = check_floor("min_variance", min_variance)
+        self.separable = variance != "row"
 
     def extra_repr(self) -> str:
         return f"variance={self.variance!r}, min_variance={self.min_variance!r}"
@@ -80,10 +81,10 @@ class Gaussian(_Real):
             mean, log_variance = eta, self.log_variance
         return mean, positive(log_variance, self.min_variance)
 
-    def log_prob(self, u: Tensor, eta: Tensor) -> Tensor:
+    def log_probs(self, u: Tensor, eta: Tensor) -> Tensor:
         mean, log_variance = self._moments(eta)
         standard = (u - mean) * torch.exp(-log_variance / 2)
-        return -0.5 * (standard**2 + log_variance + _LOG_2PI).sum(-1)
+        return -0.5 * (standard**2 + log_variance + _LOG_2PI)
 
     def mean(self, eta: Tensor) -> Tensor:
         return self._moments(eta)[0]
@@ -126,7 +127,7 @@ class StudentT(_Real):
         """Degrees of freedom of each column."""
         return 1 + torch.exp(-positive(self.log_tail, 1e-3))
 
-    def log_prob(self, u: Tensor, eta: Tensor) -> Tensor:
+    def log_probs(self, u: Tensor, eta: Tensor) -> Tensor:
         df, log_scale = self.df, positive(self.log_scale, self.min_scale)
         constant = (
             torch.lgamma((df + 1) / 2)
@@ -135,7 +136,7 @@ class StudentT(_Real):
             - log_scale
         )
         standard = (u - eta) * torch.exp(-log_scale) / df.sqrt()
-        return (constant - (df + 1) / 2 * _log1p_square(standard)).sum(-1)
+        return constant - (df + 1) / 2 * _log1p_square(standard)
 
     def mean(self, eta: Tensor) -> Tensor:
         return eta

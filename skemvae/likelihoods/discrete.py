@@ -42,9 +42,9 @@ class Bernoulli(Likelihood):
         uniform = torch.rand(u.shape, generator=generator, dtype=u.dtype, device=u.device)
         return (uniform < u).to(u.dtype)
 
-    def log_prob(self, u: Tensor, eta: Tensor) -> Tensor:
+    def log_probs(self, u: Tensor, eta: Tensor) -> Tensor:
         # By default softplus is linear from 20 on, and the probability of 1 then 1.
-        return (u * eta - F.softplus(eta, threshold=80)).sum(-1)
+        return u * eta - F.softplus(eta, threshold=80)
 
     def mean(self, eta: Tensor) -> Tensor:
         return torch.sigmoid(eta)
@@ -78,14 +78,14 @@ class Poisson(_Count):
         self.n_outputs = u.shape[1]
         return self._log_mean(u, weight)
 
-    def log_prob(self, u: Tensor, eta: Tensor) -> Tensor:
+    def log_probs(self, u: Tensor, eta: Tensor) -> Tensor:
         eta = eta.clamp(max=_LARGEST_LOG_RATE)
         # Around the likeliest rate, u, so that large terms do not cancel.
         wide = u.double().clamp(min=1)
         peak = torch.where(u > 0, wide * wide.log() - wide - torch.lgamma(wide + 1), 0.0)
         x = eta - wide.log().to(eta.dtype)
         fall = torch.where(u > 0, u * (x - torch.expm1(x)), -torch.exp(eta))
-        return (fall + peak.to(eta.dtype)).sum(-1)
+        return fall + peak.to(eta.dtype)
 
     def sample(self, eta: Tensor, rng: Any) -> Any:
         return rng.poisson(self.mean(eta).numpy()).astype(float)
@@ -123,7 +123,7 @@ class NegativeBinomial(_Count):
         """1 / dispersion of each column."""
         return torch.exp(-positive(self.log_dispersion, self.min_dispersion))
 
-    def log_prob(self, u: Tensor, eta: Tensor) -> Tensor:
+    def log_probs(self, u: Tensor, eta: Tensor) -> Tensor:
         size = self.size
         eta = eta.clamp(max=_LARGEST_LOG_RATE)
         log_size = size.log()
@@ -132,7 +132,7 @@ class NegativeBinomial(_Count):
         choices = torch.lgamma(wide + many) - torch.lgamma(many) - torch.lgamma(wide + 1)
         zero, odds = torch.zeros_like(eta), eta - log_size
         stop, go_on = torch.logaddexp(odds, zero), torch.logaddexp(-odds, zero)
-        return (choices.to(eta.dtype) - size * stop - u * go_on).sum(-1)
+        return choices.to(eta.dtype) - size * stop - u * go_on
 
     def sample(self, eta: Tensor, rng: Any) -> Any:
         size = self.size.expand(eta.shape).numpy()
@@ -149,6 +149,7 @@ class Categorical(Likelihood):
     """
 
     numeric = False
+    separable = False
 
     def units(self, X: Any, names: tuple[str, ...], weight: Any, standardize: bool) -> Units:
         return Categories.of(names, X)
@@ -171,15 +172,15 @@ class Categorical(Likelihood):
             -1,
         )
 
-    def log_prob(self, u: Tensor, eta: Tensor) -> Tensor:
+    def log_probs(self, u: Tensor, eta: Tensor) -> Tensor:
         seen, unseen = math.log1p(-self.unseen_mass), math.log(self.unseen_mass)
-        total = torch.zeros((), dtype=eta.dtype, device=eta.device)
+        columns = []
         for column, logits in zip(u.split(1, -1), eta.split(self.sizes, -1), strict=True):
             leading = torch.broadcast_shapes(column.shape[:-1], logits.shape[:-1])
             index = column.clamp(min=0).long().expand(*leading, 1)
             log_prob = torch.log_softmax(logits, -1).expand(*leading, -1).gather(-1, index)
-            total = total + torch.where(column < 0, unseen, seen + log_prob)[..., 0]
-        return total
+            columns.append(torch.where(column < 0, unseen, seen + log_prob))
+        return torch.cat(columns, -1)
 
     def mean(self, eta: Tensor) -> Tensor:
         modes = [logits.argmax(-1, keepdim=True) for logits in eta.split(self.sizes, -1)]

@@ -1,5 +1,8 @@
-"""Models p(x, z): frozen parameters that score, sample and maximise."""
+"""Models p(x, z) that ``VariationalEM`` fits."""
 
-from skemvae.models.gaussian_mixture import GaussianMixture
+from skemvae.models.base import Fit, Model
+from skemvae.models.bayesian_mixture import BayesianMixture
 
-__all__ = ["GaussianMixture"]
+MODELS: dict[str, type[Model]] = {"bayesian_mixture": BayesianMixture}
+
+__all__ = ["MODELS", "BayesianMixture", "Fit", "Model"]

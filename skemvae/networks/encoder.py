@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from skemvae.networks.distributions import DiagonalGaussian
+from skemvae.latent.distributions import DiagonalGaussian
 from skemvae.networks.layers import MLP, linear
 
 # exp(2 * 10) overflows nowhere; a posterior narrower than exp(-10) is a point.

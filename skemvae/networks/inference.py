@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skemvae.networks.importance import Nodes, log_evidence, log_weights, matched_noise
-from skemvae.networks.threads import torch_region
+from skemvae.latent.importance import Nodes, log_evidence, log_weights, matched_noise
+from skemvae.latent.threads import torch_region
 from skemvae.networks.vae import VAE
 
 # Numbers in the widest intermediate array of a block: it stays in the cache.

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from skemvae.networks.distributions import GaussianMixture, PriorDensity, StandardNormal
+from skemvae.latent.distributions import GaussianMixture, PriorDensity, StandardNormal
 from skemvae.networks.encoder import Encoder
 
 

@@ -15,9 +15,9 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
 from skemvae.core.iterate import DivergenceError, Patience
+from skemvae.latent.threads import torch_region
 from skemvae.likelihoods.base import weighted_variance
 from skemvae.networks.gradients import Estimator
-from skemvae.networks.threads import torch_region
 from skemvae.networks.vae import VAE
 
 # The gradient of the mean bound is cut to that length: one absurd batch must not undo an epoch.

@@ -8,8 +8,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from skemvae.latent.distributions import DiagonalGaussian, PriorDensity
 from skemvae.likelihoods import Likelihood
-from skemvae.networks.distributions import DiagonalGaussian, PriorDensity
 from skemvae.networks.encoder import Encoder
 from skemvae.networks.layers import MLP, linear
 from skemvae.networks.priors import Prior

@@ -14,10 +14,10 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 from skemvae.core import expectation as module
 from skemvae.core.expectation import expectation, moments_given
+from skemvae.core.gaussian_mixture import GaussianMixture
 from skemvae.core.parallel import parallel_region
 from skemvae.core.rows import Frame, Rows
 from skemvae.core.structures import STRUCTURES
-from skemvae.models import GaussianMixture
 from tests.strategies import mixtures, seeds
 
 

@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from skemvae.latent.distributions import DiagonalGaussian, StandardNormal
+from skemvae.latent.importance import Nodes, log_evidence, log_weights
 from skemvae.networks import inference
-from skemvae.networks.distributions import DiagonalGaussian, StandardNormal
-from skemvae.networks.importance import Nodes, log_evidence, log_weights
 from skemvae.networks.inference import Inference
-from tests.networks.test_distributions import gaussian, mixture
+from tests.latent.test_distributions import gaussian, mixture
 from tests.networks.test_gradients import priors, rows, tiny_vae
 from tests.strategies import seeds
 

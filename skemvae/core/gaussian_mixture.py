@@ -16,6 +16,13 @@ from skemvae.core.rows import Frame, Rows
 from skemvae.core.scan import Scan
 
 
+def frame_of(weights: Array, means: Array, covariance: Covariance) -> Frame:
+    """A frame in which a mixture as a whole has mean 0 and unit scale."""
+    mean = weights @ means
+    variances = covariance.variances + (means - mean) ** 2
+    return Frame(mean, covariance.units(np.sqrt(weights @ variances)))
+
+
 @dataclass(frozen=True)
 class GaussianMixture:
     """Parameters of a Gaussian mixture, with the objective that fits them.
@@ -84,6 +91,11 @@ class GaussianMixture:
         return self.means[labels] + self.covariance.draw(labels, normal), labels
 
     @property
+    def divergence(self) -> float:
+        """0: its parameters are points."""
+        return 0.0
+
+    @property
     def n_parameters(self) -> int:
         """The number of free parameters."""
         return len(self.weights) - 1 + self.means.size + self.covariance.n_parameters
@@ -92,10 +104,7 @@ class GaussianMixture:
 
     def frame(self) -> Frame:
         """A frame in which the mixture as a whole has mean 0 and unit scale."""
-        mean = self.weights @ self.means
-        variances = self.covariance.variances + (self.means - mean) ** 2
-        spread = np.sqrt(self.weights @ variances)
-        return Frame(mean, self.covariance.units(spread))
+        return frame_of(self.weights, self.means, self.covariance)
 
     def into(self, frame: Frame) -> Self:
         """The same mixture in the coordinates z of a frame."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from functools import cached_property
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -37,6 +38,76 @@ class DiagonalGaussian:
     def detach(self) -> DiagonalGaussian:
         """The same density, as a constant."""
         return DiagonalGaussian(self.mean.detach(), self.log_scale.detach())
+
+
+@dataclass(frozen=True)
+class FullGaussian:
+    """q(z | x) of n rows: normal, with any covariance.
+
+    Attributes
+    ----------
+    mean : Tensor of shape (n, k)
+    precision_cholesky : Tensor of shape (n, k, k)
+        Lower factors R of the precisions, R R^T.
+    """
+
+    mean: Tensor
+    precision_cholesky: Tensor
+
+    @classmethod
+    def standard(cls, n: int, k: int, dtype: torch.dtype = torch.float64) -> FullGaussian:
+        """N(0, I) for each row."""
+        return cls(torch.zeros(n, k, dtype=dtype), torch.eye(k, dtype=dtype).expand(n, k, k))
+
+    def rows(self, rows: Any) -> FullGaussian:
+        """The densities of some rows."""
+        return FullGaussian(self.mean[rows], self.precision_cholesky[rows])
+
+    @cached_property
+    def scale(self) -> Tensor:
+        """A root A of the covariances, A A^T: upper triangular."""
+        identity = torch.eye(self.mean.shape[1], dtype=self.mean.dtype)
+        return torch.linalg.solve_triangular(self.precision_cholesky.mT, identity, upper=True)
+
+    @cached_property
+    def covariance(self) -> Tensor:
+        """Shape (n, k, k)."""
+        return self.scale @ self.scale.mT
+
+    @property
+    def precision(self) -> Tensor:
+        """Shape (n, k, k)."""
+        return self.precision_cholesky @ self.precision_cholesky.mT
+
+    @property
+    def entropy(self) -> Tensor:
+        """H[q], shape (n,), nats."""
+        return 0.5 * self.mean.shape[1] * (1 + _LOG_2PI) - self._half_log_det
+
+    @property
+    def _half_log_det(self) -> Tensor:
+        """Half the logarithm of the determinant of the precisions, shape (n,)."""
+        return self.precision_cholesky.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+
+    def at(self, noise: Tensor) -> Tensor:
+        """Points z of shape (n, S, k), from standard normal noise of shape (n or 1, S, k)."""
+        return self.mean[:, None] + noise @ self.scale.mT
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """log q(z | x), shape (n, S), for z of shape (n or 1, S, k)."""
+        standard = (z - self.mean[:, None]) @ self.precision_cholesky
+        constant = self._half_log_det - 0.5 * _LOG_2PI * self.mean.shape[-1]
+        return constant[:, None] - 0.5 * (standard**2).sum(-1)
+
+
+class Posterior(Protocol):
+    """q(z | x) of n rows."""
+
+    def at(self, noise: Tensor) -> Tensor:
+        """Points z of shape (n, S, k), from standard normal noise of shape (n or 1, S, k)."""
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """log q(z | x), shape (n, S), for z of shape (n or 1, S, k)."""
 
 
 class PriorDensity(Protocol):

@@ -14,7 +14,7 @@ from scipy.stats import qmc
 from torch import Tensor
 
 from skemvae.core.bound import importance_bound
-from skemvae.networks.distributions import DiagonalGaussian, PriorDensity
+from skemvae.latent.distributions import Posterior, PriorDensity
 
 # The proposal is about 0.9 q(z | x) + 0.1 p(z): no weight exceeds 10 p(x | z). With q alone
 # the weights have infinite variance wherever q has lighter tails than p(z | x).
@@ -90,7 +90,7 @@ LogLikelihood = Callable[[Tensor], Tensor]
 
 
 def log_weights(
-    log_likelihood: LogLikelihood, prior: PriorDensity, q: DiagonalGaussian, nodes: Nodes
+    log_likelihood: LogLikelihood, prior: PriorDensity, q: Posterior, nodes: Nodes
 ) -> Tensor:
     """log p(x, z) / r(z | x) at points of the defensive proposal r, shape (n, n_sets, S).
 
@@ -104,7 +104,8 @@ def log_weights(
     """
     of_q = q.at(nodes.noise)
     # Points of the prior are the same for all rows: the decoder sees them once.
-    of_prior = prior.at(nodes.choice, nodes.prior_noise)[None]
+    of_prior = prior.at(nodes.choice, nodes.prior_noise)
+    of_prior = of_prior if of_prior.ndim == 3 else of_prior[None]
     prior_share = of_prior.shape[1] / (of_q.shape[1] + of_prior.shape[1])
     weights = []
     for z in (of_q, of_prior) if prior_share else (of_q,):

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import integrate, special, stats
 
-from skemvae.networks.distributions import DiagonalGaussian, GaussianMixture, StandardNormal
+from skemvae.latent.distributions import DiagonalGaussian, GaussianMixture, StandardNormal
 from tests.strategies import seeds
 
 sizes = st.integers(1, 4)

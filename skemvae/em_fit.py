@@ -1,0 +1,159 @@
+"""A fit of ``EMGaussianMixture``: the starts that its parameters ask for, climbed by EM."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from sklearn.utils import check_random_state
+
+from skemvae.core.covariance import Covariance
+from skemvae.core.em import EMState, MixtureEM
+from skemvae.core.gaussian_mixture import GaussianMixture
+from skemvae.core.rows import Rows, Summary
+from skemvae.initialisation import Initialiser, Start
+from skemvae.validation import (
+    LARGEST_SQUARE,
+    check_mixture_weights,
+    check_parameter_array,
+    check_positive_definite,
+    check_responsibilities,
+)
+
+State = EMState[GaussianMixture]
+
+
+class ExactEM:
+    """EM on a table, from one start after the other.
+
+    Parameters
+    ----------
+    estimator : EMGaussianMixture
+        With valid parameters.
+    structure : type of Covariance
+    rows : Rows
+    summary : Summary
+    warm : bool
+        Whether to start from the estimator's own parameters.
+    """
+
+    def __init__(
+        self,
+        estimator: Any,
+        structure: type[Covariance],
+        rows: Rows,
+        summary: Summary,
+        warm: bool,
+    ):
+        self._estimator = estimator
+        self._structure = structure
+        self._em = MixtureEM(rows)
+        self._summary = summary
+        self._noise = summary.noise(estimator.reg_covar) / rows.frame.scale**2
+        self._given = self._warm_parameters() if warm else self._given_parameters()
+        self._rng = check_random_state(estimator.random_state)
+        self.step = self._em.step
+
+    @property
+    def n_init(self) -> int:
+        """1 where all parameters are given: there is nothing to draw."""
+        return 1 if self._all_given else self._estimator.n_init
+
+    @property
+    def _all_given(self) -> bool:
+        return len(self._given) == 3
+
+    def start(self) -> tuple[State, bool]:
+        """The next start, with its bound."""
+        start = self._begin()
+        try:
+            return self._em.start(start.model), start.interrupted
+        except KeyboardInterrupt:  # a start without its bound is of no use: once more
+            return self._em.start(start.model), True
+
+    def jump(self, state: State) -> None:
+        """EM stays where it has converged."""
+
+    def prefers(self, state: State, other: State) -> bool:
+        """Whether a fit is better than one from another start."""
+        return self._initialiser.prefers(state, other)
+
+    def attributes(self, state: State) -> dict[str, Any]:
+        """The fitted parameters, in the units of X."""
+        parameters: dict[str, Any] = self._estimator._parameters(
+            state.model.out_of(self._em.rows.frame)
+        )
+        return parameters
+
+    # Starts.
+
+    def _begin(self) -> Start:
+        if self._all_given:
+            return Start(GaussianMixture(noise=self._noise, **self._given))
+        self._initialiser = Initialiser.of(
+            self._structure,
+            self._estimator.n_components,
+            self._em.rows,
+            self._summary,
+            self._noise,
+            self._rng,
+        )
+        start = self._search(self._initialiser)
+        return replace(start, model=replace(start.model, **self._given))
+
+    def _search(self, initialiser: Initialiser) -> Start:
+        init_params, rows = self._estimator.init_params, self._em.rows
+        if isinstance(init_params, str):
+            if "means" in self._given:
+                return initialiser.from_centres(self._given["means"])
+            return initialiser.by_name(init_params, self._rng)
+        n_components = self._estimator.n_components
+        if callable(init_params):
+            init_params = init_params(rows.X, n_components, self._rng)
+        responsibilities = check_responsibilities(
+            "init_params", init_params, (rows.n_rows, n_components), rows.weight
+        )
+        return initialiser.from_responsibilities(responsibilities, rows)
+
+    def _warm_parameters(self) -> dict[str, Any]:
+        frame = self._em.rows.frame
+        shape = (self._estimator.n_components, len(frame.origin))
+        fitted = np.shape(self._estimator.means_)
+        if fitted != shape:
+            raise ValueError(
+                f"warm_start=True goes on from means_ of shape {fitted}, but n_components and X "
+                f"ask for {shape}: set warm_start=False."
+            )
+        mixture = self._estimator._mixture().into(frame)
+        return {
+            "weights": mixture.weights,
+            "means": mixture.means,
+            "covariance": mixture.covariance,
+        }
+
+    def _given_parameters(self) -> dict[str, Any]:
+        """Those initial parameters that need no search, in the frame."""
+        chosen, frame = self._estimator, self._em.rows.frame
+        k, d = chosen.n_components, len(frame.origin)
+        given: dict[str, Any] = {}
+        if chosen.weights_init is not None:
+            given["weights"] = check_mixture_weights("weights_init", chosen.weights_init, k)
+        if chosen.means_init is not None:
+            means = check_parameter_array("means_init", chosen.means_init, (k, d))
+            given["means"] = (means - frame.origin) / frame.scale
+        if chosen.precisions_init is not None:
+            precisions = self._structure.from_public(
+                check_parameter_array(
+                    "precisions_init",
+                    chosen.precisions_init,
+                    self._structure.public_shape(k, d),
+                    LARGEST_SQUARE,
+                ),
+                k,
+                d,
+            )
+            check_positive_definite("precisions_init", precisions.values)
+            # The precision of the precision is the covariance.
+            given["covariance"] = self._structure(precisions.precisions).scaled(1 / frame.scale)
+        return given

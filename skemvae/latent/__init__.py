@@ -1,0 +1,1 @@
+"""Densities of a continuous z in torch, and estimates of log p(x) from points of them."""

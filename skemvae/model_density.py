@@ -1,0 +1,173 @@
+"""What a fitted model of ``VariationalEM`` answers: densities, bounds, latent means, samples."""
+
+from __future__ import annotations
+
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+from sklearn.utils import check_array, check_random_state, check_scalar
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted
+
+from skemvae.base import LatentDensityEstimator
+from skemvae.models import Model
+from skemvae.validation import check_rows
+
+
+def _has_discrete_latent(estimator: Any) -> bool:
+    model: Model = estimator.model_ if hasattr(estimator, "model_") else estimator._chosen_model()
+    return model.has_discrete_latent
+
+
+class ModelDensity(LatentDensityEstimator):
+    """Methods of an estimator that has a ``model_``."""
+
+    model_: Model
+
+    def score_samples(self, X: Any, return_std: bool = False) -> Any:
+        """log p(x) of each row: exact where it can be had, else an importance estimate.
+
+        Bayesian mixtures give the predictive density, E_q[p(x | parameters)].
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows to score.
+        return_std : bool, default=False
+            Whether to return standard errors, too.
+
+        Returns
+        -------
+        log_density : ndarray of shape (n_samples,)
+            Nats, in the units of X. The lower, the more anomalous.
+        std : ndarray of shape (n_samples,)
+            Standard error of each value, 0 where it is exact. Only if
+            ``return_std``.
+        """
+        log_density, std = self.model_.log_density(self._rows(X))
+        return (log_density, std) if return_std else log_density
+
+    def elbo(self, X: Any, return_std: bool = False) -> Any:
+        """Evidence lower bound of each row, E_q[log p(x, z)] + H[q].
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows to score.
+        return_std : bool, default=False
+            Whether to return standard errors, too.
+
+        Returns
+        -------
+        elbo : ndarray of shape (n_samples,)
+            Nats, in the units of X. It lies below log p(x) by
+            KL(q(z|x) || p(z|x)); for a Bayesian mixture, where q is that of z
+            and of the parameters, also by what the parameters' uncertainty
+            costs.
+        std : ndarray of shape (n_samples,)
+            Standard error of each value, 0 where no draw is involved. Only if
+            ``return_std``.
+        """
+        elbo, std = self.model_.elbo(self._rows(X))
+        return (elbo, std) if return_std else elbo
+
+    def transform(self, X: Any) -> Any:
+        """Posterior expectation E_q[z | x] of each row.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows to transform.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_latent)
+            Responsibilities where z is discrete.
+        """
+        return self.model_.posterior_mean(self._rows(X))
+
+    def inverse_transform(self, Z: Any) -> Any:
+        """Expected rows E[x | z].
+
+        Parameters
+        ----------
+        Z : array-like of shape (n_samples, n_latent)
+            Latent points or responsibilities, as ``transform`` returns them.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_features)
+            In the units of the training rows; labels, which have no mean, by
+            the most probable one.
+        """
+        check_is_fitted(self)
+        Z = check_array(Z, dtype=[np.float64, np.float32], input_name="Z")
+        if Z.shape[1] != self._n_features_out:
+            raise ValueError(
+                f"Z has {Z.shape[1]} columns, but transform returns {self._n_features_out}."
+            )
+        return self.model_.expected_rows(Z)
+
+    @available_if(_has_discrete_latent)
+    def predict_proba(self, X: Any) -> Any:
+        """Responsibilities: the posterior probability of each state of z.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows to assign.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_latent)
+            Rows sum to 1.
+        """
+        return self.transform(X)
+
+    @available_if(_has_discrete_latent)
+    def predict(self, X: Any) -> Any:
+        """The most probable state of z of each row.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows to assign.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            Labels from 0 on.
+        """
+        return self.model_.posterior_mean(self._rows(X)).argmax(1)
+
+    def sample(self, n_samples: int = 1, random_state: Any = None) -> tuple[Any, Any]:
+        """Draw rows from p(x, z).
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+            How many rows, at least 1.
+        random_state : int, RandomState instance or None, default=None
+            None uses the estimator's own ``random_state``: an integer there
+            repeats the same draws at every call.
+
+        Returns
+        -------
+        X : ndarray of shape (n_samples, n_features)
+            In the units of the training rows.
+        Z : ndarray of shape (n_samples,) or (n_samples, n_latent)
+            The state or the latent point of each row.
+        """
+        check_is_fitted(self)
+        check_scalar(n_samples, "n_samples", Integral, min_val=1)
+        rng = check_random_state(self.random_state if random_state is None else random_state)
+        return self.model_.draw(n_samples, rng)
+
+    @property
+    def _n_features_out(self) -> int:
+        return self.model_.n_latent_
+
+    def _rows(self, X: Any) -> Any:
+        check_is_fitted(self)
+        return check_rows(self, X, numeric=self.model_.is_numeric, reset=False, n_min=1)

@@ -1,0 +1,88 @@
+"""What ``VariationalEM`` needs of a model: how it is fitted, and what it answers then."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, Self
+
+from sklearn.base import BaseEstimator
+
+from skemvae.core.iterate import Ascent
+
+
+class Fit(Ascent[Any], ABC):
+    """The ascent of one model's bound on one table; it never falls."""
+
+    def jump(self, state: Any) -> Any:
+        return None
+
+    def prefers(self, state: Any, other: Any) -> bool:
+        return bool(state.bound > other.bound)
+
+    @abstractmethod
+    def fitted(self, state: Any) -> Model:
+        """The model with its parameters set, in the units of X."""
+
+
+class Model(BaseEstimator, ABC):
+    """A family of densities p_theta(x, z), with its family of q(z).
+
+    Constructor parameters say which; they can be cloned and searched. ``fit``
+    returns another instance, whose fitted parameters end in an underscore and
+    which answers all below. Rows are already validated.
+    """
+
+    @property
+    @abstractmethod
+    def has_discrete_latent(self) -> bool:
+        """Whether z is one of K states, and E[z] a vector of K responsibilities."""
+
+    @property
+    def is_numeric(self) -> bool:
+        """Whether all columns must be finite numbers."""
+        return True
+
+    @abstractmethod
+    def begin(self, X: Any, weight: Any, names: Any, rng: Any, previous: Self | None) -> Fit:
+        """Check the parameters, and prepare the ascent on training rows.
+
+        Parameters
+        ----------
+        X : array or frame of shape (n, d)
+        weight : array of shape (n,) or None
+            Positive; counts of rows.
+        names : sequence of length d
+            Of the columns.
+        rng : RandomState
+        previous : Model or None
+            The fitted model that a warm start goes on from.
+        """
+
+    # Fitted.
+
+    n_parameters_: int
+
+    @property
+    @abstractmethod
+    def n_latent_(self) -> int:
+        """The number of columns of E[z]."""
+
+    @abstractmethod
+    def log_density(self, X: Any) -> tuple[Any, Any]:
+        """log p(x) of each row, and its standard error; each of shape (n,), nats."""
+
+    @abstractmethod
+    def elbo(self, X: Any) -> tuple[Any, Any]:
+        """The lower bound of each row, and its standard error; each of shape (n,), nats."""
+
+    @abstractmethod
+    def posterior_mean(self, X: Any) -> Any:
+        """E_q[z] of each row, shape (n, n_latent_)."""
+
+    @abstractmethod
+    def expected_rows(self, Z: Any) -> Any:
+        """E[x | z], shape (n, d), in the units of X."""
+
+    @abstractmethod
+    def draw(self, n: int, rng: Any) -> tuple[Any, Any]:
+        """Draw n rows and their z."""

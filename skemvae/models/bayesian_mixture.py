@@ -1,0 +1,324 @@
+"""``BayesianMixture``: a Gaussian mixture whose parameters have a prior."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from numbers import Integral, Real
+from typing import Any, Self
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.utils import check_scalar
+
+from skemvae.core import bayesian_mixture as core
+from skemvae.core.arrays import Array
+from skemvae.core.bound import Posterior
+from skemvae.core.covariance import Covariance
+from skemvae.core.em import MixtureEM
+from skemvae.core.expectation import map_rows, moments_given
+from skemvae.core.gaussian_mixture import frame_of
+from skemvae.core.mixing import MIXING_WEIGHTS
+from skemvae.core.normal_wishart import NormalWishart
+from skemvae.core.rows import Frame, Rows, Summary
+from skemvae.core.structures import STRUCTURES
+from skemvae.initialisation import Initialiser
+from skemvae.models.base import Fit, Model
+from skemvae.validation import (
+    LARGEST_SQUARE,
+    check_choice,
+    check_parameter_array,
+    check_positive_definite,
+    check_range,
+)
+
+# The default covariance prior is that of the rows, with this much more variance of each
+# feature, so that collinear features leave it positive definite.
+_RIDGE = 1e-6
+# A component is active if it holds more than so many rows.
+_ACTIVE = 1.0
+
+
+class BayesianMixture(Model):
+    """Gaussian mixture with a prior on weights, means and precisions.
+
+    The bound costs what the parameters cost, so that it can be compared
+    between numbers of components, priors and structures; superfluous
+    components are emptied. Fitted by ``VariationalEM``.
+
+    Parameters
+    ----------
+    n_components : int, default=10
+        Most components K. It may exceed the number of rows.
+    covariance_type : {"full", "tied", "diag", "spherical"}, default="full"
+        As in ``EMGaussianMixture``.
+    weight_concentration_prior_type : str, default="dirichlet_process"
+        "dirichlet_process" (truncated stick-breaking) or
+        "dirichlet_distribution".
+    weight_concentration_prior : float, default=None
+        Concentration of each component (Dirichlet) or of the process; small
+        values prefer few components. None means 1 / K.
+    mean_prior : array-like of shape (n_features,), default=None
+        Centre of the means. None means the mean of the rows.
+    mean_precision_prior : float, default=None
+        How many rows the centre is worth. None means 1.
+    degrees_of_freedom_prior : float, default=None
+        How many rows ``covariance_prior`` is worth: of the Wishart
+        distribution ("full", "tied"; above d - 1), or of each gamma distribution
+        ("diag", "spherical"; above 0). None means d, or 1.
+    covariance_prior : array-like, default=None
+        Inverse scale of the Wishart distribution, d x d ("full", "tied"), of
+        shape (d,) ("diag"), or a number ("spherical"): the prior expectation of
+        the precision is ``degrees_of_freedom_prior`` times its inverse. None
+        means the covariance of the rows.
+
+    Attributes
+    ----------
+    weights_ : ndarray of shape (n_components,)
+        Expected weights.
+    means_ : ndarray of shape (n_components, n_features)
+    covariances_, precisions_ : ndarray
+        Inverse of the expected precisions, and these; laid out as in
+        ``EMGaussianMixture``.
+    weight_concentration_ : ndarray of shape (n_components,) or (2, n_components - 1)
+        Of the Dirichlet distribution, or of the beta distribution of each stick.
+    mean_precision_, degrees_of_freedom_ : ndarray of shape (n_components,)
+    n_active_components_ : int
+        Components that hold more than one row.
+    n_parameters_ : int
+        Free parameters of the Gaussian mixture with K components.
+
+    References
+    ----------
+    Bishop (2006), "Pattern Recognition and Machine Learning", section 10.2;
+    Blei and Jordan (2006), "Variational inference for Dirichlet process
+    mixtures".
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skemvae import VariationalEM
+    >>> from skemvae.models import BayesianMixture
+    >>> rng = np.random.RandomState(0)
+    >>> X = np.concatenate([rng.normal(-5, 1, (200, 1)), rng.normal(5, 1, (200, 1))])
+    >>> em = VariationalEM(BayesianMixture(n_components=6), random_state=0).fit(X)
+    >>> em.model_.n_active_components_
+    2
+    """
+
+    def __init__(
+        self,
+        n_components: int = 10,
+        covariance_type: str = "full",
+        weight_concentration_prior_type: str = "dirichlet_process",
+        weight_concentration_prior: float | None = None,
+        mean_prior: Any = None,
+        mean_precision_prior: float | None = None,
+        degrees_of_freedom_prior: float | None = None,
+        covariance_prior: Any = None,
+    ):
+        self.n_components = n_components
+        self.covariance_type = covariance_type
+        self.weight_concentration_prior_type = weight_concentration_prior_type
+        self.weight_concentration_prior = weight_concentration_prior
+        self.mean_prior = mean_prior
+        self.mean_precision_prior = mean_precision_prior
+        self.degrees_of_freedom_prior = degrees_of_freedom_prior
+        self.covariance_prior = covariance_prior
+
+    has_discrete_latent = True
+
+    def begin(self, X: Any, weight: Any, names: Any, rng: Any, previous: Self | None) -> Fit:
+        structure = self._check_parameters()
+        summary = Summary.of(X, weight)
+        check_range(summary)
+        frame = Frame(summary.mean, structure.units(summary.scale))
+        rows = Rows(X, weight, frame)
+        prior = self._prior(structure, rows, summary)
+        if previous is not None:
+            self._check_same_shape(previous, X.shape[1])
+        return BayesianMixtureFit(self, rows, summary, prior, rng, previous)
+
+    # The prior.
+
+    def _check_parameters(self) -> type[Covariance]:
+        check_choice("covariance_type", self.covariance_type, STRUCTURES)
+        check_choice(
+            "weight_concentration_prior_type", self.weight_concentration_prior_type, MIXING_WEIGHTS
+        )
+        if isinstance(self.n_components, bool):
+            raise TypeError(f"n_components={self.n_components} must be an int.")
+        check_scalar(self.n_components, "n_components", Integral, min_val=1)
+        for name in (
+            "weight_concentration_prior",
+            "mean_precision_prior",
+            "degrees_of_freedom_prior",
+        ):
+            value = getattr(self, name)
+            if value is None:
+                continue
+            check_scalar(value, name, Real, min_val=0, include_boundaries="neither")
+            if not 1e-100 < value < 1e100:
+                raise ValueError(f"{name}={value} must lie between 1e-100 and 1e100.")
+        return STRUCTURES[self.covariance_type]
+
+    def _prior(self, structure: type[Covariance], rows: Rows, summary: Summary) -> core.Parameters:
+        """The prior in the frame of the rows."""
+        k, d, frame = self.n_components, len(rows.frame.origin), rows.frame
+        mixing = MIXING_WEIGHTS[self.weight_concentration_prior_type]
+        concentration = self.weight_concentration_prior
+        if concentration is None:
+            concentration = mixing.default_concentration(k)
+        mean = np.zeros(d)
+        if self.mean_prior is not None:
+            mean_prior = check_parameter_array("mean_prior", self.mean_prior, (d,))
+            mean = (mean_prior - frame.origin) / frame.scale
+        block_size = structure.identity(1, d).block_size
+        dof = self.degrees_of_freedom_prior
+        dof = float(block_size if dof is None else dof)
+        if dof <= block_size - 1:
+            raise ValueError(
+                f"degrees_of_freedom_prior={dof} must be above {block_size - 1} for "
+                f"covariance_type={self.covariance_type!r} and {d} features."
+            )
+        mean_precision = 1.0 if self.mean_precision_prior is None else self.mean_precision_prior
+        inverse_scale = self._inverse_scale(structure, rows, summary)
+        components = NormalWishart(
+            np.broadcast_to(mean, (k, d)),
+            np.full(k, float(mean_precision)),
+            np.full(k, dof),
+            structure(np.broadcast_to(inverse_scale / dof, (k, *inverse_scale.shape))),
+        )
+        return core.Parameters(mixing.prior(k, concentration), components)
+
+    def _inverse_scale(self, structure: type[Covariance], rows: Rows, summary: Summary) -> Array:
+        d, frame = len(rows.frame.origin), rows.frame
+        if self.covariance_prior is None:
+            unit = structure.identity(1, d)
+            everything = moments_given(np.ones((rows.n_rows, 1)), unit, rows)
+            ridge = summary.noise(_RIDGE) / frame.scale**2
+            return np.array(unit.maximise(everything, ridge).values[0])
+        shape = {"full": (d, d), "tied": (d, d), "diag": (d,), "spherical": ()}
+        public = check_parameter_array(
+            "covariance_prior", self.covariance_prior, shape[structure.name], LARGEST_SQUARE
+        )
+        values = np.broadcast_to(public, structure.identity(1, d).values.shape)
+        check_positive_definite("covariance_prior", values)
+        return np.array(structure(values).scaled(1 / frame.scale).values[0])
+
+    def _check_same_shape(self, previous: Self, d: int) -> None:
+        fitted = (previous.covariance_type, previous.weight_concentration_prior_type)
+        asked = (self.covariance_type, self.weight_concentration_prior_type)
+        shape = (self.n_components, d)
+        if fitted != asked or previous.means_.shape != shape:
+            raise ValueError(
+                f"warm_start=True goes on from {fitted} with means_ of shape "
+                f"{previous.means_.shape}, but the parameters and X ask for {asked} and {shape}: "
+                "set warm_start=False."
+            )
+
+    # Fitted.
+
+    @property
+    def n_latent_(self) -> int:
+        return len(self.weights_)
+
+    def log_density(self, X: Any) -> tuple[Any, Any]:
+        log_density = self._by_rows(
+            self._mixture.predictive(), X, (), lambda seen: seen.log_evidence, is_density=True
+        )
+        return log_density, np.zeros_like(log_density)
+
+    def elbo(self, X: Any) -> tuple[Any, Any]:
+        elbo = self._by_rows(self._mixture, X, (), lambda seen: seen.log_evidence, is_density=True)
+        return elbo, np.zeros_like(elbo)
+
+    def posterior_mean(self, X: Any) -> Any:
+        return self._by_rows(self._mixture, X, (self.n_latent_,), lambda seen: seen.weight)
+
+    def expected_rows(self, Z: Any) -> Any:
+        return Z @ self.means_.astype(Z.dtype)
+
+    def draw(self, n: int, rng: Any) -> tuple[Any, Any]:
+        return self._mixture.predictive().sample(n, rng)
+
+    def _by_rows(
+        self,
+        mixture: core.BayesianMixture | core.Predictive,
+        X: Any,
+        columns: tuple[int, ...],
+        function: Callable[[Posterior], Any],
+        *,
+        is_density: bool = False,
+    ) -> Any:
+        components = self._mixture.q.components
+        frame = frame_of(self.weights_, components.mean, components.covariance)
+        offset = frame.log_volume if is_density else 0
+        out = np.empty((X.shape[0], *columns), dtype=X.dtype)
+        rows = Rows(X, None, frame)
+        return map_rows(mixture.into(frame), rows, lambda seen: function(seen) - offset, out)
+
+    def _set(self, mixture: core.BayesianMixture) -> Self:
+        """Set the fitted attributes from q, in the units of X."""
+        q = mixture.q
+        covariance = q.components.covariance
+        k, d = q.components.mean.shape
+        self._mixture = mixture
+        self.weights_ = q.weights.mean
+        self.means_ = q.components.mean
+        self.covariances_ = covariance.public(covariance.values)
+        self.precisions_ = covariance.public(covariance.precisions)
+        self.weight_concentration_ = q.weights.public
+        self.mean_precision_ = q.components.mean_precision
+        self.degrees_of_freedom_ = q.components.dof
+        held = q.components.mean_precision - mixture.prior.components.mean_precision
+        self.n_active_components_ = int((held > _ACTIVE).sum())
+        self.n_parameters_ = k - 1 + k * d + covariance.n_parameters
+        return self
+
+
+class BayesianMixtureFit(Fit):
+    """Variational Bayes on a table.
+
+    Starts are those of exact EM, from a tournament on a sketch of the table.
+    """
+
+    def __init__(
+        self,
+        model: BayesianMixture,
+        rows: Rows,
+        summary: Summary,
+        prior: core.Parameters,
+        rng: Any,
+        previous: BayesianMixture | None,
+    ):
+        self._model = model
+        self._rows = rows
+        self._summary = summary
+        self._prior = core.BayesianMixture(prior, prior)
+        self._rng = rng
+        self._previous = previous
+        self._ascent = core.VariationalBayes(MixtureEM(rows))
+
+    def start(self) -> tuple[core.State, bool]:
+        em, frame = self._ascent.em, self._rows.frame
+        if self._previous is not None:
+            q = self._previous._mixture.into(frame).q
+            return em.start(core.BayesianMixture(self._prior.prior, q)), False
+        noise = self._summary.noise(_RIDGE) / frame.scale**2
+        structure = type(self._prior.prior.components.covariance)
+        initialiser = Initialiser.of(
+            structure, self._model.n_components, self._rows, self._summary, noise, self._rng
+        )
+        start = initialiser.tournament(self._rng)
+        moments = em.start(start.model).expectation.moments
+        return em.start(self._prior.maximise(moments)), start.interrupted
+
+    def step(self, state: core.State) -> core.State:
+        return self._ascent.step(state)
+
+    def jump(self, state: core.State) -> core.State | None:
+        return self._ascent.jump(state)
+
+    def fitted(self, state: core.State) -> BayesianMixture:
+        model: BayesianMixture = clone(self._model)
+        return model._set(state.model.out_of(self._rows.frame))

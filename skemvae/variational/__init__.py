@@ -1,0 +1,1 @@
+"""A Gaussian q(z) of each row's own, and models fitted with it: torch, float64."""

@@ -1,0 +1,123 @@
+"""The E step: natural-gradient ascent of each row's bound, by steps that never lower it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from skemvae.latent.distributions import FullGaussian
+from skemvae.variational.expectations import Expectation, Expected
+
+# A step that lowers the bound of a row is halved, so many times at most.
+_HALVINGS = 12
+# A precision keeps at least that share of its largest eigenvalue.
+_LEAST_PRECISION = 1e-6
+# Rows whose bound gains less, in nats, have arrived.
+_ARRIVED = 1e-10
+
+Family = Callable[[Tensor], Tensor]
+
+
+def full(precision: Tensor) -> Tensor:
+    """Any covariance."""
+    return precision
+
+
+def diagonal(precision: Tensor) -> Tensor:
+    """Independent coordinates (mean field)."""
+    return torch.diag_embed(precision.diagonal(dim1=-2, dim2=-1))
+
+
+def climb(
+    expectation: Expectation,
+    q: FullGaussian,
+    expected: Expected,
+    family: Family = full,
+    n_steps: int = 1,
+) -> tuple[FullGaussian, Expected]:
+    """Climb E_q[log p(x, z)] + H[q] over q, row by row.
+
+    The natural gradient of a Gaussian points to the precision -E[f''], and
+    from there to the mean of Newton's step. A step of length 1 is exact where
+    f is quadratic; where it would lower the bound of a row it is halved.
+
+    Parameters
+    ----------
+    expectation : Expectation
+        Of log p(x, z).
+    q, expected : FullGaussian, Expected
+        Where to begin, and the expectation there.
+    family : callable
+        Takes a precision to the family of q.
+    n_steps : int
+
+    References
+    ----------
+    Khan and Lin (2017), "Conjugate-computation variational inference"; Opper
+    and Archambeau (2009), "The variational Gaussian approximation revisited".
+    """
+    moving = torch.arange(len(q.mean))
+    for _ in range(n_steps):
+        gained = _step(expectation, q, expected, family, moving)
+        q, expected, gain = gained
+        moving = moving[gain > _ARRIVED]
+        if not len(moving):
+            break
+    return q, expected
+
+
+def _step(
+    expectation: Expectation,
+    q: FullGaussian,
+    expected: Expected,
+    family: Family,
+    moving: Tensor,
+) -> tuple[FullGaussian, Expected, Tensor]:
+    """One step of the rows in ``moving``; also returns their gains."""
+    mean, cholesky = q.mean.clone(), q.precision_cholesky.clone()
+    value = expected.value.clone()
+    gradient, curvature = expected.gradient.clone(), expected.curvature.clone()
+    gain = torch.zeros(len(moving), dtype=mean.dtype)
+    pending, length = torch.arange(len(moving)), 1.0
+    for _ in range(_HALVINGS):
+        rows = moving[pending]
+        old, old_expected = q.rows(rows), expected.rows(rows)
+        new = _moved(old, old_expected, family, length)
+        new_expected = expectation.rows(rows)(new)
+        rise = new_expected.value + new.entropy - old_expected.value - old.entropy
+        better = rise >= 0  # also refuses NaN
+        rows = rows[better]
+        mean[rows], cholesky[rows] = new.mean[better], new.precision_cholesky[better]
+        value[rows] = new_expected.value[better]
+        gradient[rows], curvature[rows] = (
+            new_expected.gradient[better],
+            new_expected.curvature[better],
+        )
+        gain[pending[better]] = rise[better]
+        pending, length = pending[~better], length / 2
+        if not len(pending):
+            break
+    return FullGaussian(mean, cholesky), Expected(value, gradient, curvature), gain
+
+
+def _moved(q: FullGaussian, expected: Expected, family: Family, length: float) -> FullGaussian:
+    target = family(expected.curvature)
+    precision = (1 - length) * q.precision + length * target
+    cholesky, failed = torch.linalg.cholesky_ex(precision)
+    if failed.any():  # f is not concave there
+        bad = failed > 0
+        cholesky[bad] = torch.linalg.cholesky(_positive(precision[bad]))
+    step = torch.cholesky_solve(expected.gradient[..., None], cholesky)[..., 0]
+    return FullGaussian(q.mean + length * step, cholesky)
+
+
+def _positive(precision: Tensor) -> Tensor:
+    """The precision with its eigenvalues turned positive."""
+    values, vectors = torch.linalg.eigh(torch.nan_to_num(precision))
+    size = values.abs()
+    floor = _LEAST_PRECISION * size.amax(-1, keepdim=True).clamp(min=1e-100)
+    size = torch.maximum(size, floor)
+    positive = (vectors * size[..., None, :]) @ vectors.mT
+    return (positive + positive.mT) / 2

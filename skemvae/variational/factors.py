@@ -1,0 +1,216 @@
+"""Parameters of a generalised factor model, and the expectations that its fit needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, Self
+
+import torch
+from torch import Tensor, nn
+
+from skemvae.latent.distributions import FullGaussian
+from skemvae.likelihoods.base import Likelihood
+from skemvae.likelihoods.table import Table
+from skemvae.variational.expectations import (
+    Expected,
+    Linear,
+    by_columns,
+    by_nodes,
+    standard_normal,
+)
+
+# Share of the random part of a start, in units of the scores' standard deviation.
+_JITTER = 0.02
+
+
+class Block(NamedTuple):
+    """Columns with one likelihood, and their linear predictor W z + b."""
+
+    head: Likelihood
+    where: slice
+    loadings: nn.Parameter  # (o, k)
+    intercept: nn.Parameter  # (o,)
+
+    def linear(self, q: FullGaussian) -> Linear:
+        """The predictor under q."""
+        return Linear.of(q, self.loadings, self.intercept)
+
+    def log_prob(self, u: Tensor, z: Tensor) -> Tensor:
+        """log p(u | z), shape (n, S), for z of shape (n or 1, S, k)."""
+        eta = z @ self.loadings.mT + self.intercept
+        return self.head.log_prob(u[:, None, self.where], eta)
+
+
+class Factors(nn.Module):
+    """theta of x_j | z ~ likelihood(W_j z + b_j), z ~ N(0, I), for the codes of a table."""
+
+    def __init__(self, heads: Sequence[Likelihood], table: Table, n_factors: int):
+        super().__init__()
+        self.n_factors = n_factors
+        self.heads = nn.ModuleList(heads)
+        self._slices = table.slices
+        self.loadings = nn.ParameterList()
+        self.intercepts = nn.ParameterList()
+
+    @classmethod
+    def start(
+        cls,
+        heads: Sequence[Likelihood],
+        table: Table,
+        u: Tensor,
+        weight: Tensor,
+        n_factors: int,
+        rng: Any,
+    ) -> Self:
+        """Loadings from the principal components of the scores at z = 0.
+
+        The scores are the derivatives of log p(u | eta) where eta does not
+        depend on z; where they are correlated, a factor has something to explain.
+        """
+        factors = cls(heads, table, n_factors).double()
+        scores = []
+        for head, where, units in zip(heads, table.slices, table.blocks, strict=True):
+            eta = head.bind(u[:, where], weight, units).double()
+            factors.intercepts.append(nn.Parameter(eta))
+            with torch.enable_grad():
+                each = eta.detach().expand(len(u), -1).clone().requires_grad_(True)
+                total = head.double().log_prob(u[:, where], each).sum()
+                scores.append(torch.autograd.grad(total, each)[0])
+        score = torch.nan_to_num(torch.cat(scores, 1))
+        share = weight / weight.sum()
+        information = (share @ score**2).clamp(min=1e-10)
+        score = score / information.sqrt()
+        correlation = (score.mT * share) @ score
+        loadings = _principal(correlation, n_factors)
+        loadings = loadings + _JITTER * torch.from_numpy(rng.standard_normal(loadings.shape))
+        loadings = loadings / information.sqrt()[:, None]
+        sizes = [len(intercept) for intercept in factors.intercepts]
+        factors.loadings.extend(nn.Parameter(part) for part in loadings.split(sizes))
+        return factors.requires_grad_(False)
+
+    @property
+    def blocks(self) -> Iterator[Block]:
+        """The blocks of columns."""
+        parts = (self.heads, self._slices, self.loadings, self.intercepts)
+        return (Block(*each) for each in zip(*parts, strict=True))  # type: ignore[arg-type]
+
+    @property
+    def width(self) -> int:
+        """The number of outputs of all linear predictors."""
+        return sum(len(intercept) for intercept in self.intercepts)
+
+    @property
+    def n_parameters(self) -> int:
+        """Free parameters: rotations of z change nothing."""
+        rotations = self.n_factors * (self.n_factors - 1) // 2
+        return sum(parameter.numel() for parameter in self.parameters()) - rotations
+
+    def log_prob(self, u: Tensor, z: Tensor) -> Tensor:
+        """log p(u | z), shape (n, S)."""
+        return sum((block.log_prob(u, z) for block in self.blocks), torch.zeros(()))
+
+    def rotated(self) -> Self:
+        """The same density with orthogonal loadings, the largest first, signs fixed.
+
+        Changes this instance.
+        """
+        together = torch.cat(list(self.loadings))
+        _, _, rotation = torch.linalg.svd(together, full_matrices=False)
+        turned = together @ rotation.mT
+        largest = turned.abs().argmax(0)
+        signs = torch.where(turned[largest, torch.arange(turned.shape[1])] < 0, -1.0, 1.0)
+        for loadings in self.loadings:
+            loadings.copy_(loadings @ rotation.mT * signs)
+        return self
+
+    def stretch(self, shift: Tensor, scale: Tensor) -> None:
+        """Replace z by shift + scale z in the linear predictors."""
+        for loadings, intercept in zip(self.loadings, self.intercepts, strict=True):
+            intercept.add_(loadings @ shift)
+            loadings.copy_(loadings @ scale)
+
+
+def _principal(correlation: Tensor, k: int) -> Tensor:
+    """Loadings of probabilistic principal components, shape (o, k)."""
+    values, vectors = torch.linalg.eigh(correlation)
+    values, vectors = values.flip(0), vectors.flip(1)
+    rest = values[k:].mean() if len(values) > k else values.new_zeros(())
+    size = (values[:k] - rest).clamp(min=1e-2).sqrt()
+    loadings = vectors[:, :k] * size
+    largest = loadings.abs().argmax(0)
+    signs = torch.where(loadings[largest, torch.arange(loadings.shape[1])] < 0, -1.0, 1.0)
+    loadings = loadings * signs
+    missing = k - loadings.shape[1]  # more factors than outputs: they have nothing to explain
+    return torch.nn.functional.pad(loadings, (0, missing))
+
+
+@dataclass(frozen=True)
+class LogJoint:
+    """E_q[log p(u, z)] of some rows.
+
+    Attributes
+    ----------
+    factors : Factors
+    u : Tensor of shape (n, d)
+    noise : Tensor of shape (1, S, k)
+        Where likelihoods that are not separable are looked at.
+    """
+
+    factors: Factors
+    u: Tensor
+    noise: Tensor
+
+    def rows(self, rows: Tensor) -> LogJoint:
+        """That of some of them."""
+        return replace(self, u=self.u[rows])
+
+    def __call__(self, q: FullGaussian) -> Expected:
+        return sum((self._of_block(block, q) for block in self.factors.blocks), standard_normal(q))
+
+    def _of_block(self, block: Block, q: FullGaussian) -> Expected:
+        if not block.head.separable:
+            return by_nodes(lambda z: block.log_prob(self.u, z), q, self.noise)
+        value, slope, bend = by_columns(block.head, self.u[:, block.where], block.linear(q))
+        n, k = q.mean.shape
+        outer = block.loadings[:, :, None] * block.loadings[:, None, :]
+        curvature = (bend @ outer.flatten(1)).reshape(n, k, k)
+        return Expected(value.sum(-1), slope @ block.loadings, curvature)
+
+
+class NewtonSums(NamedTuple):
+    """Of sum_i w_i E_q[log p(u_ij | W_j z + b_j)], for each separable output j.
+
+    With z~ = (z, 1): the value of shape (o,), the gradient by (W_j, b_j) of
+    shape (o, k + 1), and minus an approximate Hessian (o, k + 1, k + 1), which
+    leaves out that -f'' varies with z.
+    """
+
+    value: Tensor
+    gradient: Tensor
+    hessian: Tensor
+
+
+def newton_sums(block: Block, u: Tensor, q: FullGaussian, weight: Tensor) -> NewtonSums:
+    """The sums over some rows."""
+    value, slope, bend = by_columns(block.head, u[:, block.where], block.linear(q))
+    slope, bend = slope * weight[:, None], bend * weight[:, None]
+    n, k = q.mean.shape
+    shrink = torch.einsum("no,nkl,ol->ok", bend, q.covariance, block.loadings)
+    by_loadings = slope.mT @ q.mean - shrink
+    second = q.covariance + q.mean[:, :, None] * q.mean[:, None, :]
+    moments = torch.ones(n, k + 1, k + 1, dtype=u.dtype)
+    moments[:, :k, :k] = second
+    moments[:, :k, k] = moments[:, k, :k] = q.mean
+    hessian = (bend.clamp(min=0).mT @ moments.flatten(1)).reshape(-1, k + 1, k + 1)
+    gradient = torch.cat([by_loadings, slope.sum(0)[:, None]], 1)
+    return NewtonSums(weight @ value, gradient, hessian)
+
+
+def expected_values(block: Block, u: Tensor, q: FullGaussian, noise: Tensor) -> Tensor:
+    """E_q[log p(u_j | z)], with a graph for the parameters; (n, o), or (n, 1) if not separable."""
+    if not block.head.separable:
+        return block.log_prob(u, q.at(noise)).mean(-1, keepdim=True)
+    eta, weights = block.linear(q).nodes()
+    values: Tensor = (block.head.log_probs(u[:, None, block.where], eta) * weights[:, None]).sum(1)
+    return values

@@ -1,0 +1,195 @@
+"""``VariationalEM``: EM where the posterior is intractable."""
+
+from __future__ import annotations
+
+import math
+from numbers import Integral, Real
+from typing import Any, Self
+
+from sklearn.base import clone
+from sklearn.utils import check_random_state, check_scalar
+
+from skemvae.callbacks import with_callbacks
+from skemvae.core.parallel import parallel_region
+from skemvae.model_density import ModelDensity
+from skemvae.models import MODELS, Fit, Model
+from skemvae.multistart import best_of_starts, warn_unless_converged
+from skemvae.validation import check_choice, check_rows, counting_rows
+
+
+class VariationalEM(ModelDensity):
+    """Variational EM for a model p(x, z) of your choice.
+
+    The E step finds the best q of the model's family, the M step the best
+    parameters (or their q, if they have a prior); the bound never falls.
+
+    Parameters
+    ----------
+    model : Model, str or None, default=None
+        An object of ``skemvae.models``, or "bayesian_mixture" or
+        "factor_model" for one with default parameters; None means the
+        Bayesian Gaussian mixture. Its parameters are searched as
+        ``model__n_components`` and so on.
+    tol : float, default=1e-3
+        Stop when the gain that remains is estimated to be below ``tol``, in
+        nats per sample (Aitken extrapolation). 0 runs to ``max_iter``.
+    max_iter : int, default=200
+        Most iterations of a start. 0 returns the start itself.
+    n_init : int, default=1
+        Number of starts; the one with the best bound is kept.
+    random_state : int, RandomState instance or None, default=None
+        Seed of the starts, and of ``sample``.
+    warm_start : bool, default=False
+        Whether ``fit`` goes on from the fitted model, if there is one. The
+        history ``lower_bounds_`` then continues, provided that the data are
+        the same.
+    verbose : int, default=0
+        1 prints the iterations, 2 also bound, gain and time. For a progress
+        bar use scikit-learn's callbacks (from version 1.9 on).
+    verbose_interval : int, default=10
+        Number of iterations between prints.
+
+    Attributes
+    ----------
+    model_ : Model
+        The fitted model: its parameters, under its own names.
+    lower_bound_ : float
+        The bound at the returned parameters, nats per sample, in the units of
+        X: the mean of ``elbo`` over the training rows, less KL(q || prior) of the
+        parameters divided by the number of rows, where they have a prior.
+    lower_bounds_ : ndarray of shape (n_iter_ + 1,)
+        The bound at the start and after each iteration.
+    converged_ : bool
+        Whether the stopping rule was met.
+    status_ : str
+        "converged", "max_iter", "interrupted" or "stopped_by_callback".
+    n_iter_ : int
+        Iterations of the best start in this call of ``fit``.
+    n_parameters_ : int
+        Number of free parameters.
+    n_features_in_ : int
+    feature_names_in_ : ndarray
+        Only if X has string column names.
+
+    References
+    ----------
+    Neal and Hinton (1998), "A view of the EM algorithm that justifies
+    incremental, sparse, and other variants".
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skemvae import VariationalEM
+    >>> rng = np.random.RandomState(0)
+    >>> X = np.concatenate([rng.normal(-5, 1, (200, 1)), rng.normal(5, 1, (200, 1))])
+    >>> em = VariationalEM(random_state=0).fit(X)
+    >>> em.model_.n_active_components_
+    2
+    >>> bool(em.lower_bound_ < em.score(X))
+    True
+    """
+
+    def __init__(
+        self,
+        model: Any = None,
+        *,
+        tol: float = 1e-3,
+        max_iter: int = 200,
+        n_init: int = 1,
+        random_state: Any = None,
+        warm_start: bool = False,
+        verbose: int = 0,
+        verbose_interval: int = 10,
+    ):
+        self.model = model
+        self.tol = tol
+        self.max_iter = max_iter
+        self.n_init = n_init
+        self.random_state = random_state
+        self.warm_start = warm_start
+        self.verbose = verbose
+        self.verbose_interval = verbose_interval
+
+    @with_callbacks
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+        """Fit the model by variational EM.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Training rows; a frame or an array of objects where the model
+            takes labels that are not numbers.
+        y : Ignored
+            Present for the API only.
+        sample_weight : array-like of shape (n_samples,), default=None
+            How often each row counts: integer weights equal repeated rows.
+
+        Returns
+        -------
+        self
+            After Ctrl-C usable, with the best parameters so far; before there
+            are any, KeyboardInterrupt is raised.
+
+        Raises
+        ------
+        ValueError
+            If X holds NaN, inf or a value that the model gives no density, or
+            if a parameter is out of range.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If the best start did not converge, or was interrupted.
+        """
+        self._check_parameters()
+        model = self._chosen_model()
+        rows = check_rows(self, X, numeric=model.is_numeric, reset=True)
+        rows, weight = counting_rows(rows, sample_weight)
+        names = getattr(self, "feature_names_in_", range(rows.shape[1]))
+        warm = self.warm_start and hasattr(self, "model_")
+        metadata = None if sample_weight is None else {"sample_weight": sample_weight}
+        with parallel_region():
+            fit: Fit = model.begin(
+                rows,
+                weight,
+                names,
+                check_random_state(self.random_state),
+                self.model_ if warm else None,
+            )
+            result = best_of_starts(
+                self,
+                fit,
+                lambda state: self._parameters(fit.fitted(state)),
+                n_init=1 if warm else self.n_init,
+                earlier=getattr(self, "lower_bounds_", ()) if warm else (),
+                told={"X": X, "y": y, "metadata": metadata},
+            )
+        remedy = "Increase max_iter or tol, try another random_state, or a smaller model."
+        warn_unless_converged(result, self.max_iter, remedy)
+        return self
+
+    def _parameters(self, model: Model) -> dict[str, Any]:
+        return {"model_": model, "n_parameters_": model.n_parameters_}
+
+    def _chosen_model(self) -> Model:
+        """An unfitted model of the fit's own."""
+        if self.model is None:
+            return MODELS["bayesian_mixture"]()
+        if isinstance(self.model, str):
+            check_choice("model", self.model, MODELS)
+            return MODELS[self.model]()
+        if not isinstance(self.model, Model):
+            raise TypeError(
+                f"model={self.model!r} must be None, one of {sorted(MODELS)}, or an object of "
+                "skemvae.models."
+            )
+        model: Model = clone(self.model)
+        return model
+
+    def _check_parameters(self) -> None:
+        integers = {"max_iter": 0, "n_init": 1, "verbose": 0, "verbose_interval": 1}
+        for name, smallest in integers.items():
+            check_scalar(getattr(self, name), name, Integral, min_val=smallest)
+        check_scalar(self.tol, "tol", Real, min_val=0)
+        if not math.isfinite(self.tol):
+            raise ValueError(f"tol={self.tol} must be finite.")
