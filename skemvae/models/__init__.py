@@ -2,7 +2,11 @@
 
 from skemvae.models.base import Fit, Model
 from skemvae.models.bayesian_mixture import BayesianMixture
+from skemvae.models.factor_model import FactorModel
 
-MODELS: dict[str, type[Model]] = {"bayesian_mixture": BayesianMixture}
+MODELS: dict[str, type[Model]] = {
+    "bayesian_mixture": BayesianMixture,
+    "factor_model": FactorModel,
+}
 
-__all__ = ["MODELS", "BayesianMixture", "Fit", "Model"]
+__all__ = ["MODELS", "BayesianMixture", "FactorModel", "Fit", "Model"]

@@ -1,0 +1,134 @@
+"""``FactorModel``: linear factors behind columns of any kind."""
+
+from __future__ import annotations
+
+from numbers import Integral
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from sklearn.utils import check_scalar
+
+from skemvae.models.base import Fit, Model
+
+if TYPE_CHECKING:  # torch is imported when a factor model is fitted
+    from skemvae.likelihoods.table import Table
+    from skemvae.variational.factors import Factors
+
+
+class FactorModel(Model):
+    """Generalised latent factor model: x_j | z ~ likelihood(W_j z + b_j), z ~ N(0, I).
+
+    Each row has a q(z) of its own, normal with any covariance; so there is no
+    encoder, and no amortisation gap. Fitted by ``VariationalEM``.
+
+    Parameters
+    ----------
+    n_factors : int, default=2
+        Dimension of z.
+    likelihood : str, Likelihood or list of pairs, default="gaussian"
+        p(x_j | z): "gaussian" (factor analysis), "student_t", "bernoulli"
+        (logistic: binary PCA, item-response models), "poisson" (counts),
+        "negative_binomial", "categorical", an object of
+        ``skemvae.likelihoods``, or pairs ``(likelihood, columns)`` for mixed
+        tables, with columns as in scikit-learn's ``ColumnTransformer``.
+    n_score_samples : int, default=256
+        Points at which ``score_samples`` looks at each row where log p(x) has no
+        closed form.
+
+    Attributes
+    ----------
+    loadings_ : ndarray of shape (n_outputs, n_factors)
+        W, with orthogonal columns, the largest first. One output for each
+        column, one for each label of a categorical one, in the order of the
+        likelihoods; real columns have mean 0 and variance 1 inside.
+    intercept_ : ndarray of shape (n_outputs,)
+        b.
+    likelihoods_ : list of Likelihood
+        With their fitted parameters.
+    n_parameters_ : int
+        Free parameters; rotations of z change nothing and do not count.
+
+    References
+    ----------
+    Bartholomew, Knott and Moustaki (2011), "Latent variable models and factor
+    analysis"; Chiquet, Mariadassou and Robin (2018), "Variational inference for
+    probabilistic Poisson PCA".
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skemvae import VariationalEM
+    >>> from skemvae.models import FactorModel
+    >>> rng = np.random.RandomState(0)
+    >>> ability = rng.normal(size=(500, 1))
+    >>> answers = (rng.logistic(size=(500, 6)) < 2 * ability).astype(int)
+    >>> em = VariationalEM(FactorModel(n_factors=1, likelihood="bernoulli")).fit(answers)
+    >>> bool(abs(np.corrcoef(em.transform(answers)[:, 0], ability[:, 0])[0, 1]) > 0.8)
+    True
+    """
+
+    def __init__(
+        self, n_factors: int = 2, likelihood: Any = "gaussian", n_score_samples: int = 256
+    ):
+        self.n_factors = n_factors
+        self.likelihood = likelihood
+        self.n_score_samples = n_score_samples
+
+    has_discrete_latent = False
+
+    @property
+    def is_numeric(self) -> bool:
+        from skemvae.likelihoods.table import is_numeric
+
+        return is_numeric(self.likelihood)
+
+    def begin(self, X: Any, weight: Any, names: Any, rng: Any, previous: Self | None) -> Fit:
+        from skemvae.variational.factor_fit import FactorFit
+
+        for name in ("n_factors", "n_score_samples"):
+            if isinstance(getattr(self, name), bool):
+                raise TypeError(f"{name}={getattr(self, name)} must be an int.")
+            check_scalar(getattr(self, name), name, Integral, min_val=1)
+        return FactorFit(self, X, weight, names, rng, previous)
+
+    # Fitted.
+
+    @property
+    def n_latent_(self) -> int:
+        return int(self.loadings_.shape[1])
+
+    def log_density(self, X: Any) -> tuple[Any, Any]:
+        return self._inference(X).log_density()
+
+    def elbo(self, X: Any) -> tuple[Any, Any]:
+        return self._inference(X).elbo()
+
+    def posterior_mean(self, X: Any) -> Any:
+        return self._inference(X).posterior_mean()
+
+    def expected_rows(self, Z: Any) -> Any:
+        from skemvae.variational.factor_inference import expected_codes
+
+        return self._table.decode(expected_codes(self._factors, Z))
+
+    def draw(self, n: int, rng: Any) -> tuple[Any, Any]:
+        from skemvae.variational.factor_inference import draw_codes
+
+        codes, Z = draw_codes(self._factors, n, rng)
+        return self._table.decode(codes), Z
+
+    def _inference(self, X: Any) -> Any:
+        from skemvae.variational.factor_inference import FactorInference
+
+        return FactorInference(self._factors, self._table, X, self.n_score_samples, self._seed)
+
+    def _set(self, factors: Factors, table: Table, seed: int, design: Any) -> Self:
+        self._factors = factors.rotated()
+        self._table = table
+        self._seed = seed
+        self._design = design
+        self.loadings_ = np.concatenate([W.numpy() for W in self._factors.loadings])
+        self.intercept_ = np.concatenate([b.numpy() for b in self._factors.intercepts])
+        self.likelihoods_ = list(self._factors.heads)
+        self.n_parameters_ = self._factors.n_parameters
+        return self

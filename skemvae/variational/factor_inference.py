@@ -1,0 +1,124 @@
+"""What a fitted factor model answers about rows: NumPy in, NumPy out, in bounded memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from skemvae.latent.distributions import FullGaussian, StandardNormal
+from skemvae.latent.importance import Nodes, log_evidence, log_weights
+from skemvae.latent.threads import torch_region
+from skemvae.likelihoods.continuous import Gaussian
+from skemvae.likelihoods.table import Table
+from skemvae.variational.ascent import climb
+from skemvae.variational.expectations import N_NODES
+from skemvae.variational.factors import Factors, LogJoint
+
+# Numbers in the widest intermediate array of a block of rows, and rows whose codes are held.
+_BLOCK_NUMBERS = 2**19
+_CHUNK_ROWS = 2**14
+# Steps that take q from the prior to its place.
+_STEPS = 100
+
+
+class FactorInference:
+    """A q for each row of X, and what follows from it.
+
+    Parameters
+    ----------
+    factors : Factors
+    table : Table
+    X : array or frame
+    n_samples : int
+        Points at which each row is looked at.
+    seed : int
+        Of these points.
+    """
+
+    def __init__(self, factors: Factors, table: Table, X: Any, n_samples: int, seed: int):
+        self._factors = factors
+        self._table = table
+        self._X = X
+        self._dtype = np.float32 if getattr(X, "dtype", None) == np.float32 else np.float64
+        like = torch.empty(0, dtype=torch.float64)
+        self._nodes = Nodes.of(n_samples, factors.n_factors, seed, like)
+
+    def posterior_mean(self) -> Any:
+        """E_q[z], shape (n, k)."""
+        return self._each(lambda u, q: q.mean)
+
+    def elbo(self) -> tuple[Any, Any]:
+        """The bound of each row and its standard error, (n,) each, nats in the units of X."""
+        return self._densities(self._elbo)
+
+    def log_density(self) -> tuple[Any, Any]:
+        """log p(x) and its standard error, (n,) each, nats in the units of X."""
+        exact = all(isinstance(head, Gaussian) and head.separable for head in self._factors.heads)
+        return self._densities(self._elbo if exact else self._importance)
+
+    def _elbo(self, u: Tensor, q: FullGaussian) -> Tensor:
+        noise = self._nodes.noise
+        value = LogJoint(self._factors, u, noise)(q).value + q.entropy
+        std = torch.zeros_like(value)
+        for block in self._factors.blocks:
+            if not block.head.separable:
+                sets = block.log_prob(u, q.at(noise)).unflatten(-1, (self._nodes.n_sets, -1))
+                std = std + sets.mean(-1).var(-1) / self._nodes.n_sets
+        return torch.stack([value, std.sqrt()], -1)
+
+    def _importance(self, u: Tensor, q: FullGaussian) -> Tensor:
+        weights = log_weights(
+            lambda z: self._factors.log_prob(u, z), StandardNormal(), q, self._nodes
+        )
+        return torch.stack(log_evidence(weights), -1)
+
+    def _densities(self, function: Callable[[Tensor, FullGaussian], Tensor]) -> tuple[Any, Any]:
+        both = self._each(function)
+        volume = both.dtype.type(self._table.log_volume)
+        return both[:, 0] - volume, both[:, 1]
+
+    def _each(self, function: Callable[[Tensor, FullGaussian], Tensor]) -> Any:
+        """Concatenate ``function(u, q)`` over blocks of rows."""
+        n_nodes = max(N_NODES, self._nodes.noise.shape[1])
+        size = max(1, _BLOCK_NUMBERS // (n_nodes * self._factors.width))
+
+        def of_rows(u: Tensor) -> Tensor:
+            with torch.no_grad():
+                log_joint = LogJoint(self._factors, u, self._nodes.noise)
+                prior = FullGaussian.standard(len(u), self._factors.n_factors)
+                q, _ = climb(log_joint, prior, log_joint(prior), n_steps=_STEPS)
+                return function(u, q)
+
+        parts = []
+        with torch_region() as region:
+            for start in range(0, self._X.shape[0], _CHUNK_ROWS):
+                rows = self._X[start : start + _CHUNK_ROWS]
+                codes = torch.from_numpy(self._table.encode(rows, np.float64, exact=True))
+                parts += region.map(of_rows, codes.split(size))
+        return torch.cat(parts).numpy().astype(self._dtype)
+
+
+def expected_codes(factors: Factors, Z: Any) -> Any:
+    """E[u | z], shape (n, d)."""
+    with torch.no_grad():
+        z = torch.tensor(Z, dtype=torch.float64)
+        parts = [
+            block.head.mean(z @ block.loadings.mT + block.intercept) for block in factors.blocks
+        ]
+    return torch.cat(parts, 1).numpy().astype(Z.dtype)
+
+
+def draw_codes(factors: Factors, n: int, rng: Any) -> tuple[Any, Any]:
+    """Codes of n rows, and their z."""
+    Z = rng.standard_normal((n, factors.n_factors))
+    with torch.no_grad():
+        z = torch.from_numpy(Z)
+        parts = [
+            block.head.sample(z @ block.loadings.mT + block.intercept, rng)
+            for block in factors.blocks
+        ]
+    return np.concatenate(parts, axis=1), Z
