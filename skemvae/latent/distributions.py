@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
@@ -59,6 +60,14 @@ class FullGaussian:
         """N(0, I) for each row."""
         return cls(torch.zeros(n, k, dtype=dtype), torch.eye(k, dtype=dtype).expand(n, k, k))
 
+    @classmethod
+    def of_blocks(cls, blocks: Sequence[FullGaussian]) -> FullGaussian:
+        """The densities of the rows of all blocks."""
+        return cls(
+            torch.cat([block.mean for block in blocks]),
+            torch.cat([block.precision_cholesky for block in blocks]),
+        )
+
     def rows(self, rows: Any) -> FullGaussian:
         """The densities of some rows."""
         return FullGaussian(self.mean[rows], self.precision_cholesky[rows])
@@ -110,17 +119,24 @@ class Posterior(Protocol):
         """log q(z | x), shape (n, S), for z of shape (n or 1, S, k)."""
 
 
-class PriorDensity(Protocol):
-    """p(z)."""
+class Proposal(Protocol):
+    """A density of z to draw points from."""
 
     def log_prob(self, z: Tensor) -> Tensor:
-        """log p(z), of the leading shape of z."""
+        """Of the leading shape of z."""
+
+    def at(self, choice: Tensor, noise: Tensor) -> Tensor:
+        """Points of shape (S, k), from uniform ``choice`` (S,) and normal ``noise`` (S, k).
+
+        Of shape (n, S, k) if each row has a density of its own.
+        """
+
+
+class PriorDensity(Proposal, Protocol):
+    """p(z)."""
 
     def kl(self, q: DiagonalGaussian, z: Tensor) -> Tensor:
         """KL(q || p), shape (n, 1); or unbiased terms of it, shape (n, S), at z ~ q."""
-
-    def at(self, choice: Tensor, noise: Tensor) -> Tensor:
-        """Points of shape (S, k), from uniform ``choice`` (S,) and normal ``noise`` (S, k)."""
 
 
 @dataclass(frozen=True)

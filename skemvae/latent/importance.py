@@ -14,7 +14,7 @@ from scipy.stats import qmc
 from torch import Tensor
 
 from skemvae.core.bound import importance_bound
-from skemvae.latent.distributions import Posterior, PriorDensity
+from skemvae.latent.distributions import Posterior, Proposal
 
 # The proposal is about 0.9 q(z | x) + 0.1 p(z): no weight exceeds 10 p(x | z). With q alone
 # the weights have infinite variance wherever q has lighter tails than p(z | x).
@@ -86,11 +86,21 @@ def matched_noise(size: int, k: int, seed: int) -> Any:
     return np.linalg.solve(factor, noise.T).T
 
 
+def mean_over_sets(values: Tensor, n_sets: int = _SETS) -> tuple[Tensor, Tensor]:
+    """Mean over the last axis and its standard error, from runs of neighbouring points.
+
+    The error is that of as many independent sets: too large where all points
+    together are matched to the moments of their density.
+    """
+    sets = torch.stack([part.mean(-1) for part in values.tensor_split(n_sets, -1)], -1)
+    return values.mean(-1), sets.std(-1) / math.sqrt(n_sets)
+
+
 LogLikelihood = Callable[[Tensor], Tensor]
 
 
 def log_weights(
-    log_likelihood: LogLikelihood, prior: PriorDensity, q: Posterior, nodes: Nodes
+    log_likelihood: LogLikelihood, prior: Proposal, q: Posterior, nodes: Nodes
 ) -> Tensor:
     """log p(x, z) / r(z | x) at points of the defensive proposal r, shape (n, n_sets, S).
 

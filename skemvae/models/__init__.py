@@ -3,10 +3,11 @@
 from skemvae.models.base import Fit, Model
 from skemvae.models.bayesian_mixture import BayesianMixture
 from skemvae.models.factor_model import FactorModel
+from skemvae.models.latent_variable_model import LatentVariableModel
 
 MODELS: dict[str, type[Model]] = {
     "bayesian_mixture": BayesianMixture,
     "factor_model": FactorModel,
 }
 
-__all__ = ["MODELS", "BayesianMixture", "FactorModel", "Fit", "Model"]
+__all__ = ["MODELS", "BayesianMixture", "FactorModel", "Fit", "LatentVariableModel", "Model"]

@@ -98,10 +98,12 @@ class FactorModel(Model):
         return int(self.loadings_.shape[1])
 
     def log_density(self, X: Any) -> tuple[Any, Any]:
-        return self._inference(X).log_density()
+        both: tuple[Any, Any] = self._inference(X).log_density()
+        return both
 
     def elbo(self, X: Any) -> tuple[Any, Any]:
-        return self._inference(X).elbo()
+        both: tuple[Any, Any] = self._inference(X).elbo()
+        return both
 
     def posterior_mean(self, X: Any) -> Any:
         return self._inference(X).posterior_mean()
@@ -120,15 +122,18 @@ class FactorModel(Model):
     def _inference(self, X: Any) -> Any:
         from skemvae.variational.factor_inference import FactorInference
 
-        return FactorInference(self._factors, self._table, X, self.n_score_samples, self._seed)
+        return FactorInference(
+            self._factors, self._table, X, self.n_score_samples, self._noise, self._seed
+        )
 
-    def _set(self, factors: Factors, table: Table, seed: int, design: Any) -> Self:
+    def _set(self, factors: Factors, table: Table, noise: Any, seed: int, design: Any) -> Self:
         self._factors = factors.rotated()
         self._table = table
+        self._noise = noise
         self._seed = seed
         self._design = design
         self.loadings_ = np.concatenate([W.numpy() for W in self._factors.loadings])
-        self.intercept_ = np.concatenate([b.numpy() for b in self._factors.intercepts])
+        self.intercept_ = self._factors.intercept.numpy()
         self.likelihoods_ = list(self._factors.heads)
         self.n_parameters_ = self._factors.n_parameters
         return self

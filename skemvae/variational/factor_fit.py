@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import reduce
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,16 +13,12 @@ from torch import Tensor
 
 from skemvae.latent.distributions import FullGaussian
 from skemvae.latent.importance import matched_noise
-from skemvae.latent.threads import torch_region
 from skemvae.likelihoods.table import Table, assign_columns
 from skemvae.models.base import Fit
-from skemvae.variational.ascent import climb
-from skemvae.variational.expectations import N_NODES, Expected
+from skemvae.variational.blocks import Blocks
+from skemvae.variational.expectations import Expected
 from skemvae.variational.factors import Block, Factors, LogJoint, expected_values, newton_sums
-from skemvae.variational.maximise import maximise
 
-# Numbers in the widest intermediate array of a block of rows.
-_BLOCK_NUMBERS = 2**19
 # Steps that take q from the prior to its place.
 _FIRST_STEPS = 50
 # Newton steps that would lower the bound are halved so many times at most.
@@ -34,8 +28,6 @@ _QUASI_NEWTON = 3
 # Points where likelihoods that are not separable are looked at: at least so many, and so many for
 # each factor, lest each row's q learns their accidents.
 _DRAWS, _DRAWS_PER_FACTOR = 64, 16
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -80,16 +72,16 @@ class FactorAscent:
     def start(self, factors: Factors) -> FactorState:
         """q from the prior."""
         q = FullGaussian.standard(len(self._u), factors.n_factors)
-        return self._state(factors, *self._climb(factors, q, None, _FIRST_STEPS))
+        return self._state(factors, *self._climb(factors, q, n_steps=_FIRST_STEPS))
 
     def step(self, state: FactorState) -> FactorState:
         """An E step for each row, then an M step for each output, then a change of scale of z."""
-        q, _ = self._climb(state.factors, state.q, state.expected, 1)
+        q, _ = self._climb(state.factors, state.q, state.expected)
         factors = copy.deepcopy(state.factors)
         self._maximise_predictors(factors, q)
         self._maximise_others(factors, q)
         q = self._rescale(factors, q)
-        new = self._state(factors, *self._climb(factors, q, None, 0))
+        new = self._state(factors, *self._climb(factors, q, n_steps=0))
         # By theory the bound never falls: this catches rounding.
         return new if new.bound >= state.bound else state
 
@@ -98,30 +90,18 @@ class FactorAscent:
         bound = float(self._weight @ each / self._weight.sum()) - self._log_volume
         return FactorState(factors, q, expected, bound)
 
-    # The E step.
-
     def _climb(
-        self, factors: Factors, q: FullGaussian, expected: Expected | None, n_steps: int
+        self,
+        factors: Factors,
+        q: FullGaussian,
+        expected: Expected | None = None,
+        n_steps: int = 1,
     ) -> tuple[FullGaussian, Expected]:
         log_joint = LogJoint(factors, self._u, self._noise)
+        return self._blocks(factors).climb(log_joint, q, expected, n_steps=n_steps)
 
-        def climb_block(rows: slice) -> tuple[FullGaussian, Expected]:
-            block, start = log_joint.rows(rows), q.rows(rows)
-            here = block(start) if expected is None else expected.rows(rows)
-            return climb(block, start, here, n_steps=n_steps)
-
-        parts = self._map(factors, climb_block)
-        return (
-            FullGaussian(
-                torch.cat([q.mean for q, _ in parts]),
-                torch.cat([q.precision_cholesky for q, _ in parts]),
-            ),
-            Expected(
-                torch.cat([expected.value for _, expected in parts]),
-                torch.cat([expected.gradient for _, expected in parts]),
-                torch.cat([expected.curvature for _, expected in parts]),
-            ),
-        )
+    def _blocks(self, factors: Factors) -> Blocks:
+        return Blocks(len(self._u), factors.width(self._noise))
 
     # The M step.
 
@@ -132,11 +112,10 @@ class FactorAscent:
                 self._newton_step(factors, block, q)
 
     def _newton_step(self, factors: Factors, block: Block, q: FullGaussian) -> None:
-        sums = self._map(
-            factors,
-            lambda rows: newton_sums(block, self._u[rows], q.rows(rows), self._weight[rows]),
+        blocks = self._blocks(factors)
+        value, gradient, hessian = blocks.sums(
+            lambda rows: newton_sums(block, self._u[rows], q.rows(rows), self._weight[rows])
         )
-        value, gradient, hessian = (reduce(torch.add, part) for part in zip(*sums, strict=True))
         size = hessian.diagonal(dim1=-2, dim2=-1).amax(-1).clamp(min=1e-100)
         ridge = 1e-10 * size[:, None, None] * torch.eye(hessian.shape[-1], dtype=hessian.dtype)
         step = torch.linalg.solve(hessian + ridge, gradient)
@@ -153,12 +132,12 @@ class FactorAscent:
 
     def _values(self, factors: Factors, block: Block, q: FullGaussian) -> Tensor:
         """sum_i w_i E_q[log p(u_ij | z)] of the outputs of a block."""
+        (values,) = self._blocks(factors).sums(lambda rows: (self._of_rows(block, q, rows),))
+        return values
 
-        def of_rows(rows: slice) -> Tensor:
-            values = expected_values(block, self._u[rows], q.rows(rows), self._noise)
-            return self._weight[rows] @ values
-
-        return reduce(torch.add, self._map(factors, of_rows))
+    def _of_rows(self, block: Block, q: FullGaussian, rows: slice) -> Tensor:
+        values = expected_values(block, self._u[rows], q.rows(rows), self._noise)
+        return self._weight[rows] @ values
 
     def _maximise_others(self, factors: Factors, q: FullGaussian) -> None:
         """All other parameters by a quasi-Newton method."""
@@ -170,31 +149,12 @@ class FactorAscent:
                 self._quasi_newton(factors, block, others, q)
 
     def _quasi_newton(
-        self, factors: Factors, block: Block, parameters: Sequence[Tensor], q: FullGaussian
+        self, factors: Factors, block: Block, parameters: list[Tensor], q: FullGaussian
     ) -> None:
         total = self._weight.sum()
-
-        def value_and_gradients(values: Sequence[Tensor]) -> tuple[float, Sequence[Tensor]]:
-            for parameter, value in zip(parameters, values, strict=True):
-                parameter.copy_(value)
-                parameter.requires_grad_(True)
-            parts = self._map(factors, of_rows)
-            for parameter in parameters:
-                parameter.requires_grad_(False)
-            value, *gradients = (reduce(torch.add, part) for part in zip(*parts, strict=True))
-            return float(value), gradients
-
-        def of_rows(rows: slice) -> list[Tensor]:
-            with torch.enable_grad():
-                values = expected_values(block, self._u[rows], q.rows(rows), self._noise)
-                value = (self._weight[rows] @ values).sum() / total
-                return [value.detach(), *torch.autograd.grad(value, list(parameters))]
-
-        before = [parameter.clone() for parameter in parameters]
-        for parameter, value in zip(
-            parameters, maximise(before, value_and_gradients, _QUASI_NEWTON), strict=True
-        ):
-            parameter.copy_(value)
+        self._blocks(factors).climb_parameters(
+            parameters, lambda rows: self._of_rows(block, q, rows).sum() / total, _QUASI_NEWTON
+        )
 
     def _rescale(self, factors: Factors, q: FullGaussian) -> FullGaussian:
         """Fit the mean and covariance of p(z) as well, then put them into W and b.
@@ -217,19 +177,6 @@ class FactorAscent:
         mean = torch.linalg.solve_triangular(scale, centred.mT, upper=True).mT
         return FullGaussian(mean, scale.mT @ q.precision_cholesky)
 
-    def _map(self, factors: Factors, function: Callable[[slice], T]) -> list[T]:
-        """Apply a function to blocks of rows, on several threads; without a graph."""
-        n_nodes = max(N_NODES, self._noise.shape[1])
-        size = max(1, _BLOCK_NUMBERS // (n_nodes * factors.width))
-        slices = [slice(i, i + size) for i in range(0, len(self._u), size)]
-
-        def without_graph(rows: slice) -> Any:
-            with torch.no_grad():  # a setting of each thread
-                return function(rows)
-
-        with torch_region() as region, torch.no_grad():
-            return region.map(without_graph, slices)
-
 
 class FactorFit(Fit):
     """A fit of ``FactorModel``: from rows to codes to parameters."""
@@ -247,17 +194,19 @@ class FactorFit(Fit):
         if previous is None:
             self._table = Table.of(blocks, X, names, weight, standardize=True)
             self._seed = int(rng.randint(2**31))
+            n_draws = max(_DRAWS, _DRAWS_PER_FACTOR * model.n_factors)
+            noise = matched_noise(n_draws, model.n_factors, int(rng.randint(2**31)))
+            self._noise = torch.from_numpy(noise)[None]
         else:
             self._check_design()
             self._table, self._seed = previous._table, previous._seed
+            self._noise = previous._noise
         self._u = torch.from_numpy(self._table.encode(X, np.float64, exact=True))
         self._weight = torch.ones(len(self._u), dtype=torch.float64)
         if weight is not None:
             self._weight = torch.tensor(weight / weight.max(), dtype=torch.float64)
-        n_draws = max(_DRAWS, _DRAWS_PER_FACTOR * model.n_factors)
-        noise = torch.from_numpy(matched_noise(n_draws, model.n_factors, self._seed))[None]
-        self._ascent = FactorAscent(self._u, self._weight, noise, self._table.log_volume)
-        self.step = self._ascent.step
+        log_volume = self._table.log_volume
+        self._ascent = FactorAscent(self._u, self._weight, self._noise, log_volume)
 
     def _check_design(self) -> None:
         for name, asked in self._design.items():
@@ -282,6 +231,10 @@ class FactorFit(Fit):
             )
         return self._ascent.start(factors), False
 
+    def step(self, state: FactorState) -> FactorState:
+        return self._ascent.step(state)
+
     def fitted(self, state: FactorState) -> Any:
-        factors = copy.deepcopy(state.factors)
-        return clone(self._model)._set(factors, self._table, self._seed, self._design)
+        return clone(self._model)._set(
+            copy.deepcopy(state.factors), self._table, self._noise, self._seed, self._design
+        )

@@ -10,16 +10,20 @@ import torch
 from torch import Tensor
 
 from skemvae.latent.distributions import FullGaussian, StandardNormal
-from skemvae.latent.importance import Nodes, log_evidence, log_weights
-from skemvae.latent.threads import torch_region
+from skemvae.latent.importance import (
+    Nodes,
+    log_evidence,
+    log_weights,
+    matched_noise,
+    mean_over_sets,
+)
 from skemvae.likelihoods.continuous import Gaussian
 from skemvae.likelihoods.table import Table
 from skemvae.variational.ascent import climb
-from skemvae.variational.expectations import N_NODES
+from skemvae.variational.blocks import Blocks
 from skemvae.variational.factors import Factors, LogJoint
 
-# Numbers in the widest intermediate array of a block of rows, and rows whose codes are held.
-_BLOCK_NUMBERS = 2**19
+# Rows whose codes are held at a time.
 _CHUNK_ROWS = 2**14
 # Steps that take q from the prior to its place.
 _STEPS = 100
@@ -35,21 +39,28 @@ class FactorInference:
     X : array or frame
     n_samples : int
         Points at which each row is looked at.
+    noise : Tensor of shape (1, S, k)
+        Where q was fitted.
     seed : int
-        Of these points.
+        Of the points, which are independent of ``noise``.
     """
 
-    def __init__(self, factors: Factors, table: Table, X: Any, n_samples: int, seed: int):
+    def __init__(
+        self, factors: Factors, table: Table, X: Any, n_samples: int, noise: Tensor, seed: int
+    ):
         self._factors = factors
         self._table = table
         self._X = X
         self._dtype = np.float32 if getattr(X, "dtype", None) == np.float32 else np.float64
+        self._noise = noise
         like = torch.empty(0, dtype=torch.float64)
         self._nodes = Nodes.of(n_samples, factors.n_factors, seed, like)
+        matched = matched_noise(max(n_samples, 16), factors.n_factors, seed)
+        self._elbo_noise = torch.from_numpy(matched)[None]
 
     def posterior_mean(self) -> Any:
         """E_q[z], shape (n, k)."""
-        return self._each(lambda u, q: q.mean)
+        return self._each(lambda u, q: q.mean, 1)
 
     def elbo(self) -> tuple[Any, Any]:
         """The bound of each row and its standard error, (n,) each, nats in the units of X."""
@@ -61,14 +72,13 @@ class FactorInference:
         return self._densities(self._elbo if exact else self._importance)
 
     def _elbo(self, u: Tensor, q: FullGaussian) -> Tensor:
-        noise = self._nodes.noise
-        value = LogJoint(self._factors, u, noise)(q).value + q.entropy
-        std = torch.zeros_like(value)
-        for block in self._factors.blocks:
-            if not block.head.separable:
-                sets = block.log_prob(u, q.at(noise)).unflatten(-1, (self._nodes.n_sets, -1))
-                std = std + sets.mean(-1).var(-1) / self._nodes.n_sets
-        return torch.stack([value, std.sqrt()], -1)
+        value = LogJoint(self._factors, u, self._elbo_noise)(q).value + q.entropy
+        others = [block for block in self._factors.blocks if not block.head.separable]
+        if not others:
+            return torch.stack([value, torch.zeros_like(value)], -1)
+        z = q.at(self._elbo_noise)
+        _, std = mean_over_sets(sum(block.log_prob(u, z) for block in others))
+        return torch.stack([value, std], -1)
 
     def _importance(self, u: Tensor, q: FullGaussian) -> Tensor:
         weights = log_weights(
@@ -77,28 +87,25 @@ class FactorInference:
         return torch.stack(log_evidence(weights), -1)
 
     def _densities(self, function: Callable[[Tensor, FullGaussian], Tensor]) -> tuple[Any, Any]:
-        both = self._each(function)
+        both = self._each(function, self._nodes.noise.shape[1])
         volume = both.dtype.type(self._table.log_volume)
         return both[:, 0] - volume, both[:, 1]
 
-    def _each(self, function: Callable[[Tensor, FullGaussian], Tensor]) -> Any:
-        """Concatenate ``function(u, q)`` over blocks of rows."""
-        n_nodes = max(N_NODES, self._nodes.noise.shape[1])
-        size = max(1, _BLOCK_NUMBERS // (n_nodes * self._factors.width))
-
-        def of_rows(u: Tensor) -> Tensor:
-            with torch.no_grad():
-                log_joint = LogJoint(self._factors, u, self._nodes.noise)
-                prior = FullGaussian.standard(len(u), self._factors.n_factors)
-                q, _ = climb(log_joint, prior, log_joint(prior), n_steps=_STEPS)
-                return function(u, q)
-
+    def _each(self, function: Callable[[Tensor, FullGaussian], Tensor], n_nodes: int) -> Any:
+        """Concatenate ``function(u, q)`` over all rows."""
+        width = max(self._factors.width(self._noise), n_nodes * len(self._factors.intercept))
         parts = []
-        with torch_region() as region:
-            for start in range(0, self._X.shape[0], _CHUNK_ROWS):
-                rows = self._X[start : start + _CHUNK_ROWS]
-                codes = torch.from_numpy(self._table.encode(rows, np.float64, exact=True))
-                parts += region.map(of_rows, codes.split(size))
+        for start in range(0, self._X.shape[0], _CHUNK_ROWS):
+            rows = self._X[start : start + _CHUNK_ROWS]
+            codes = torch.from_numpy(self._table.encode(rows, np.float64, exact=True))
+
+            def of_block(block: slice, codes: Tensor = codes) -> Tensor:
+                log_joint = LogJoint(self._factors, codes[block], self._noise)
+                prior = FullGaussian.standard(len(log_joint.u), self._factors.n_factors)
+                q, _ = climb(log_joint, prior, log_joint(prior), n_steps=_STEPS)
+                return function(log_joint.u, q)
+
+            parts += Blocks(len(codes), width).map(of_block)
         return torch.cat(parts).numpy().astype(self._dtype)
 
 

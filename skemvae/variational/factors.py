@@ -13,6 +13,7 @@ from skemvae.latent.distributions import FullGaussian
 from skemvae.likelihoods.base import Likelihood
 from skemvae.likelihoods.table import Table
 from skemvae.variational.expectations import (
+    N_NODES,
     Expected,
     Linear,
     by_columns,
@@ -68,7 +69,7 @@ class Factors(nn.Module):
         The scores are the derivatives of log p(u | eta) where eta does not
         depend on z; where they are correlated, a factor has something to explain.
         """
-        factors = cls(heads, table, n_factors).double()
+        factors: Self = cls(heads, table, n_factors).double()
         scores = []
         for head, where, units in zip(heads, table.slices, table.blocks, strict=True):
             eta = head.bind(u[:, where], weight, units).double()
@@ -87,24 +88,32 @@ class Factors(nn.Module):
         loadings = loadings / information.sqrt()[:, None]
         sizes = [len(intercept) for intercept in factors.intercepts]
         factors.loadings.extend(nn.Parameter(part) for part in loadings.split(sizes))
-        return factors.requires_grad_(False)
+        factors.requires_grad_(False)
+        return factors
 
     @property
     def blocks(self) -> Iterator[Block]:
         """The blocks of columns."""
         parts = (self.heads, self._slices, self.loadings, self.intercepts)
-        return (Block(*each) for each in zip(*parts, strict=True))  # type: ignore[arg-type]
+        return (Block(*each) for each in zip(*parts, strict=True))
+
+    def width(self, noise: Tensor) -> int:
+        """Numbers that an expectation computes for one row."""
+        n_nodes = N_NODES
+        if not all(block.head.separable for block in self.blocks):
+            n_nodes = max(n_nodes, noise.shape[1])
+        return n_nodes * len(self.intercept)
 
     @property
-    def width(self) -> int:
-        """The number of outputs of all linear predictors."""
-        return sum(len(intercept) for intercept in self.intercepts)
+    def intercept(self) -> Tensor:
+        """b of all outputs, shape (o,)."""
+        return torch.cat(list(self.intercepts))
 
     @property
     def n_parameters(self) -> int:
         """Free parameters: rotations of z change nothing."""
         rotations = self.n_factors * (self.n_factors - 1) // 2
-        return sum(parameter.numel() for parameter in self.parameters()) - rotations
+        return sum(int(parameter.numel()) for parameter in self.parameters()) - rotations
 
     def log_prob(self, u: Tensor, z: Tensor) -> Tensor:
         """log p(u | z), shape (n, S)."""

@@ -10,7 +10,7 @@ import torch
 from scipy.optimize import minimize
 from torch import Tensor
 
-ValueAndGradients = Callable[[Sequence[Tensor]], tuple[float, Sequence[Tensor]]]
+ValueAndGradients = Callable[[list[Tensor]], tuple[float, list[Tensor]]]
 
 
 def maximise(
@@ -28,15 +28,16 @@ def maximise(
             part.reshape(parameter.shape) for part, parameter in zip(parts, parameters, strict=True)
         ]
 
-    best = [-np.inf, None]
+    best: tuple[float, Any] = (-np.inf, None)
 
     def loss(x: Any) -> tuple[float, Any]:
+        nonlocal best
         value, gradients = function(unflatten(x))
         slope = torch.cat([gradient.reshape(-1) for gradient in gradients]).numpy()
         if not np.isfinite(value) or not np.isfinite(slope).all():
             return 1e300, np.zeros_like(slope)
         if value > best[0]:
-            best[:] = [value, np.array(x)]
+            best = (value, np.array(x))
         return -value, -slope
 
     start = torch.cat([parameter.reshape(-1) for parameter in parameters]).numpy()

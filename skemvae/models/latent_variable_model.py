@@ -1,0 +1,160 @@
+"""``LatentVariableModel``: the base class of a model of one's own."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any, Self
+
+import numpy as np
+
+from skemvae.models.base import Fit, Model
+from skemvae.validation import check_choice
+
+
+class LatentVariableModel(Model):
+    """A model p(x, z) that you write: its log density, its first parameters, its samples.
+
+    A subclass has constructor parameters as any estimator of scikit-learn has,
+    the property ``n_latent``, and the three methods ``initial_parameters``,
+    ``log_joint`` and ``sample``. ``VariationalEM`` does the rest: the E step,
+    the M step, scores and their errors.
+
+    ``posterior`` names the family of q(z) of each row:
+
+    - ``"full"``: normal with any covariance, z in R^k with k = ``n_latent``;
+    - ``"diagonal"``: normal with independent coordinates;
+    - ``"enumerated"``: z is one of K = ``n_latent`` states; the posterior is then
+      exact, and so are the E step and ``score_samples``.
+
+    Where q is normal, expectations are means over fixed points with mean 0 and
+    covariance I, at least 16 for each dimension of z: so the bound of
+    ``lower_bounds_`` never falls. ``elbo`` uses other points, and has an error.
+
+    Attributes
+    ----------
+    parameters_ : dict of ndarray
+        Fitted, by name.
+    n_parameters_ : int
+
+    Examples
+    --------
+    A curved line, with noise about it:
+
+    >>> import numpy as np
+    >>> import torch
+    >>> from skemvae import VariationalEM
+    >>> from skemvae.models import LatentVariableModel
+    >>> class Curve(LatentVariableModel):
+    ...     n_latent = 1
+    ...
+    ...     def initial_parameters(self, X, rng):
+    ...         d = X.shape[1]
+    ...         return {"W": np.eye(2, d), "b": X.mean(0), "log_s": np.zeros(d)}
+    ...
+    ...     def log_joint(self, X, Z, parameters):
+    ...         W, b, log_s = parameters.values()
+    ...         mean = torch.cat([Z, Z**2], -1) @ W + b
+    ...         p_x = torch.distributions.Normal(mean, log_s.exp()).log_prob(X).sum(-1)
+    ...         return p_x + torch.distributions.Normal(0.0, 1.0).log_prob(Z).sum(-1)
+    ...
+    ...     def sample(self, n, parameters, rng):
+    ...         W, b, log_s = parameters.values()
+    ...         Z = rng.normal(size=(n, 1))
+    ...         return np.c_[Z, Z**2] @ W + b + np.exp(log_s) * rng.normal(size=(n, len(b))), Z
+    >>> rng = np.random.RandomState(0)
+    >>> z = rng.normal(size=200)
+    >>> X = np.c_[z, z**2] + 0.1 * rng.normal(size=(200, 2))
+    >>> em = VariationalEM(Curve(), random_state=0).fit(X)
+    >>> em.model_.parameters_["W"].shape, bool(em.score(X) > -1.3)
+    ((2, 2), True)
+    """
+
+    posterior = "full"
+    n_score_samples = 256
+
+    @property
+    @abstractmethod
+    def n_latent(self) -> int:
+        """The dimension of z, or its number of states."""
+
+    @abstractmethod
+    def initial_parameters(self, X: Any, rng: Any) -> dict[str, Any]:
+        """First values of the parameters, arrays of any shape, free to take any real value.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n, d)
+        rng : RandomState
+        """
+
+    @abstractmethod
+    def log_joint(self, X: Any, Z: Any, parameters: dict[str, Any]) -> Any:
+        """log p(x, z) in torch, float64, nats, with all constants.
+
+        Parameters
+        ----------
+        X : Tensor of shape (n, 1, d)
+        Z : Tensor of shape (n, S, k), or of integers (1, K) that enumerate the states
+        parameters : dict of Tensor
+
+        Returns
+        -------
+        Tensor of shape (n, S) or (n, K)
+        """
+
+    @abstractmethod
+    def sample(self, n: int, parameters: dict[str, Any], rng: Any) -> tuple[Any, Any]:
+        """Draw n rows and their z; here the parameters are arrays."""
+
+    def mean(self, Z: Any, parameters: dict[str, Any]) -> Any:
+        """E[x | z], shape (n, d), for ``inverse_transform``; optional. Parameters are arrays."""
+        raise NotImplementedError(
+            f"{type(self).__name__} does not say what x is expected given z: write its method "
+            "mean(Z, parameters) to use inverse_transform."
+        )
+
+    @property
+    def has_discrete_latent(self) -> bool:
+        return self.posterior == "enumerated"
+
+    def begin(self, X: Any, weight: Any, names: Any, rng: Any, previous: Self | None) -> Fit:
+        from skemvae.variational.latent_variable_fit import FITS
+
+        check_choice("posterior", self.posterior, FITS)
+        return FITS[self.posterior](self, X, weight, rng, previous)
+
+    # Fitted.
+
+    @property
+    def n_latent_(self) -> int:
+        return self._n_latent
+
+    def log_density(self, X: Any) -> tuple[Any, Any]:
+        both: tuple[Any, Any] = self._inference(X).log_density()
+        return both
+
+    def elbo(self, X: Any) -> tuple[Any, Any]:
+        both: tuple[Any, Any] = self._inference(X).elbo()
+        return both
+
+    def posterior_mean(self, X: Any) -> Any:
+        return self._inference(X).posterior_mean()
+
+    def expected_rows(self, Z: Any) -> Any:
+        return np.asarray(self.mean(Z, self.parameters_)).astype(Z.dtype)
+
+    def draw(self, n: int, rng: Any) -> tuple[Any, Any]:
+        return self.sample(n, self.parameters_, rng)
+
+    def _inference(self, X: Any) -> Any:
+        from skemvae.variational.latent_variable_inference import INFERENCES
+
+        return INFERENCES[self.posterior](self, X)
+
+    def _set(self, parameters: dict[str, Any], noise: Any, seed: int) -> Self:
+        self.parameters_ = parameters
+        self.n_parameters_ = sum(value.size for value in parameters.values())
+        self._n_latent = int(self.n_latent)
+        self._noise = noise
+        self._seed = seed
+        return self

@@ -1,0 +1,146 @@
+"""What a fitted model of one's own answers about rows: NumPy in, NumPy out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from skemvae.latent.distributions import FullGaussian
+from skemvae.latent.importance import (
+    Nodes,
+    log_evidence,
+    log_weights,
+    matched_noise,
+    mean_over_sets,
+)
+from skemvae.variational.ascent import climb, diagonal, full
+from skemvae.variational.blocks import Blocks
+from skemvae.variational.latent_variable_fit import FIRST_STEPS, LogJoint, enumerate_states
+
+# The defensive part of a proposal is q, so many times as wide.
+_WIDER = 3.0
+
+
+class OwnInference(ABC):
+    """Posteriors of the rows of X, and what follows from them."""
+
+    def __init__(self, model: Any, X: Any):
+        self._dtype = X.dtype
+        parameters = {name: torch.tensor(value) for name, value in model.parameters_.items()}
+        rows = torch.tensor(np.asarray(X, dtype=np.float64))
+        self._model = model
+        self._log_joint = LogJoint(model, rows, parameters, model._noise)
+
+    @abstractmethod
+    def posterior_mean(self) -> Any:
+        """E_q[z], shape (n, k)."""
+
+    @abstractmethod
+    def elbo(self) -> tuple[Any, Any]:
+        """The bound of each row and its standard error, (n,) each."""
+
+    @abstractmethod
+    def log_density(self) -> tuple[Any, Any]:
+        """log p(x) of each row and its standard error, (n,) each."""
+
+    def _each(self, function: Callable[[LogJoint], Tensor], n_points: int) -> Any:
+        """Concatenate a function of the rows over blocks of them."""
+        X, noise = self._log_joint.X, self._log_joint.noise
+        blocks = Blocks(len(X), n_points * (X.shape[1] + noise.shape[2]))
+        parts = blocks.map(lambda rows: function(self._log_joint.rows(rows)))
+        return torch.cat(parts).numpy().astype(self._dtype)
+
+
+class EnumeratedInference(OwnInference):
+    """Exact, by enumeration."""
+
+    def posterior_mean(self) -> Any:
+        n_states = self._log_joint.noise.shape[1]
+        return self._each(lambda log_joint: enumerate_states(log_joint)[0], n_states)
+
+    def log_density(self) -> tuple[Any, Any]:
+        n_states = self._log_joint.noise.shape[1]
+        exact = self._each(lambda log_joint: enumerate_states(log_joint)[1], n_states)
+        return exact, np.zeros_like(exact)
+
+    def elbo(self) -> tuple[Any, Any]:
+        return self.log_density()
+
+
+@dataclass(frozen=True)
+class Widened:
+    """q, wider: the defensive part of a proposal, for p(z) is not known by itself."""
+
+    q: FullGaussian
+
+    def at(self, choice: Tensor, noise: Tensor) -> Tensor:
+        """Points of shape (n, S, k)."""
+        return self.q.at(_WIDER * noise[None])
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """Of shape (n, S)."""
+        return FullGaussian(self.q.mean, self.q.precision_cholesky / _WIDER).log_prob(z)
+
+
+class GaussianInference(OwnInference):
+    """A normal q of any covariance, and importance sampling with it."""
+
+    family = staticmethod(full)
+
+    def __init__(self, model: Any, X: Any):
+        super().__init__(model, X)
+        like = torch.empty(0, dtype=torch.float64)
+        n_samples, k = model.n_score_samples, model.n_latent_
+        self._nodes = Nodes.of(n_samples, k, model._seed, like)
+        matched = matched_noise(max(n_samples, 16), k, model._seed)
+        self._elbo_noise = torch.from_numpy(matched)[None]
+
+    def posterior_mean(self) -> Any:
+        return self._each(lambda log_joint: self._q(log_joint).mean, self._log_joint.noise.shape[1])
+
+    def elbo(self) -> tuple[Any, Any]:
+        def bound(log_joint: LogJoint) -> Tensor:
+            q = self._q(log_joint)
+            mean, error = mean_over_sets(log_joint.at(q.at(self._elbo_noise)))
+            return torch.stack([mean + q.entropy, error], -1)
+
+        return self._pair(bound)
+
+    def log_density(self) -> tuple[Any, Any]:
+        def estimate(log_joint: LogJoint) -> Tensor:
+            q = self._q(log_joint)
+            wide = Widened(q)
+            weights = log_weights(
+                lambda z: log_joint.at(z) - wide.log_prob(z), wide, q, self._nodes
+            )
+            return torch.stack(log_evidence(weights), -1)
+
+        return self._pair(estimate)
+
+    def _pair(self, function: Callable[[LogJoint], Tensor]) -> tuple[Any, Any]:
+        n_points = max(self._nodes.noise.shape[1], self._log_joint.noise.shape[1])
+        both = self._each(function, n_points)
+        return both[:, 0], both[:, 1]
+
+    def _q(self, log_joint: LogJoint) -> FullGaussian:
+        q = log_joint.start()
+        return climb(log_joint, q, log_joint(q), self.family, FIRST_STEPS)[0]
+
+
+class DiagonalInference(GaussianInference):
+    """The same with independent coordinates."""
+
+    family = staticmethod(diagonal)
+
+
+INFERENCES: dict[str, type[OwnInference]] = {
+    "full": GaussianInference,
+    "diagonal": DiagonalInference,
+    "enumerated": EnumeratedInference,
+}
