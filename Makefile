@@ -12,7 +12,7 @@ help:
 	@echo "make test-oldest  run the tests with the oldest versions of the dependencies"
 	@echo "make lint         check style and types"
 	@echo "make format       put the code into the common style"
-	@echo "make bench        time EM against scikit-learn, and VAEs against bare torch"
+	@echo "make bench        time EM and variational EM against scikit-learn, VAEs against bare torch"
 	@echo "make clean        remove what these commands made"
 
 demo: $(VENV)/demo
@@ -29,7 +29,9 @@ lint: $(VENV)/lint
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m numpydoc lint skemvae/em_gaussian_mixture.py skemvae/mixture_density.py skemvae/base.py \
-	  skemvae/vae.py skemvae/deep_density.py
+	  skemvae/vae.py skemvae/deep_density.py skemvae/variational_em.py skemvae/model_density.py \
+	  skemvae/models/bayesian_mixture.py skemvae/models/factor_model.py \
+	  skemvae/models/latent_variable_model.py
 
 format: $(VENV)/lint
 	$(BIN)/ruff check --fix .
@@ -38,6 +40,7 @@ format: $(VENV)/lint
 bench: $(VENV)/demo
 	$(BIN)/python benchmarks/em.py
 	$(BIN)/python benchmarks/vae_throughput.py
+	$(BIN)/python benchmarks/variational.py
 
 clean:
 	rm -rf $(VENV) $(VENV)-oldest build output *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -45,7 +45,7 @@ class ModelDensity(LatentDensityEstimator):
             Standard error of each value, 0 where it is exact. Only if
             ``return_std``.
         """
-        log_density, std = self.model_.log_density(self._rows(X))
+        log_density, std = self._fitted.log_density(self._rows(X))
         return (log_density, std) if return_std else log_density
 
     def elbo(self, X: Any, return_std: bool = False) -> Any:
@@ -69,7 +69,7 @@ class ModelDensity(LatentDensityEstimator):
             Standard error of each value, 0 where no draw is involved. Only if
             ``return_std``.
         """
-        elbo, std = self.model_.elbo(self._rows(X))
+        elbo, std = self._fitted.elbo(self._rows(X))
         return (elbo, std) if return_std else elbo
 
     def transform(self, X: Any) -> Any:
@@ -85,7 +85,7 @@ class ModelDensity(LatentDensityEstimator):
         ndarray of shape (n_samples, n_latent)
             Responsibilities where z is discrete.
         """
-        return self.model_.posterior_mean(self._rows(X))
+        return self._fitted.posterior_mean(self._rows(X))
 
     def inverse_transform(self, Z: Any) -> Any:
         """Expected rows E[x | z].
@@ -101,13 +101,13 @@ class ModelDensity(LatentDensityEstimator):
             In the units of the training rows; labels, which have no mean, by
             the most probable one.
         """
-        check_is_fitted(self)
+        model = self._fitted
         Z = check_array(Z, dtype=[np.float64, np.float32], input_name="Z")
         if Z.shape[1] != self._n_features_out:
             raise ValueError(
                 f"Z has {Z.shape[1]} columns, but transform returns {self._n_features_out}."
             )
-        return self.model_.expected_rows(Z)
+        return model.expected_rows(Z)
 
     @available_if(_has_discrete_latent)
     def predict_proba(self, X: Any) -> Any:
@@ -139,7 +139,7 @@ class ModelDensity(LatentDensityEstimator):
         ndarray of shape (n_samples,)
             Labels from 0 on.
         """
-        return self.model_.posterior_mean(self._rows(X)).argmax(1)
+        return self._fitted.posterior_mean(self._rows(X)).argmax(1)
 
     def sample(self, n_samples: int = 1, random_state: Any = None) -> tuple[Any, Any]:
         """Draw rows from p(x, z).
@@ -159,15 +159,19 @@ class ModelDensity(LatentDensityEstimator):
         Z : ndarray of shape (n_samples,) or (n_samples, n_latent)
             The state or the latent point of each row.
         """
-        check_is_fitted(self)
+        model = self._fitted
         check_scalar(n_samples, "n_samples", Integral, min_val=1)
         rng = check_random_state(self.random_state if random_state is None else random_state)
-        return self.model_.draw(n_samples, rng)
+        return model.draw(n_samples, rng)
 
     @property
     def _n_features_out(self) -> int:
         return self.model_.n_latent_
 
-    def _rows(self, X: Any) -> Any:
+    @property
+    def _fitted(self) -> Model:
         check_is_fitted(self)
-        return check_rows(self, X, numeric=self.model_.is_numeric, reset=False, n_min=1)
+        return self.model_
+
+    def _rows(self, X: Any) -> Any:
+        return check_rows(self, X, numeric=self._fitted.is_numeric, reset=False, n_min=1)

@@ -144,7 +144,7 @@ class Categorical(Likelihood):
     """Labels, with probabilities softmax(η) for those seen in fit.
 
     All labels that fit has not seen share the mass 1 / (n + 2), where n is
-    the number of training rows: Laplace's rule for "an event not seen in n
+    the total weight of the training rows: Laplace's rule for "an event not seen in n
     trials".
     """
 
@@ -158,7 +158,7 @@ class Categorical(Likelihood):
         assert isinstance(units, Categories)
         self.sizes = [len(labels) for labels in units.labels]
         self.n_outputs = sum(self.sizes)
-        self.unseen_mass = 1 / (len(u) + 2)
+        self.unseen_mass = 1 / (float(weight.sum()) + 2)
         counts = weight @ self.features(u) + 0.5
         return torch.cat([part.log() - part.sum().log() for part in counts.split(self.sizes)])
 

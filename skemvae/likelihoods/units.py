@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Real
 from typing import Any, Self
 
@@ -45,6 +45,10 @@ class Units(ABC):
     def log_volume(self) -> float:
         """Logarithm of the volume of a unit of the codes, in the units of X."""
         return 0.0
+
+    def upright(self) -> Self:
+        """The same units, with no column turned round."""
+        return self
 
     def _refuse(self, X: Any, wrong: Any, reason: str) -> None:
         if wrong.any():
@@ -98,6 +102,9 @@ class Continuous(Units):
     @property
     def log_volume(self) -> float:
         return float(np.log(np.abs(self.scale)).sum())
+
+    def upright(self) -> Self:
+        return replace(self, scale=np.abs(self.scale))
 
 
 @dataclass(frozen=True)

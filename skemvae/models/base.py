@@ -9,6 +9,8 @@ from sklearn.base import BaseEstimator
 
 from skemvae.core.iterate import Ascent
 
+_TIE = 1e-8
+
 
 class Fit(Ascent[Any], ABC):
     """The ascent of one model's bound on one table; it never falls."""
@@ -17,7 +19,9 @@ class Fit(Ascent[Any], ABC):
         return None
 
     def prefers(self, state: Any, other: Any) -> bool:
-        return bool(state.bound > other.bound)
+        # Starts that lead to the same place tie: rounding must not choose between them.
+        rounding = _TIE * max(1.0, abs(other.bound))
+        return bool(state.bound > other.bound + rounding)
 
     @abstractmethod
     def fitted(self, state: Any) -> Model:

@@ -31,9 +31,8 @@ from skemvae.validation import (
     check_range,
 )
 
-# The default covariance prior is that of the rows, with this much more variance of each
-# feature, so that collinear features leave it positive definite.
-_RIDGE = 1e-6
+# Regularisation of the EM that finds starts.
+_START_RIDGE = 1e-6
 # A component is active if it holds more than so many rows.
 _ACTIVE = 1.0
 
@@ -69,7 +68,8 @@ class BayesianMixture(Model):
         Inverse scale of the Wishart distribution, d x d ("full", "tied"), of
         shape (d,) ("diag"), or a number ("spherical"): the prior expectation of
         the precision is ``degrees_of_freedom_prior`` times its inverse. None
-        means the covariance of the rows.
+        means the covariance of the rows, its correlations shrunk as by d + 1
+        more rows of independent features.
 
     Attributes
     ----------
@@ -195,8 +195,8 @@ class BayesianMixture(Model):
         if self.covariance_prior is None:
             unit = structure.identity(1, d)
             everything = moments_given(np.ones((rows.n_rows, 1)), unit, rows)
-            ridge = summary.noise(_RIDGE) / frame.scale**2
-            return np.array(unit.maximise(everything, ridge).values[0])
+            values = unit.maximise(everything, summary.noise(0) / frame.scale**2).values[0]
+            return _shrunk(values, rows.total) if values.ndim == 2 else np.array(values)
         shape = {"full": (d, d), "tied": (d, d), "diag": (d,), "spherical": ()}
         public = check_parameter_array(
             "covariance_prior", self.covariance_prior, shape[structure.name], LARGEST_SQUARE
@@ -276,6 +276,13 @@ class BayesianMixture(Model):
         return self
 
 
+def _shrunk(covariance: Array, n_rows: float) -> Array:
+    """Shrink correlations a little, so that few rows or collinear features leave no singularity."""
+    own = n_rows / (n_rows + len(covariance) + 1)
+    shrunk: Array = own * covariance + (1 - own) * np.diag(np.diag(covariance))
+    return shrunk
+
+
 class BayesianMixtureFit(Fit):
     """Variational Bayes on a table.
 
@@ -304,7 +311,7 @@ class BayesianMixtureFit(Fit):
         if self._previous is not None:
             q = self._previous._mixture.into(frame).q
             return em.start(core.BayesianMixture(self._prior.prior, q)), False
-        noise = self._summary.noise(_RIDGE) / frame.scale**2
+        noise = self._summary.noise(_START_RIDGE) / frame.scale**2
         structure = type(self._prior.prior.components.covariance)
         initialiser = Initialiser.of(
             structure, self._model.n_components, self._rows, self._summary, noise, self._rng

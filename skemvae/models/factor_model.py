@@ -108,6 +108,10 @@ class FactorModel(Model):
     def posterior_mean(self, X: Any) -> Any:
         return self._inference(X).posterior_mean()
 
+    def posterior_covariance(self, X: Any) -> Any:
+        """The covariance of q(z) of each row, shape (n, n_factors, n_factors)."""
+        return self._inference(X).posterior_covariance()
+
     def expected_rows(self, Z: Any) -> Any:
         from skemvae.variational.factor_inference import expected_codes
 

@@ -76,7 +76,7 @@ class Inference:
             weights = log_weights(
                 lambda z: self._log_likelihood(u, z), prior, self._vae.posterior(u), nodes
             )
-            return torch.stack(log_evidence(weights), -1)
+            return torch.stack(log_evidence(*weights), -1)
 
         both = self._each(codes, n_samples, estimate)
         return both[:, 0], both[:, 1]

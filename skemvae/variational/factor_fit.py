@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -192,7 +192,10 @@ class FactorFit(Fit):
             "likelihood": [(repr(head), columns.tolist()) for head, columns in blocks],
         }
         if previous is None:
-            self._table = Table.of(blocks, X, names, weight, standardize=True)
+            table = Table.of(blocks, X, names, weight, standardize=True)
+            # The order of the rows, which turns columns round, does not matter here.
+            upright = tuple(units.upright() for units in table.blocks)
+            self._table = replace(table, blocks=upright)
             self._seed = int(rng.randint(2**31))
             n_draws = max(_DRAWS, _DRAWS_PER_FACTOR * model.n_factors)
             noise = matched_noise(n_draws, model.n_factors, int(rng.randint(2**31)))
@@ -204,7 +207,7 @@ class FactorFit(Fit):
         self._u = torch.from_numpy(self._table.encode(X, np.float64, exact=True))
         self._weight = torch.ones(len(self._u), dtype=torch.float64)
         if weight is not None:
-            self._weight = torch.tensor(weight / weight.max(), dtype=torch.float64)
+            self._weight = torch.tensor(weight, dtype=torch.float64)
         log_volume = self._table.log_volume
         self._ascent = FactorAscent(self._u, self._weight, self._noise, log_volume)
 

@@ -62,6 +62,10 @@ class FactorInference:
         """E_q[z], shape (n, k)."""
         return self._each(lambda u, q: q.mean, 1)
 
+    def posterior_covariance(self) -> Any:
+        """The covariance of q, shape (n, k, k)."""
+        return self._each(lambda u, q: q.covariance, 1)
+
     def elbo(self) -> tuple[Any, Any]:
         """The bound of each row and its standard error, (n,) each, nats in the units of X."""
         return self._densities(self._elbo)
@@ -84,7 +88,7 @@ class FactorInference:
         weights = log_weights(
             lambda z: self._factors.log_prob(u, z), StandardNormal(), q, self._nodes
         )
-        return torch.stack(log_evidence(weights), -1)
+        return torch.stack(log_evidence(*weights), -1)
 
     def _densities(self, function: Callable[[Tensor, FullGaussian], Tensor]) -> tuple[Any, Any]:
         both = self._each(function, self._nodes.noise.shape[1])

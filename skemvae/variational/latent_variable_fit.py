@@ -107,10 +107,10 @@ class OwnFit(Fit):
 
     def __init__(self, model: Any, X: Any, weight: Any, rng: Any, previous: Any):
         self._model = model
-        self._X = torch.tensor(np.asarray(X, dtype=np.float64))
+        self._X = torch.tensor(np.ascontiguousarray(X, dtype=np.float64))
         self._weight = torch.ones(len(self._X), dtype=torch.float64)
         if weight is not None:
-            self._weight = torch.tensor(weight / weight.max(), dtype=torch.float64)
+            self._weight = torch.tensor(weight, dtype=torch.float64)
         self._rng = rng
         self._previous = previous
         self._seed = int(rng.randint(2**31))

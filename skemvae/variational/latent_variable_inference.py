@@ -33,7 +33,7 @@ class OwnInference(ABC):
     def __init__(self, model: Any, X: Any):
         self._dtype = X.dtype
         parameters = {name: torch.tensor(value) for name, value in model.parameters_.items()}
-        rows = torch.tensor(np.asarray(X, dtype=np.float64))
+        rows = torch.tensor(np.ascontiguousarray(X, dtype=np.float64))
         self._model = model
         self._log_joint = LogJoint(model, rows, parameters, model._noise)
 
@@ -119,7 +119,7 @@ class GaussianInference(OwnInference):
             weights = log_weights(
                 lambda z: log_joint.at(z) - wide.log_prob(z), wide, q, self._nodes
             )
-            return torch.stack(log_evidence(weights), -1)
+            return torch.stack(log_evidence(*weights), -1)
 
         return self._pair(estimate)
 

@@ -71,8 +71,8 @@ def test_no_weight_exceeds_ten_times_the_likelihood(seed, k):
     """However narrow and far away q is; the likelihood is 1 here."""
     for prior in (mixture(seed, 3, k), StandardNormal()):
         q, nodes = gaussian(seed, 4, k), Nodes.of(64, k, seed, LIKE)
-        weights = log_weights(lambda z: z.new_zeros(z.shape[:2]), prior, q, nodes)
-        assert weights.shape == (4, 8, 8)
+        weights, control = log_weights(lambda z: z.new_zeros(z.shape[:2]), prior, q, nodes)
+        assert weights.shape == control.shape == (4, 8, 8)
         assert (weights <= math.log(10) + 1e-9).all()
 
 
@@ -81,18 +81,53 @@ def test_weights_without_a_likelihood_are_one_on_average(seed):
     for prior in (mixture(seed), StandardNormal()):
         q, nodes = gaussian(seed), Nodes.of(4096, 1, seed, LIKE)
         weights = log_weights(lambda z: z.new_zeros(z.shape[:2]), prior, q, nodes)
-        estimate, error = log_evidence(weights)
+        estimate, error = log_evidence(*weights)
         assert (estimate.abs() < 4 * error + 1e-6).all()
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_the_control_variate_is_zero_on_average(seed):
+    q, nodes = gaussian(seed), Nodes.of(4096, 1, seed, LIKE)
+    _, control = log_weights(lambda z: z.new_zeros(z.shape[:2]), StandardNormal(), q, nodes)
+    means = control.mean(-1)
+    assert (means.mean(-1).abs() < 4 * means.std(-1) / 4 + 1e-6).all()
+
+
+def test_with_the_posterior_as_q_the_estimate_is_exact():
+    """p(x | z) proportional to q(z) / p(z): the control variate explains all of the variance."""
+    prior, q = StandardNormal(), gaussian(0, 5, 2)
+    nodes = Nodes.of(64, 2, 0, LIKE)
+    weights = log_weights(lambda z: q.log_prob(z) - prior.log_prob(z) - 3.0, prior, q, nodes)
+    estimate, error = log_evidence(*weights)
+    np.testing.assert_allclose(estimate, -3.0, atol=1e-10)
+    assert (error < 1e-10).all()
+
+
+def test_the_control_variate_leaves_the_estimate_unbiased():
+    """Over many seeds, for few points and a q far from the posterior."""
+    prior = StandardNormal()
+    q = DiagonalGaussian(torch.tensor([[0.5]]).double(), torch.tensor([[-0.3]]).double())
+    posterior = DiagonalGaussian(torch.tensor([[1.0]]).double(), torch.tensor([[-0.6]]).double())
+    estimates = []
+    for seed in range(400):
+        weights = log_weights(
+            lambda z: posterior.log_prob(z) - prior.log_prob(z),
+            prior,
+            q,
+            Nodes.of(128, 1, seed, LIKE),
+        )
+        estimates.append(log_evidence(*weights)[0].exp().item())
+    assert abs(np.mean(estimates) - 1) < 4 * np.std(estimates) / 20
+
+
 def test_one_set_has_an_estimate_without_an_error():
-    estimate, error = log_evidence(torch.zeros(3, 1, 5))
+    estimate, error = log_evidence(torch.zeros(3, 1, 5), torch.zeros(3, 1, 5))
     assert (estimate == 0).all()
     assert error.isnan().all()
 
 
 def test_a_row_that_no_point_reaches_has_no_evidence():
-    estimate, _ = log_evidence(torch.full((1, 8, 2), -torch.inf))
+    estimate, _ = log_evidence(torch.full((1, 8, 2), -torch.inf), torch.zeros(1, 8, 2))
     assert estimate.item() == -torch.inf
 
 
@@ -152,7 +187,7 @@ def estimates(n_samples, mean, scale):
     def estimate(seed):
         nodes = Nodes.of(n_samples, 1, seed, LIKE)
         weights = log_weights(lambda z: likelihood.log_prob(z).sum(-1), StandardNormal(), q, nodes)
-        return [part.item() for part in log_evidence(weights)]
+        return [part.item() for part in log_evidence(*weights)]
 
     return np.transpose([estimate(seed) for seed in range(120)])
 
