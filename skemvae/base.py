@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Self
 
 import numpy as np
@@ -21,6 +23,17 @@ from skemvae.validation import check_weights
 
 class VersionMismatchWarning(UserWarning):
     """An estimator was unpickled by another version of skemvae than pickled it."""
+
+
+@contextmanager
+def unchanged_if_refused(estimator: Any) -> Iterator[None]:
+    """Restore the attributes of an estimator if an error is raised within."""
+    before = estimator.__dict__.copy()
+    try:
+        yield
+    except BaseException:
+        estimator.__dict__ = before
+        raise
 
 
 def weighted_sum(values: Any, weight: Any) -> float:

@@ -9,6 +9,7 @@ import numpy as np
 from sklearn.utils import check_scalar
 from sklearn.utils.validation import validate_data
 
+from skemvae.base import unchanged_if_refused
 from skemvae.callbacks import with_callbacks
 from skemvae.core.arrays import power_of_two
 from skemvae.core.covariance import Covariance
@@ -207,24 +208,10 @@ class EMGaussianMixture(MixtureDensity):
             If the best start did not converge, or was interrupted.
         """
         structure = self._check_parameters()
-        X = validate_data(self, X, dtype=[np.float64, np.float32], ensure_min_samples=2)
-        weight = check_weights(sample_weight, X)
-        n_samples = X.shape[0] if weight is None else np.count_nonzero(weight)
-        if n_samples < self.n_components:
-            raise ValueError(
-                f"Expected n_samples >= n_components but got n_components = {self.n_components}, "
-                f"n_samples = {n_samples} (rows of weight 0 do not count)."
-            )
-        if weight is not None:
-            weight = weight / power_of_two(weight.max())
-
-        summary = Summary.of(X, weight)
-        check_range(summary)
-        frame = Frame(summary.mean, structure.units(summary.scale))
-        rows = Rows(X, weight, frame)
         warm = self.warm_start and hasattr(self, "means_")
         metadata = None if sample_weight is None else {"sample_weight": sample_weight}
-        with parallel_region():
+        with unchanged_if_refused(self), parallel_region():
+            rows, summary = self._read(structure, X, sample_weight)
             ascent = ExactEM(self, structure, rows, summary, warm)
             result = best_of_starts(
                 self,
@@ -256,6 +243,24 @@ class EMGaussianMixture(MixtureDensity):
             ``fit(X, y, sample_weight).predict(X)``.
         """
         return self.fit(X, y, sample_weight).predict(X)
+
+    def _read(
+        self, structure: type[Covariance], X: Any, sample_weight: Any
+    ) -> tuple[Rows, Summary]:
+        """Valid rows in a frame of their own, and their summary."""
+        X = validate_data(self, X, dtype=[np.float64, np.float32], ensure_min_samples=2)
+        weight = check_weights(sample_weight, X)
+        n_samples = X.shape[0] if weight is None else np.count_nonzero(weight)
+        if n_samples < self.n_components:
+            raise ValueError(
+                f"Expected n_samples >= n_components but got n_components = {self.n_components}, "
+                f"n_samples = {n_samples} (rows of weight 0 do not count)."
+            )
+        if weight is not None:
+            weight = weight / power_of_two(weight.max())
+        summary = Summary.of(X, weight)
+        check_range(summary)
+        return Rows(X, weight, Frame(summary.mean, structure.units(summary.scale))), summary
 
     # Parameters.
 

@@ -123,7 +123,7 @@ class ModelDensity(LatentDensityEstimator):
         ndarray of shape (n_samples, n_latent)
             Rows sum to 1.
         """
-        return self.transform(X)
+        return self._fitted.posterior_mean(self._rows(X))
 
     @available_if(_has_discrete_latent)
     def predict(self, X: Any) -> Any:

@@ -11,6 +11,7 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_scalar
 
+from skemvae.base import unchanged_if_refused
 from skemvae.callbacks import LoopProgress, with_callbacks
 from skemvae.core.iterate import Result, Status
 from skemvae.deep_density import DeepDensity
@@ -334,12 +335,8 @@ class VAEEstimator(DeepDensity):
         """Make a ``VAEFit``; if it refuses, the estimator is as before."""
         from skemvae.vae_fit import VAEFit
 
-        before = self.__dict__.copy()
-        try:
+        with unchanged_if_refused(self):
             return VAEFit(self, X, sample_weight, going_on, early_stopping, kl_warmup)
-        except BaseException:
-            self.__dict__ = before
-            raise
 
     def _report(self, result: Result[Any]) -> None:
         """Say how the fit ended, unless all is well."""

@@ -104,7 +104,15 @@ def check_parameter_array(
     """Return a finite float64 array of the given shape, with no value beyond ``largest``."""
     if value is None:
         raise ValueError(f"{name}=None, expected an array of shape {shape}.")
-    array = check_array(value, dtype=np.float64, ensure_2d=False, allow_nd=True, input_name=name)
+    is_number = isinstance(value, Real)  # check_array wants at least one dimension
+    array = check_array(
+        [value] if is_number else value,
+        dtype=np.float64,
+        ensure_2d=False,
+        allow_nd=True,
+        input_name=name,
+    )
+    array = array[0] if is_number else array
     if array.shape != shape:
         raise ValueError(f"{name} has shape {array.shape}, expected {shape}.")
     if array.size and np.abs(array).max() > largest:

@@ -9,6 +9,7 @@ from typing import Any, Self
 from sklearn.base import clone
 from sklearn.utils import check_random_state, check_scalar
 
+from skemvae.base import unchanged_if_refused
 from skemvae.callbacks import with_callbacks
 from skemvae.core.parallel import parallel_region
 from skemvae.model_density import ModelDensity
@@ -143,30 +144,35 @@ class VariationalEM(ModelDensity):
         """
         self._check_parameters()
         model = self._chosen_model()
-        rows = check_rows(self, X, numeric=model.is_numeric, reset=True)
-        rows, weight = counting_rows(rows, sample_weight)
-        names = getattr(self, "feature_names_in_", range(rows.shape[1]))
-        warm = self.warm_start and hasattr(self, "model_")
         metadata = None if sample_weight is None else {"sample_weight": sample_weight}
-        with parallel_region():
-            fit: Fit = model.begin(
-                rows,
-                weight,
-                names,
-                check_random_state(self.random_state),
-                self.model_ if warm else None,
-            )
+        with unchanged_if_refused(self), parallel_region():
+            fit, earlier = self._begin(model, X, sample_weight)
             result = best_of_starts(
                 self,
                 fit,
                 lambda state: self._parameters(fit.fitted(state)),
-                n_init=1 if warm else self.n_init,
-                earlier=getattr(self, "lower_bounds_", ()) if warm else (),
+                n_init=1 if earlier else self.n_init,
+                earlier=earlier,
                 told={"X": X, "y": y, "metadata": metadata},
             )
         remedy = "Increase max_iter or tol, try another random_state, or a smaller model."
         warn_unless_converged(result, self.max_iter, remedy)
         return self
+
+    def _begin(self, model: Model, X: Any, sample_weight: Any) -> tuple[Fit, Any]:
+        """The fit of a model to these rows, and the bounds of the one that it continues."""
+        rows = check_rows(self, X, numeric=model.is_numeric, reset=True)
+        rows, weight = counting_rows(rows, sample_weight)
+        names = getattr(self, "feature_names_in_", range(rows.shape[1]))
+        rng = check_random_state(self.random_state)
+        if not (self.warm_start and hasattr(self, "model_")):
+            return model.begin(rows, weight, names, rng, None), ()
+        if type(self.model_) is not type(model):
+            raise ValueError(
+                f"warm_start=True goes on from {self.model_!r}, but model asks for {model!r}: set "
+                "warm_start=False."
+            )
+        return model.begin(rows, weight, names, rng, self.model_), tuple(self.lower_bounds_)
 
     def _parameters(self, model: Model) -> dict[str, Any]:
         return {"model_": model, "n_parameters_": model.n_parameters_}

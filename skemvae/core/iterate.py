@@ -188,6 +188,7 @@ def iterate(
     result = Result(state, (*history, state.bound), Status.MAX_ITER, 0)
     try:
         origin = state
+        since = 0  # the bounds before do not tell how a climb after a jump converges
         for n_iter in range(1, max_iter + 1):
             state = step(origin)
             # One assignment: an interrupt finds the old result or the new one.
@@ -197,9 +198,10 @@ def iterate(
             origin = state
             if stop(result.bounds):
                 better = None if jump is None else jump(state)
-                if better is None:
+                if better is not None:
+                    origin, since = better, len(result.bounds)
+                elif stop(result.bounds[since:]):
                     return replace(result, status=Status.CONVERGED)
-                origin = better
     except KeyboardInterrupt:
         return replace(result, status=Status.INTERRUPTED)
     except DivergenceError:

@@ -129,10 +129,10 @@ class StickBreaking(MixingWeights):
         return replace(self, taken=self.taken + count[:-1], left=self.left + after[1:])
 
     def order(self, count: Array) -> AnyArray:
-        # Large ones first; but the last two share what is left, and may prefer it otherwise.
+        # Large ones first; but the last one takes what is left, and may be any of them.
         sorted_ = np.argsort(-count, kind="stable")
-        swapped = np.concatenate([sorted_[:-2], sorted_[-2:][::-1]])
-        orders = (np.arange(len(count)), sorted_, swapped)
+        orders = [np.append(np.delete(sorted_, k), sorted_[k]) for k in range(len(count))]
+        orders.append(np.arange(len(count)))
         return max(orders, key=lambda order: self._log_evidence(count[order]))
 
     def _log_evidence(self, count: Array) -> float:

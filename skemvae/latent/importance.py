@@ -160,13 +160,17 @@ def log_evidence(log_weight: Tensor, control: Tensor) -> tuple[Tensor, Tensor]:
     largest = torch.where(plain.isfinite(), plain, torch.zeros_like(plain))
     weight = torch.exp(log_weight - largest[:, None, None])
     means, error = weight.mean(-1), weight.mean(-1).std(-1) / math.sqrt(n_sets)
-    products, squares = (weight * control).mean(-1), (control**2).mean(-1)
-    coefficient = _of_others(products) / _of_others(squares).clamp(min=_NO_CONTROL)
+    rest = n_sets - 1  # sets that a coefficient comes from
+    mean_weight = _of_others(means) / rest
+    mean_control = _of_others(control.mean(-1)) / rest
+    covariance = _of_others((weight * control).mean(-1)) / rest - mean_weight * mean_control
+    variance = _of_others((control**2).mean(-1)) / rest - mean_control**2
+    coefficient = covariance / variance.clamp(min=_NO_CONTROL)
     controlled = means - coefficient * control.mean(-1)
     estimate = controlled.mean(-1)
     controlled_error = controlled.std(-1) / math.sqrt(n_sets) / estimate
     # Where a few points carry all the weight, their coefficients are no good.
-    better = (controlled_error > 0) & (controlled_error < error)
+    better = (estimate > 0) & (controlled_error < error)
     zero = torch.zeros_like(plain)
     shift = torch.where(better, torch.where(better, estimate, zero + 1).log(), zero)
     return plain + shift, torch.where(better, controlled_error, error)

@@ -33,7 +33,7 @@ class FactorModel(Model):
         tables, with columns as in scikit-learn's ``ColumnTransformer``.
     n_score_samples : int, default=256
         Points at which ``score_samples`` looks at each row where log p(x) has no
-        closed form.
+        closed form; at least 16.
 
     Attributes
     ----------
@@ -85,10 +85,10 @@ class FactorModel(Model):
     def begin(self, X: Any, weight: Any, names: Any, rng: Any, previous: Self | None) -> Fit:
         from skemvae.variational.factor_fit import FactorFit
 
-        for name in ("n_factors", "n_score_samples"):
+        for name, smallest in (("n_factors", 1), ("n_score_samples", 16)):
             if isinstance(getattr(self, name), bool):
                 raise TypeError(f"{name}={getattr(self, name)} must be an int.")
-            check_scalar(getattr(self, name), name, Integral, min_val=1)
+            check_scalar(getattr(self, name), name, Integral, min_val=smallest)
         return FactorFit(self, X, weight, names, rng, previous)
 
     # Fitted.

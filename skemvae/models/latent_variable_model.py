@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from numbers import Integral
 from typing import Any, Self
 
 import numpy as np
+from sklearn.utils import check_scalar
 
 from skemvae.models.base import Fit, Model
 from skemvae.validation import check_choice
@@ -30,11 +32,17 @@ class LatentVariableModel(Model):
     covariance I, at least 16 for each dimension of z: so the bound of
     ``lower_bounds_`` never falls. ``elbo`` uses other points, and has an error.
 
+    What to mind: z takes any value in R^k, on the scale of N(0, I); parameters
+    take any real value (write log sigma); a trial step may be extreme, so plain
+    formulas, or ``validate_args=False`` for ``torch.distributions``;
+    ``initial_parameters`` sees each row once, whatever its weight.
+
     Attributes
     ----------
     parameters_ : dict of ndarray
         Fitted, by name.
     n_parameters_ : int
+        The size of all parameters together.
 
     Examples
     --------
@@ -121,6 +129,7 @@ class LatentVariableModel(Model):
         from skemvae.variational.latent_variable_fit import FITS
 
         check_choice("posterior", self.posterior, FITS)
+        check_scalar(self.n_latent, "n_latent", Integral, min_val=1)
         return FITS[self.posterior](self, X, weight, rng, previous)
 
     # Fitted.
@@ -151,10 +160,11 @@ class LatentVariableModel(Model):
 
         return INFERENCES[self.posterior](self, X)
 
-    def _set(self, parameters: dict[str, Any], noise: Any, seed: int) -> Self:
+    def _set(self, parameters: dict[str, Any], noise: Any, seed: int, n_features: int) -> Self:
         self.parameters_ = parameters
         self.n_parameters_ = sum(value.size for value in parameters.values())
         self._n_latent = int(self.n_latent)
         self._noise = noise
         self._seed = seed
+        self._n_features = n_features
         return self

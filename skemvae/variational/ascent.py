@@ -58,7 +58,8 @@ def climb(
     Khan and Lin (2017), "Conjugate-computation variational inference"; Opper
     and Archambeau (2009), "The variational Gaussian approximation revisited".
     """
-    moving = torch.arange(len(q.mean))
+    # A row whose value is not finite has no gradient to follow.
+    moving = torch.nonzero(expected.value.isfinite())[:, 0]
     for _ in range(n_steps):
         gained = _step(expectation, q, expected, family, moving)
         q, expected, gain = gained

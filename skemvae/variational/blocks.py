@@ -56,16 +56,14 @@ class Blocks:
         self,
         expectation: Expectation,
         q: FullGaussian,
-        expected: Expected | None,
         family: Family = full,
         n_steps: int = 1,
     ) -> tuple[FullGaussian, Expected]:
-        """Steps of the E step for all rows; None for ``expected`` computes it first."""
+        """Steps of the E step for all rows."""
 
         def climb_block(rows: slice) -> tuple[FullGaussian, Expected]:
             block, start = expectation.rows(rows), q.rows(rows)
-            here = block(start) if expected is None else expected.rows(rows)
-            return climb(block, start, here, family, n_steps)
+            return climb(block, start, block(start), family, n_steps)
 
         parts = self.map(climb_block)
         return (
@@ -88,7 +86,10 @@ class Blocks:
         def of_rows(rows: slice) -> tuple[Tensor, ...]:
             with torch.enable_grad():
                 total = value(rows)
-                return (total.detach(), *torch.autograd.grad(total, parameters))
+                gradients = torch.autograd.grad(
+                    total, parameters, allow_unused=True, materialize_grads=True
+                )
+                return (total.detach(), *gradients)
 
         def value_and_gradients(values: list[Tensor]) -> tuple[float, list[Tensor]]:
             with torch.no_grad():

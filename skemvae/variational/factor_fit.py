@@ -38,15 +38,12 @@ class FactorState:
     ----------
     factors : Factors
     q : FullGaussian
-    expected : Expected
-        E_q[log p(u, z)].
     bound : float
         Nats per sample, in the units of X.
     """
 
     factors: Factors
     q: FullGaussian
-    expected: Expected
     bound: float
 
 
@@ -75,30 +72,28 @@ class FactorAscent:
         return self._state(factors, *self._climb(factors, q, n_steps=_FIRST_STEPS))
 
     def step(self, state: FactorState) -> FactorState:
-        """An E step for each row, then an M step for each output, then a change of scale of z."""
-        q, _ = self._climb(state.factors, state.q, state.expected)
-        factors = copy.deepcopy(state.factors)
+        """An M step for each output, a change of scale of z, then an E step for each row."""
+        q, factors = state.q, copy.deepcopy(state.factors)
         self._maximise_predictors(factors, q)
         self._maximise_others(factors, q)
         q = self._rescale(factors, q)
-        new = self._state(factors, *self._climb(factors, q, n_steps=0))
+        new = self._state(factors, *self._climb(factors, q))
         # By theory the bound never falls: this catches rounding.
         return new if new.bound >= state.bound else state
 
     def _state(self, factors: Factors, q: FullGaussian, expected: Expected) -> FactorState:
         each = expected.value + q.entropy
         bound = float(self._weight @ each / self._weight.sum()) - self._log_volume
-        return FactorState(factors, q, expected, bound)
+        return FactorState(factors, q, bound)
 
     def _climb(
         self,
         factors: Factors,
         q: FullGaussian,
-        expected: Expected | None = None,
         n_steps: int = 1,
     ) -> tuple[FullGaussian, Expected]:
         log_joint = LogJoint(factors, self._u, self._noise)
-        return self._blocks(factors).climb(log_joint, q, expected, n_steps=n_steps)
+        return self._blocks(factors).climb(log_joint, q, n_steps=n_steps)
 
     def _blocks(self, factors: Factors) -> Blocks:
         return Blocks(len(self._u), factors.width(self._noise))

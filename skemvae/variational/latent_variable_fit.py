@@ -26,6 +26,8 @@ FIRST_STEPS = 100
 _QUASI_NEWTON = 10
 # Nats per sample that make it worth to go on.
 _WORTH_A_JUMP = 1e-3
+# Standard deviations of q within which it has seen everything.
+_SEEN = 3.0
 # Standard deviation of q where it begins.
 _START_SCALE = 0.2
 
@@ -58,28 +60,33 @@ class LogJoint:
         """log p(x, z), shape (n, S)."""
         log_joint = self.model.log_joint(self.X[:, None], z, self.parameters)
         shape = (len(self.X), z.shape[1])
-        if not isinstance(log_joint, Tensor) or log_joint.shape != shape:
-            found = getattr(log_joint, "shape", type(log_joint).__name__)
+        is_tensor = isinstance(log_joint, Tensor)
+        if not is_tensor or log_joint.shape != shape:
+            found = tuple(log_joint.shape) if is_tensor else type(log_joint).__name__
             raise ValueError(
-                f"{type(self.model).__name__}.log_joint returned {tuple(found)!r}, expected a "
+                f"{type(self.model).__name__}.log_joint returned {found!r}, expected a "
                 f"tensor of shape {shape}: one number for each row and point. X has shape "
                 f"{tuple(self.X[:, None].shape)}, Z {tuple(z.shape)}."
             )
-        return log_joint
+        return log_joint.to(torch.float64)
 
     def __call__(self, q: FullGaussian) -> Expected:
         return by_nodes(self.at, q, self.noise)
 
-    def start(self) -> FullGaussian:
+    def start(self, seen: FullGaussian | None = None) -> FullGaussian:
         """A narrow q at the best of some points on the scale of N(0, I).
 
-        A posterior may have several modes, and q finds the nearest.
+        A posterior may have several modes, and q finds the nearest; points that
+        another q has ``seen`` are left out.
         """
         k = self.noise.shape[2]
-        points = torch.cat(
-            [torch.zeros(1, 1, k, dtype=self.X.dtype), self.noise, 2 * self.noise], 1
-        )
-        best = torch.nan_to_num(self.at(points), nan=-torch.inf).argmax(-1)
+        centre = torch.zeros(1, 1, k, dtype=self.X.dtype)
+        points = torch.cat([centre, self.noise, 2 * self.noise], 1)
+        values = torch.nan_to_num(self.at(points), nan=-torch.inf)
+        if seen is not None:
+            standard = (points - seen.mean[:, None]) @ seen.precision_cholesky
+            values[(standard**2).sum(-1) < _SEEN**2] = -torch.inf
+        best = values.argmax(-1)
         cholesky = torch.eye(k, dtype=self.X.dtype) / _START_SCALE
         return FullGaussian(points[0, best], cholesky.expand(len(best), k, k))
 
@@ -116,8 +123,20 @@ class OwnFit(Fit):
         self._seed = int(rng.randint(2**31))
         self._noise = self._points(int(rng.randint(2**31)))
         if previous is not None:
+            self._check_same_model(X.shape[1])
             self._seed, self._noise = previous._seed, previous._noise
         self._blocks = Blocks(len(X), self._noise.shape[1] * (X.shape[1] + self._noise.shape[2]))
+
+    def _check_same_model(self, d: int) -> None:
+        def design(model: Any, n_features: int) -> str:
+            return f"{model.get_params()}, posterior {model.posterior!r}, {n_features} features"
+
+        fitted, asked = design(self._previous, self._previous._n_features), design(self._model, d)
+        if fitted != asked:
+            raise ValueError(
+                f"The fitted model has parameters {fitted}, but model and X now ask for {asked}: "
+                "set warm_start=False."
+            )
 
     @abstractmethod
     def _points(self, seed: int) -> Tensor:
@@ -133,6 +152,12 @@ class OwnFit(Fit):
 
     def start(self) -> tuple[OwnState, bool]:
         initial = self._initial_parameters()
+        for name, value in initial.items():
+            if not value.isfinite().all():
+                raise ValueError(
+                    f"{type(self._model).__name__}.initial_parameters returned a {name!r} that "
+                    "is not finite."
+                )
         return self._state(initial, None), False
 
     def step(self, state: OwnState) -> OwnState:
@@ -151,7 +176,7 @@ class OwnFit(Fit):
 
     def fitted(self, state: OwnState) -> Any:
         values = {name: value.numpy().copy() for name, value in state.parameters.items()}
-        return clone(self._model)._set(values, self._noise, self._seed)
+        return clone(self._model)._set(values, self._noise, self._seed, self._X.shape[1])
 
     def _state(self, parameters: Parameters, posterior: Any) -> OwnState:
         log_joint = LogJoint(self._model, self._X, parameters, self._noise)
@@ -160,7 +185,8 @@ class OwnFit(Fit):
         if not np.isfinite(bound):
             raise ValueError(
                 f"The bound of {type(self._model).__name__} is {bound}: its log_joint is not "
-                "finite somewhere. Look at its initial_parameters and at the range of X."
+                "finite somewhere. Look at its initial_parameters, at the range of X, and let z "
+                "take any value in R^k."
             )
         return OwnState(parameters, posterior, bound)
 
@@ -168,7 +194,12 @@ class OwnFit(Fit):
         if self._previous is not None:
             initial = self._previous.parameters_
         else:
-            initial = self._model.initial_parameters(self._X.numpy(), self._rng)
+            initial = self._model.initial_parameters(self._X.numpy().copy(), self._rng)
+            if not isinstance(initial, dict) or not initial:
+                raise TypeError(
+                    f"{type(self._model).__name__}.initial_parameters returned {initial!r}, "
+                    "expected a dict of arrays by name."
+                )
         return {
             name: torch.tensor(np.asarray(value, dtype=np.float64))
             for name, value in initial.items()
@@ -210,11 +241,11 @@ class GaussianFit(OwnFit):
 
     def _e_step(self, log_joint: LogJoint, posterior: Any) -> tuple[FullGaussian, Tensor]:
         if posterior is not None:
-            q, expected = self._blocks.climb(log_joint, posterior, None, self.family)
+            q, expected = self._blocks.climb(log_joint, posterior, self.family)
         else:
             starts = self._blocks.map(lambda rows: log_joint.rows(rows).start())
             start = FullGaussian.of_blocks(starts)
-            q, expected = self._blocks.climb(log_joint, start, None, self.family, FIRST_STEPS)
+            q, expected = self._blocks.climb(log_joint, start, self.family, FIRST_STEPS)
         return q, expected.value + q.entropy
 
     def jump(self, state: OwnState) -> OwnState | None:
@@ -225,7 +256,7 @@ class GaussianFit(OwnFit):
         better = new_bound > bound
         old.mean[better] = new.mean[better]
         old.precision_cholesky[better] = new.precision_cholesky[better]
-        each = torch.maximum(bound, new_bound)
+        each = torch.where(better, new_bound, bound)  # also refuses NaN
         bound = float(self._weight @ each / self._weight.sum())
         if bound <= state.bound + _WORTH_A_JUMP:
             return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skemvae.latent.distributions import FullGaussian
+from skemvae.latent.distributions import FullGaussian, StandardNormal
 from skemvae.latent.importance import (
     Nodes,
     log_evidence,
@@ -23,8 +24,9 @@ from skemvae.variational.ascent import climb, diagonal, full
 from skemvae.variational.blocks import Blocks
 from skemvae.variational.latent_variable_fit import FIRST_STEPS, LogJoint, enumerate_states
 
-# The defensive part of a proposal is q, so many times as wide.
-_WIDER = 3.0
+# A third of the defensive part of a proposal is q, so many times as wide; a third a q at another
+# mode; a third N(0, I), so many times as wide.
+_WIDER, _OTHER, _WIDEST = 3.0, 1.5, 2.0
 
 
 class OwnInference(ABC):
@@ -74,18 +76,29 @@ class EnumeratedInference(OwnInference):
 
 
 @dataclass(frozen=True)
-class Widened:
-    """q, wider: the defensive part of a proposal, for p(z) is not known by itself."""
+class Defence:
+    """The defensive part of a proposal, for p(z) is not known by itself.
+
+    A wider q against light tails; a q at another mode, and points at the scale
+    of all of z, against modes that q does not see.
+    """
 
     q: FullGaussian
+    other: FullGaussian
 
     def at(self, choice: Tensor, noise: Tensor) -> Tensor:
         """Points of shape (n, S, k)."""
-        return self.q.at(_WIDER * noise[None])
+        third, noise = (3 * choice)[:, None], noise[None]
+        near = torch.where(third < 1, self.q.at(_WIDER * noise), self.other.at(_OTHER * noise))
+        return torch.where(third < 2, near, _WIDEST * noise)
 
     def log_prob(self, z: Tensor) -> Tensor:
         """Of shape (n, S)."""
-        return FullGaussian(self.q.mean, self.q.precision_cholesky / _WIDER).log_prob(z)
+        wider = FullGaussian(self.q.mean, self.q.precision_cholesky / _WIDER).log_prob(z)
+        other = FullGaussian(self.other.mean, self.other.precision_cholesky / _OTHER).log_prob(z)
+        widest = StandardNormal().log_prob(z / _WIDEST) - z.shape[-1] * math.log(_WIDEST)
+        parts = torch.stack([wider, other, widest.expand(wider.shape)])
+        return torch.logsumexp(parts, 0) - math.log(3)
 
 
 class GaussianInference(OwnInference):
@@ -115,9 +128,9 @@ class GaussianInference(OwnInference):
     def log_density(self) -> tuple[Any, Any]:
         def estimate(log_joint: LogJoint) -> Tensor:
             q = self._q(log_joint)
-            wide = Widened(q)
+            rest = Defence(q, self._q(log_joint, q))
             weights = log_weights(
-                lambda z: log_joint.at(z) - wide.log_prob(z), wide, q, self._nodes
+                lambda z: log_joint.at(z) - rest.log_prob(z), rest, q, self._nodes
             )
             return torch.stack(log_evidence(*weights), -1)
 
@@ -128,8 +141,8 @@ class GaussianInference(OwnInference):
         both = self._each(function, n_points)
         return both[:, 0], both[:, 1]
 
-    def _q(self, log_joint: LogJoint) -> FullGaussian:
-        q = log_joint.start()
+    def _q(self, log_joint: LogJoint, seen: FullGaussian | None = None) -> FullGaussian:
+        q = log_joint.start(seen)
         return climb(log_joint, q, log_joint(q), self.family, FIRST_STEPS)[0]
 
 
