@@ -131,6 +131,7 @@ class FactorModel(Model):
         )
 
     def _set(self, factors: Factors, table: Table, noise: Any, seed: int, design: Any) -> Self:
+        self._as_fitted = factors  # the points of the fit lie on its axes of z
         self._factors = factors.rotated()
         self._table = table
         self._noise = noise

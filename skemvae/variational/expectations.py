@@ -15,7 +15,7 @@ from skemvae.latent.distributions import FullGaussian
 from skemvae.likelihoods.base import Likelihood
 
 # Nodes of a Gauss-Hermite rule: for a logistic likelihood the error is below 1e-7 nats while the
-# standard deviation of the linear predictor is below 2.
+# standard deviation of the linear predictor is below 1.5, and 2e-6 up to 2.
 N_NODES = 20
 # A linear predictor that varies less is taken to vary that much: its square is nothing.
 _SMALLEST_SCALE = 1e-7

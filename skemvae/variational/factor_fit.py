@@ -217,7 +217,7 @@ class FactorFit(Fit):
 
     def start(self) -> tuple[FactorState, bool]:
         if self._previous is not None:
-            factors = copy.deepcopy(self._previous._factors)
+            factors = copy.deepcopy(self._previous._as_fitted)
         else:
             factors = Factors.start(
                 copy.deepcopy(self._heads),

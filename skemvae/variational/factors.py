@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Self
@@ -111,27 +112,28 @@ class Factors(nn.Module):
 
     @property
     def n_parameters(self) -> int:
-        """Free parameters: rotations of z change nothing."""
-        rotations = self.n_factors * (self.n_factors - 1) // 2
-        return sum(int(parameter.numel()) for parameter in self.parameters()) - rotations
+        """Free parameters: rotations of z, and factors beyond the outputs, change nothing."""
+        n_outputs = len(self.intercept)
+        rank = min(self.n_factors, n_outputs)
+        unused = (self.n_factors - rank) * n_outputs + rank * (rank - 1) // 2
+        return sum(int(parameter.numel()) for parameter in self.parameters()) - unused
 
     def log_prob(self, u: Tensor, z: Tensor) -> Tensor:
         """log p(u | z), shape (n, S)."""
         return sum((block.log_prob(u, z) for block in self.blocks), torch.zeros(()))
 
     def rotated(self) -> Self:
-        """The same density with orthogonal loadings, the largest first, signs fixed.
-
-        Changes this instance.
-        """
+        """The same density with orthogonal loadings, the largest first, signs fixed."""
+        rotated = copy.deepcopy(self)
         together = torch.cat(list(self.loadings))
-        _, _, rotation = torch.linalg.svd(together, full_matrices=False)
-        turned = together @ rotation.mT
+        _, axes = torch.linalg.eigh(together.mT @ together)
+        rotation = axes.flip(1)
+        turned = together @ rotation
         largest = turned.abs().argmax(0)
         signs = torch.where(turned[largest, torch.arange(turned.shape[1])] < 0, -1.0, 1.0)
-        for loadings in self.loadings:
-            loadings.copy_(loadings @ rotation.mT * signs)
-        return self
+        for loadings in rotated.loadings:
+            loadings.copy_(loadings @ rotation * signs)
+        return rotated
 
     def stretch(self, shift: Tensor, scale: Tensor) -> None:
         """Replace z by shift + scale z in the linear predictors."""
