@@ -11,9 +11,10 @@ from sklearn.utils import check_random_state, check_scalar
 
 from skemvae.base import unchanged_if_refused
 from skemvae.callbacks import with_callbacks
+from skemvae.core.iterate import Fit
 from skemvae.core.parallel import parallel_region
 from skemvae.model_density import ModelDensity
-from skemvae.models import MODELS, Fit, Model
+from skemvae.models import MODELS, Model
 from skemvae.multistart import best_of_starts, warn_unless_converged
 from skemvae.validation import check_choice, check_rows, counting_rows
 

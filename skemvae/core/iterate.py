@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
+
+# Bounds that differ by less, relatively, are equal.
+_TIE = 1e-8
 
 
 class Status(StrEnum):
@@ -147,6 +151,30 @@ class Ascent(Protocol[S]):
 
     def prefers(self, state: S, other: S) -> bool:
         """Whether a state is better than one from another start."""
+
+
+class Fit(ABC):
+    """An ascent that makes fitted models of its states."""
+
+    @abstractmethod
+    def start(self) -> tuple[Any, bool]:
+        """As ``Ascent``."""
+
+    @abstractmethod
+    def step(self, state: Any) -> Any:
+        """As ``Ascent``."""
+
+    def jump(self, state: Any) -> Any:
+        """Nowhere."""
+        return None
+
+    def prefers(self, state: Any, other: Any) -> bool:
+        """The better bound; starts that lead to the same place tie, whatever rounding says."""
+        return bool(state.bound > other.bound + _TIE * max(1.0, abs(other.bound)))
+
+    @abstractmethod
+    def fitted(self, state: Any) -> Any:
+        """The model with its parameters set, in the units of the data."""
 
 
 def iterate(

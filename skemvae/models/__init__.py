@@ -1,6 +1,6 @@
 """Models p(x, z) that ``VariationalEM`` fits."""
 
-from skemvae.models.base import Fit, Model
+from skemvae.models.base import Model
 from skemvae.models.bayesian_mixture import BayesianMixture
 from skemvae.models.factor_model import FactorModel
 from skemvae.models.latent_variable_model import LatentVariableModel
@@ -10,4 +10,4 @@ MODELS: dict[str, type[Model]] = {
     "factor_model": FactorModel,
 }
 
-__all__ = ["MODELS", "BayesianMixture", "FactorModel", "Fit", "LatentVariableModel", "Model"]
+__all__ = ["MODELS", "BayesianMixture", "FactorModel", "LatentVariableModel", "Model"]

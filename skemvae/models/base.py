@@ -7,25 +7,7 @@ from typing import Any, Self
 
 from sklearn.base import BaseEstimator
 
-from skemvae.core.iterate import Ascent
-
-_TIE = 1e-8
-
-
-class Fit(Ascent[Any], ABC):
-    """The ascent of one model's bound on one table; it never falls."""
-
-    def jump(self, state: Any) -> Any:
-        return None
-
-    def prefers(self, state: Any, other: Any) -> bool:
-        # Starts that lead to the same place tie: rounding must not choose between them.
-        rounding = _TIE * max(1.0, abs(other.bound))
-        return bool(state.bound > other.bound + rounding)
-
-    @abstractmethod
-    def fitted(self, state: Any) -> Model:
-        """The model with its parameters set, in the units of X."""
+from skemvae.core.iterate import Fit
 
 
 class Model(BaseEstimator, ABC):
@@ -60,6 +42,11 @@ class Model(BaseEstimator, ABC):
         rng : RandomState
         previous : Model or None
             The fitted model that a warm start goes on from.
+
+        Returns
+        -------
+        Fit
+            Whose ``fitted`` makes a fitted model of a state.
         """
 
     # Fitted.

@@ -17,12 +17,13 @@ from skemvae.core.covariance import Covariance
 from skemvae.core.em import MixtureEM
 from skemvae.core.expectation import map_rows, moments_given
 from skemvae.core.gaussian_mixture import frame_of
+from skemvae.core.iterate import Fit
 from skemvae.core.mixing import MIXING_WEIGHTS
 from skemvae.core.normal_wishart import NormalWishart
 from skemvae.core.rows import Frame, Rows, Summary
 from skemvae.core.structures import STRUCTURES
 from skemvae.initialisation import Initialiser
-from skemvae.models.base import Fit, Model
+from skemvae.models.base import Model
 from skemvae.validation import (
     LARGEST_SQUARE,
     check_choice,
@@ -287,6 +288,21 @@ class BayesianMixtureFit(Fit):
     """Variational Bayes on a table.
 
     Starts are those of exact EM, from a tournament on a sketch of the table.
+
+    Parameters
+    ----------
+    model : BayesianMixture
+        With valid parameters.
+    rows : Rows
+        In a frame of their own.
+    summary : Summary
+        Of the rows.
+    prior : Parameters
+        In the frame.
+    rng : RandomState
+        Where randomness comes from.
+    previous : BayesianMixture or None
+        The fitted model that a warm start goes on from.
     """
 
     def __init__(

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from sklearn.utils import check_scalar
 
-from skemvae.models.base import Fit, Model
+from skemvae.core.iterate import Fit
+from skemvae.models.base import Model
 
 if TYPE_CHECKING:  # torch is imported when a factor model is fitted
     from skemvae.likelihoods.table import Table
@@ -26,7 +27,7 @@ class FactorModel(Model):
     n_factors : int, default=2
         Dimension of z.
     likelihood : str, Likelihood or list of pairs, default="gaussian"
-        p(x_j | z): "gaussian" (factor analysis), "student_t", "bernoulli"
+        The distribution of x_j given z: "gaussian" (factor analysis), "student_t", "bernoulli"
         (logistic: binary PCA, item-response models), "poisson" (counts),
         "negative_binomial", "categorical", an object of
         ``skemvae.likelihoods``, or pairs ``(likelihood, columns)`` for mixed
@@ -109,7 +110,18 @@ class FactorModel(Model):
         return self._inference(X).posterior_mean()
 
     def posterior_covariance(self, X: Any) -> Any:
-        """The covariance of q(z) of each row, shape (n, n_factors, n_factors)."""
+        """The covariance of q(z) of each row.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_factors, n_factors)
+            How uncertain the factor scores of ``transform`` are.
+        """
         return self._inference(X).posterior_covariance()
 
     def expected_rows(self, Z: Any) -> Any:

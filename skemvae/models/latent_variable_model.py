@@ -9,7 +9,8 @@ from typing import Any, Self
 import numpy as np
 from sklearn.utils import check_scalar
 
-from skemvae.models.base import Fit, Model
+from skemvae.core.iterate import Fit
+from skemvae.models.base import Model
 from skemvae.validation import check_choice
 
 
@@ -92,7 +93,14 @@ class LatentVariableModel(Model):
         Parameters
         ----------
         X : ndarray of shape (n, d)
+            The training rows.
         rng : RandomState
+            Where randomness comes from.
+
+        Returns
+        -------
+        dict of ndarray
+            By name.
         """
 
     @abstractmethod
@@ -102,20 +110,54 @@ class LatentVariableModel(Model):
         Parameters
         ----------
         X : Tensor of shape (n, 1, d)
-        Z : Tensor of shape (n, S, k), or of integers (1, K) that enumerate the states
+            Rows.
+        Z : Tensor of shape (n, S, k), or of integers (1, K)
+            Points, S for each row; or all states.
         parameters : dict of Tensor
+            By name.
 
         Returns
         -------
         Tensor of shape (n, S) or (n, K)
+            One number for each row and point or state.
         """
 
     @abstractmethod
     def sample(self, n: int, parameters: dict[str, Any], rng: Any) -> tuple[Any, Any]:
-        """Draw n rows and their z; here the parameters are arrays."""
+        """Draw rows and their z.
+
+        Parameters
+        ----------
+        n : int
+            How many.
+        parameters : dict of ndarray
+            By name.
+        rng : RandomState
+            Where randomness comes from.
+
+        Returns
+        -------
+        X : ndarray of shape (n, d)
+            Rows.
+        Z : ndarray of shape (n, k) or (n,)
+            The latent point or the state of each.
+        """
 
     def mean(self, Z: Any, parameters: dict[str, Any]) -> Any:
-        """E[x | z], shape (n, d), for ``inverse_transform``; optional. Parameters are arrays."""
+        """E[x | z], for ``inverse_transform``; optional.
+
+        Parameters
+        ----------
+        Z : ndarray of shape (n, k) or (n, K)
+            Latent points, or responsibilities of the states.
+        parameters : dict of ndarray
+            By name.
+
+        Returns
+        -------
+        ndarray of shape (n, d)
+            In the units of X.
+        """
         raise NotImplementedError(
             f"{type(self).__name__} does not say what x is expected given z: write its method "
             "mean(Z, parameters) to use inverse_transform."

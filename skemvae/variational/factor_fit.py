@@ -11,10 +11,10 @@ import torch
 from sklearn.base import clone
 from torch import Tensor
 
+from skemvae.core.iterate import Fit
 from skemvae.latent.distributions import FullGaussian
 from skemvae.latent.importance import matched_noise
 from skemvae.likelihoods.table import Table, assign_columns
-from skemvae.models.base import Fit
 from skemvae.variational.blocks import Blocks
 from skemvae.variational.expectations import Expected
 from skemvae.variational.factors import Block, Factors, LogJoint, expected_values, newton_sums

@@ -11,9 +11,9 @@ import torch
 from sklearn.base import clone
 from torch import Tensor
 
+from skemvae.core.iterate import Fit
 from skemvae.latent.distributions import FullGaussian
 from skemvae.latent.importance import matched_noise
-from skemvae.models.base import Fit
 from skemvae.variational.ascent import diagonal, full
 from skemvae.variational.blocks import Blocks
 from skemvae.variational.expectations import Expected, by_nodes
