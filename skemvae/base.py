@@ -27,7 +27,13 @@ class VersionMismatchWarning(UserWarning):
 
 @contextmanager
 def unchanged_if_refused(estimator: Any) -> Iterator[None]:
-    """Restore the attributes of an estimator if an error is raised within."""
+    """Restore the attributes of an estimator if an error is raised within.
+
+    Parameters
+    ----------
+    estimator : estimator
+        About to be fitted.
+    """
     before = estimator.__dict__.copy()
     try:
         yield
