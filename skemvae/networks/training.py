@@ -346,8 +346,9 @@ class Trainer:
         return torch.optim.Adam([group for group in groups if group["params"]], fused=True)
 
     def _cut_gradient(self) -> None:
-        gradients = [p.grad for p in self.parameters if p.grad is not None]
-        length = torch.nn.utils.get_total_norm(gradients)
+        gradients = [p.grad.flatten() for p in self.parameters if p.grad is not None]
+        # Products by BLAS, in a fraction of the time of norms.
+        length = torch.stack([torch.dot(part, part) for part in gradients]).sum().sqrt()
         if length > _LONGEST_GRADIENT:  # seldom: so no pass over the gradients to multiply by 1
             torch.nn.utils.clip_grads_with_norm_(self.parameters, _LONGEST_GRADIENT, length)
 

@@ -51,6 +51,8 @@ class Decoder(nn.Module):
     def blocks(self, eta: Tensor) -> Iterator[tuple[Likelihood, slice, Tensor]]:
         """Each head with the columns of its codes and its outputs."""
         heads = cast(Sequence[Likelihood], self.heads)
+        if len(heads) == 1:  # the gradient of a split is a copy
+            return iter([(heads[0], self.slices[0], eta)])
         parts = eta.split([head.n_outputs for head in heads], -1)
         return zip(heads, self.slices, parts, strict=True)
 
