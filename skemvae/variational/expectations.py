@@ -12,11 +12,15 @@ import torch
 from torch import Tensor
 
 from skemvae.latent.distributions import FullGaussian
+from skemvae.latent.importance import matched_noise
 from skemvae.likelihoods.base import Likelihood
 
 # Nodes of a Gauss-Hermite rule: for a logistic likelihood the error is below 1e-7 nats while the
 # standard deviation of the linear predictor is below 1.5, and 2e-6 up to 2.
 N_NODES = 20
+# Fixed points: at least so many, and so many for each dimension, lest each row's q learns their
+# accidents.
+_FEWEST_POINTS, _POINTS_PER_DIMENSION = 64, 16
 # A linear predictor that varies less is taken to vary that much: its square is nothing.
 _SMALLEST_SCALE = 1e-7
 
@@ -57,6 +61,12 @@ class Expectation(Protocol):
 
     def rows(self, rows: Tensor) -> Self:
         """That of some of them."""
+
+
+def fixed_points(k: int, seed: int) -> Tensor:
+    """Standard normal points of shape (1, S, k) at which a fit takes its expectations."""
+    n_points = max(_FEWEST_POINTS, _POINTS_PER_DIMENSION * k)
+    return torch.from_numpy(matched_noise(n_points, k, seed))[None]
 
 
 @cache

@@ -13,10 +13,9 @@ from torch import Tensor
 
 from skemvae.core.iterate import Fit
 from skemvae.latent.distributions import FullGaussian
-from skemvae.latent.importance import matched_noise
 from skemvae.likelihoods.table import Table, assign_columns
 from skemvae.variational.blocks import Blocks
-from skemvae.variational.expectations import Expected
+from skemvae.variational.expectations import Expected, fixed_points
 from skemvae.variational.factors import Block, Factors, LogJoint, expected_values, newton_sums
 
 # Steps that take q from the prior to its place.
@@ -25,9 +24,6 @@ _FIRST_STEPS = 50
 _HALVINGS = 8
 # L-BFGS iterations of an M step without closed form.
 _QUASI_NEWTON = 3
-# Points where likelihoods that are not separable are looked at: at least so many, and so many for
-# each factor, lest each row's q learns their accidents.
-_DRAWS, _DRAWS_PER_FACTOR = 64, 16
 
 
 @dataclass(frozen=True)
@@ -192,9 +188,7 @@ class FactorFit(Fit):
             upright = tuple(units.upright() for units in table.blocks)
             self._table = replace(table, blocks=upright)
             self._seed = int(rng.randint(2**31))
-            n_draws = max(_DRAWS, _DRAWS_PER_FACTOR * model.n_factors)
-            noise = matched_noise(n_draws, model.n_factors, int(rng.randint(2**31)))
-            self._noise = torch.from_numpy(noise)[None]
+            self._noise = fixed_points(model.n_factors, int(rng.randint(2**31)))
         else:
             self._check_design()
             self._table, self._seed = previous._table, previous._seed

@@ -13,14 +13,10 @@ from torch import Tensor
 
 from skemvae.core.iterate import Fit
 from skemvae.latent.distributions import FullGaussian
-from skemvae.latent.importance import matched_noise
 from skemvae.variational.ascent import diagonal, full
 from skemvae.variational.blocks import Blocks
-from skemvae.variational.expectations import Expected, by_nodes
+from skemvae.variational.expectations import Expected, by_nodes, fixed_points
 
-# Points at which expectations under a normal q are taken: at least so many, and so many for each
-# dimension, lest each row's q learns their accidents.
-_DRAWS, _DRAWS_PER_DIMENSION = 64, 16
 # Steps that take q from its start to its place, and quasi-Newton iterations of an M step.
 FIRST_STEPS = 100
 _QUASI_NEWTON = 10
@@ -98,8 +94,8 @@ class OwnState:
     Attributes
     ----------
     parameters : dict of Tensor
-    posterior : tuple
-        q, and what the next E step needs to know of it.
+    posterior : FullGaussian or Tensor of shape (n, K)
+        q of each row; responsibilities if the states are enumerated.
     bound : float
         Nats per sample.
     """
@@ -235,9 +231,7 @@ class GaussianFit(OwnFit):
     family = staticmethod(full)
 
     def _points(self, seed: int) -> Tensor:
-        k = self._model.n_latent
-        n_draws = max(_DRAWS, _DRAWS_PER_DIMENSION * k)
-        return torch.from_numpy(matched_noise(n_draws, k, seed))[None]
+        return fixed_points(self._model.n_latent, seed)
 
     def _e_step(self, log_joint: LogJoint, posterior: Any) -> tuple[FullGaussian, Tensor]:
         if posterior is not None:
