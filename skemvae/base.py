@@ -18,6 +18,7 @@ from sklearn.base import (
 
 from skemvae._version import __version__
 from skemvae.callbacks import CallbackSupportMixin
+from skemvae.core.decomposition import BoundDecomposition
 from skemvae.validation import check_weights
 
 
@@ -89,6 +90,10 @@ class LatentDensityEstimator(
         weight = check_weights(sample_weight, log_density)
         weight = np.ones(len(log_density)) if weight is None else weight / weight.max()
         return weighted_sum(log_density, weight) / float(weight.sum())
+
+    @abstractmethod
+    def decompose_bound(self, X: Any) -> BoundDecomposition:
+        """Explain the bound of each row: what z explains, what q costs, what is lost."""
 
     def aic(self, X: Any, sample_weight: Any = None) -> float:
         """Akaike's information criterion; the lower, the better.

@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from skemvae.base import LatentDensityEstimator, weighted_sum
 from skemvae.core.bound import Posterior, free_energy
 from skemvae.core.covariance import Covariance
+from skemvae.core.decomposition import BoundDecomposition
 from skemvae.core.expectation import map_rows
 from skemvae.core.gaussian_mixture import GaussianMixture
 from skemvae.core.rows import Rows
@@ -80,6 +81,26 @@ class MixtureDensity(LatentDensityEstimator):
             return free_energy(posterior.log_joint, posterior.log_q, posterior.weight)
 
         return self._by_rows(X, (), bound, is_density=True)
+
+    def decompose_bound(self, X: Any) -> BoundDecomposition:
+        """Explain log p(x) of each row: what z explains, and what knowing z costs.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows to explain.
+
+        Returns
+        -------
+        BoundDecomposition
+            Nats for each row. Its gaps are 0, for the posterior is exact.
+        """
+        with np.errstate(divide="ignore"):
+            log_prior = np.log(self._mixture().weights)
+        kl = self._by_rows(X, (), lambda posterior: posterior.kl(log_prior))
+        log_likelihood, elbo = self.score_samples(X), self.elbo(X)
+        exact = np.zeros_like(elbo)
+        return BoundDecomposition.own_posteriors(log_likelihood, exact, elbo, exact, kl)
 
     def icl(self, X: Any, sample_weight: Any = None) -> float:
         """Integrated completed likelihood; the lower, the better.

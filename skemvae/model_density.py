@@ -11,6 +11,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from skemvae.base import LatentDensityEstimator
+from skemvae.core.decomposition import BoundDecomposition
 from skemvae.models import Model
 from skemvae.validation import check_rows
 
@@ -71,6 +72,27 @@ class ModelDensity(LatentDensityEstimator):
         """
         elbo, std = self._fitted.elbo(self._rows(X))
         return (elbo, std) if return_std else elbo
+
+    def decompose_bound(self, X: Any) -> BoundDecomposition:
+        """Explain the bound of each row: what z explains, what q costs, what is lost.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows to explain.
+
+        Returns
+        -------
+        BoundDecomposition
+            Nats for each row. No amortisation gap, for each row has a q of
+            its own. Of a Bayesian mixture q is that of z and of the
+            parameters: what these cost is a part of the gap, and exp E[log
+            weight] stands for the prior of z.
+        """
+        rows = self._rows(X)
+        return BoundDecomposition.own_posteriors(
+            *self._fitted.log_density(rows), *self._fitted.elbo(rows), self._fitted.kl_to_prior(rows)
+        )
 
     def transform(self, X: Any) -> Any:
         """Posterior expectation E_q[z | x] of each row.

@@ -93,6 +93,12 @@ class FullGaussian:
         """H[q], shape (n,), nats."""
         return 0.5 * self.mean.shape[1] * (1 + _LOG_2PI) - self._half_log_det
 
+    def kl_to_standard(self) -> Tensor:
+        """KL(q || N(0, I)), shape (n,), nats."""
+        k = self.mean.shape[1]
+        second_moment = (self.scale**2).sum((-2, -1)) + (self.mean**2).sum(-1)
+        return 0.5 * (second_moment + k * _LOG_2PI) - self.entropy
+
     @property
     def _half_log_det(self) -> Tensor:
         """Half the logarithm of the determinant of the precisions, shape (n,)."""

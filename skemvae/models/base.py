@@ -67,6 +67,10 @@ class Model(BaseEstimator, ABC):
         """The lower bound of each row, and its standard error; each of shape (n,), nats."""
 
     @abstractmethod
+    def kl_to_prior(self, X: Any) -> Any:
+        """KL(q(z|x) || p(z)) of each row, shape (n,), nats."""
+
+    @abstractmethod
     def posterior_mean(self, X: Any) -> Any:
         """E_q[z] of each row, shape (n, n_latent_)."""
 

@@ -233,6 +233,10 @@ class BayesianMixture(Model):
         elbo = self._by_rows(self._mixture, X, (), lambda seen: seen.log_evidence, is_density=True)
         return elbo, np.zeros_like(elbo)
 
+    def kl_to_prior(self, X: Any) -> Any:
+        log_prior = self._mixture.q.weights.expected_log
+        return self._by_rows(self._mixture, X, (), lambda seen: seen.kl(log_prior))
+
     def posterior_mean(self, X: Any) -> Any:
         return self._by_rows(self._mixture, X, (self.n_latent_,), lambda seen: seen.weight)
 

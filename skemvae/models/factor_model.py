@@ -106,6 +106,9 @@ class FactorModel(Model):
         both: tuple[Any, Any] = self._inference(X).elbo()
         return both
 
+    def kl_to_prior(self, X: Any) -> Any:
+        return self._inference(X).kl_to_prior()
+
     def posterior_mean(self, X: Any) -> Any:
         return self._inference(X).posterior_mean()
 

@@ -163,6 +163,23 @@ class LatentVariableModel(Model):
             "mean(Z, parameters) to use inverse_transform."
         )
 
+    def log_prior(self, Z: Any, parameters: dict[str, Any]) -> Any:
+        """log p(z) in torch, for the parts of ``decompose_bound``; optional.
+
+        Parameters
+        ----------
+        Z : Tensor of shape (n, S, k), or of integers (1, K)
+            Points, or all states.
+        parameters : dict of Tensor
+            By name.
+
+        Returns
+        -------
+        Tensor of shape (n, S) or (1, K)
+            Nats.
+        """
+        raise NotImplementedError
+
     @property
     def has_discrete_latent(self) -> bool:
         return self.posterior == "enumerated"
@@ -187,6 +204,12 @@ class LatentVariableModel(Model):
     def elbo(self, X: Any) -> tuple[Any, Any]:
         both: tuple[Any, Any] = self._inference(X).elbo()
         return both
+
+    def kl_to_prior(self, X: Any) -> Any:
+        try:
+            return self._inference(X).kl_to_prior()
+        except NotImplementedError:  # the model says p(x, z), but not p(z)
+            return np.full(X.shape[0], np.nan, dtype=X.dtype)
 
     def posterior_mean(self, X: Any) -> Any:
         return self._inference(X).posterior_mean()

@@ -10,12 +10,26 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skemvae.latent.importance import Nodes, log_evidence, log_weights, matched_noise
+from skemvae.latent.distributions import DiagonalGaussian
+from skemvae.latent.importance import (
+    Nodes,
+    log_evidence,
+    log_weights,
+    matched_noise,
+    mean_over_sets,
+)
 from skemvae.latent.threads import torch_region
 from skemvae.networks.vae import VAE
 
 # Numbers in the widest intermediate array of a block: it stays in the cache.
 _BLOCK_NUMBERS = 2**18
+# Steps that look for the best q of a row, their first rate and their number of points.
+_ROW_STEPS = 300
+_ROW_RATE = 0.1
+_ROW_POINTS = 16
+
+# Functions of u and q(z | x) that return two tensors, of shape (n,), or (n, S) before a mean.
+Estimate = Callable[[Tensor, DiagonalGaussian], tuple[Tensor, Tensor]]
 
 
 def device_of(name: str) -> torch.device:
@@ -68,30 +82,98 @@ class Inference:
 
     def log_evidence(self, codes: Any, n_samples: int, seed: int) -> tuple[Any, Any]:
         """Importance estimates of log p(u), and their standard errors; each (n,), nats."""
-        prior = self._vae.prior_density()
-        like = torch.empty(0, dtype=self._dtype, device=self._device)
-        nodes = Nodes.of(n_samples, self._vae.n_components, seed, like)
-
-        def estimate(u: Tensor) -> Tensor:
-            weights = log_weights(
-                lambda z: self._log_likelihood(u, z), prior, self._vae.posterior(u), nodes
-            )
-            return torch.stack(log_evidence(*weights), -1)
-
-        both = self._each(codes, n_samples, estimate)
+        evidence = self._evidence(n_samples, seed)
+        both = self._each(
+            codes, n_samples, lambda u: torch.stack(evidence(u, self._vae.posterior(u)), -1)
+        )
         return both[:, 0], both[:, 1]
 
     def elbo(self, codes: Any, n_samples: int, seed: int) -> Any:
         """E_q[log p(u | z)] - KL(q || p(z)), shape (n,), nats."""
+        bound = self._bound(n_samples, seed)
+
+        def mean(u: Tensor) -> Tensor:
+            terms, _ = bound(u, self._vae.posterior(u))
+            return terms.mean(-1)
+
+        return self._each(codes, n_samples, mean)
+
+    def decompose(self, codes: Any, n_samples: int, seed: int) -> Any:
+        """The fields of a ``BoundDecomposition``, in their order, as columns: shape (n, 7)."""
+        bound, judge = self._bound(n_samples, seed), self._bound(n_samples, seed + 1)
+        evidence = self._evidence(n_samples, seed)
+
+        def parts(u: Tensor) -> Tensor:
+            q = self._vae.posterior(u)
+            best = self._best_posterior(u, q, judge, seed)
+            log_likelihood, error = evidence(u, best)
+            terms, kl = bound(u, q)
+            elbo, elbo_error = mean_over_sets(terms)
+            loss, loss_error = mean_over_sets(bound(u, best)[0] - terms)
+            columns = [log_likelihood, elbo, kl.mean(-1), loss, error, elbo_error, loss_error]
+            return torch.stack(columns, -1)
+
+        return self._each(codes, n_samples, parts)
+
+    def _evidence(self, n_samples: int, seed: int) -> Estimate:
+        """The importance estimate with any q as proposal, at fixed points."""
+        prior = self._vae.prior_density()
+        like = torch.empty(0, dtype=self._dtype, device=self._device)
+        nodes = Nodes.of(n_samples, self._vae.n_components, seed, like)
+
+        def estimate(u: Tensor, q: DiagonalGaussian) -> tuple[Tensor, Tensor]:
+            return log_evidence(*log_weights(lambda z: self._log_likelihood(u, z), prior, q, nodes))
+
+        return estimate
+
+    def _bound(self, n_samples: int, seed: int) -> Estimate:
+        """The terms of the bound under any q, at fixed points, and those of the KL in it."""
         prior = self._vae.prior_density()
         noise = self._tensor(matched_noise(n_samples, self._vae.n_components, seed))[None]
 
-        def bound(u: Tensor) -> Tensor:
-            q = self._vae.posterior(u)
+        def terms(u: Tensor, q: DiagonalGaussian) -> tuple[Tensor, Tensor]:
             z = q.at(noise)
-            return self._log_likelihood(u, z).mean(-1) - prior.kl(q, z).mean(-1)
+            kl = prior.kl(q, z)
+            return self._log_likelihood(u, z) - kl, kl
 
-        return self._each(codes, n_samples, bound)
+        return terms
+
+    def _best_posterior(
+        self, u: Tensor, q: DiagonalGaussian, judge: Estimate, seed: int
+    ) -> DiagonalGaussian:
+        """The best diagonal Gaussian for each row by itself, from that of the encoder.
+
+        Adam moves each coordinate by itself, in units of the encoder's q, at
+        points drawn afresh; they are the same for all rows, so a row's value
+        does not depend on the others. Where that gains nothing q stays.
+        """
+        prior = self._vae.prior_density()
+        generator = torch.Generator().manual_seed(seed)
+        moves = [torch.zeros_like(q.mean, requires_grad=True) for _ in range(2)]
+
+        def moved() -> DiagonalGaussian:
+            shift, stretch = moves
+            return DiagonalGaussian(q.mean + q.log_scale.exp() * shift, q.log_scale + stretch)
+
+        optimiser = torch.optim.Adam(moves, lr=_ROW_RATE)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, _ROW_STEPS)
+        with torch.enable_grad():
+            for _ in range(_ROW_STEPS):
+                half = torch.randn(1, _ROW_POINTS // 2, q.mean.shape[1], generator=generator)
+                candidate = moved()
+                z = candidate.at(torch.cat([half, -half], 1).to(q.mean))
+                kl = prior.kl(candidate, z).mean(-1)
+                loss = kl - self._log_likelihood(u, z).mean(-1)
+                optimiser.zero_grad()
+                loss.sum().backward()
+                optimiser.step()
+                schedule.step()
+        candidate = moved().detach()
+        better = judge(u, candidate)[0].mean(-1) > judge(u, q)[0].mean(-1)
+        return DiagonalGaussian(
+            torch.where(better[:, None], candidate.mean, q.mean),
+            torch.where(better[:, None], candidate.log_scale, q.log_scale),
+        )
 
     def _log_likelihood(self, u: Tensor, z: Tensor) -> Tensor:
         size = max(1, _BLOCK_NUMBERS // (len(u) * self._width))

@@ -66,6 +66,10 @@ class FactorInference:
         """The covariance of q, shape (n, k, k)."""
         return self._each(lambda u, q: q.covariance, 1)
 
+    def kl_to_prior(self) -> Any:
+        """KL(q || N(0, I)), shape (n,), nats."""
+        return self._each(lambda u, q: q.kl_to_standard(), 1)
+
     def elbo(self) -> tuple[Any, Any]:
         """The bound of each row and its standard error, (n,) each, nats in the units of X."""
         return self._densities(self._elbo)

@@ -54,17 +54,26 @@ class LogJoint:
 
     def at(self, z: Tensor) -> Tensor:
         """log p(x, z), shape (n, S)."""
-        log_joint = self.model.log_joint(self.X[:, None], z, self.parameters)
-        shape = (len(self.X), z.shape[1])
-        is_tensor = isinstance(log_joint, Tensor)
-        if not is_tensor or log_joint.shape != shape:
-            found = tuple(log_joint.shape) if is_tensor else type(log_joint).__name__
+        X = self.X[:, None]
+        log_joint = self.model.log_joint(X, z, self.parameters)
+        return self._checked("log_joint", log_joint, len(X), z, f"X has shape {tuple(X.shape)}, ")
+
+    def prior(self, z: Tensor) -> Tensor:
+        """log p(z), shape (n or 1, S)."""
+        log_prior = self.model.log_prior(z, self.parameters)
+        return self._checked("log_prior", log_prior, len(z), z)
+
+    def _checked(self, method: str, value: Any, n: int, z: Tensor, also: str = "") -> Tensor:
+        shape = (n, z.shape[1])
+        is_tensor = isinstance(value, Tensor)
+        if not is_tensor or value.shape != shape:
+            found = tuple(value.shape) if is_tensor else type(value).__name__
             raise ValueError(
-                f"{type(self.model).__name__}.log_joint returned {found!r}, expected a "
-                f"tensor of shape {shape}: one number for each row and point. X has shape "
-                f"{tuple(self.X[:, None].shape)}, Z {tuple(z.shape)}."
+                f"{type(self.model).__name__}.{method} returned {found!r}, expected a tensor of "
+                f"shape {shape}: one number for each row and point. {also}Z {tuple(z.shape)}."
             )
-        return log_joint.to(torch.float64)
+        tensor: Tensor = value.to(torch.float64)
+        return tensor
 
     def __call__(self, q: FullGaussian) -> Expected:
         return by_nodes(self.at, q, self.noise)

@@ -44,6 +44,10 @@ class OwnInference(ABC):
         """E_q[z], shape (n, k)."""
 
     @abstractmethod
+    def kl_to_prior(self) -> Any:
+        """KL(q || p(z)), shape (n,), nats."""
+
+    @abstractmethod
     def elbo(self) -> tuple[Any, Any]:
         """The bound of each row and its standard error, (n,) each."""
 
@@ -65,6 +69,14 @@ class EnumeratedInference(OwnInference):
     def posterior_mean(self) -> Any:
         n_states = self._log_joint.noise.shape[1]
         return self._each(lambda log_joint: enumerate_states(log_joint)[0], n_states)
+
+    def kl_to_prior(self) -> Any:
+        def kl(log_joint: LogJoint) -> Tensor:
+            weight, _ = enumerate_states(log_joint)
+            log_prior = log_joint.prior(log_joint.noise[..., 0])
+            return (torch.special.xlogy(weight, weight) - weight * log_prior).sum(-1)
+
+        return self._each(kl, self._log_joint.noise.shape[1])
 
     def log_density(self) -> tuple[Any, Any]:
         n_states = self._log_joint.noise.shape[1]
@@ -116,6 +128,13 @@ class GaussianInference(OwnInference):
 
     def posterior_mean(self) -> Any:
         return self._each(lambda log_joint: self._q(log_joint).mean, self._log_joint.noise.shape[1])
+
+    def kl_to_prior(self) -> Any:
+        def kl(log_joint: LogJoint) -> Tensor:
+            q = self._q(log_joint)
+            return -q.entropy - log_joint.prior(q.at(self._elbo_noise)).mean(-1)
+
+        return self._each(kl, self._elbo_noise.shape[1])
 
     def elbo(self) -> tuple[Any, Any]:
         def bound(log_joint: LogJoint) -> Tensor:

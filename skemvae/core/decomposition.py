@@ -1,0 +1,160 @@
+"""What log p(x) is made of: a bound's parts and its gaps, row by row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from skemvae.core.arrays import AnyArray
+from skemvae.core.bound import free_energy, importance_bound
+
+# What holds for every decomposition, and is computed from its fields.
+_DERIVED = ("expected_log_likelihood", "gap", "gap_std", "approximation_gap")
+
+
+@dataclass(frozen=True)
+class BoundDecomposition:
+    """The parts of log p(x) under a posterior q(z|x), row by row, in nats.
+
+    For each row
+
+    - log_likelihood = elbo + gap,
+    - elbo = expected_log_likelihood - kl_to_prior,
+    - gap = approximation_gap + amortisation_gap.
+
+    Attributes
+    ----------
+    log_likelihood : ndarray of shape (n_samples,)
+        log p(x), exact or by importance sampling, in the units of X.
+    elbo : ndarray of shape (n_samples,)
+        The evidence lower bound, E_q[log p(x, z)] + H[q], in the units of X.
+    kl_to_prior : ndarray of shape (n_samples,)
+        KL(q(z|x) || p(z)): how much of z the row decides. NaN where a model of
+        one's own does not say its prior.
+    amortisation_gap : ndarray of shape (n_samples,)
+        What an encoder loses against the best q of its family for this row; 0
+        where each row has a q of its own.
+    log_likelihood_std, elbo_std, amortisation_gap_std : ndarray of shape (n_samples,)
+        Standard errors, 0 where a value is exact.
+    expected_log_likelihood : ndarray of shape (n_samples,)
+        E_q[log p(x|z)]: how well z explains the row, in the units of X.
+    gap : ndarray of shape (n_samples,)
+        KL(q(z|x) || p(z|x)).
+    gap_std : ndarray of shape (n_samples,)
+        Its standard error.
+    approximation_gap : ndarray of shape (n_samples,)
+        What remains of the gap with the best q of the family.
+
+    References
+    ----------
+    Cremer, Li and Duvenaud (2018), "Inference suboptimality in variational
+    autoencoders".
+    """
+
+    log_likelihood: AnyArray
+    elbo: AnyArray
+    kl_to_prior: AnyArray
+    amortisation_gap: AnyArray
+    log_likelihood_std: AnyArray
+    elbo_std: AnyArray
+    amortisation_gap_std: AnyArray
+
+    @classmethod
+    def own_posteriors(
+        cls, log_likelihood: Any, log_likelihood_std: Any, elbo: Any, elbo_std: Any, kl: Any
+    ) -> BoundDecomposition:
+        """Where each row has a q of its own."""
+        zero = np.zeros_like(elbo)
+        return cls(log_likelihood, elbo, kl, zero, log_likelihood_std, elbo_std, zero)
+
+    @property
+    def expected_log_likelihood(self) -> AnyArray:
+        """E_q[log p(x|z)], shape (n_samples,)."""
+        return self.elbo + self.kl_to_prior
+
+    @property
+    def gap(self) -> AnyArray:
+        """KL(q(z|x) || p(z|x)), shape (n_samples,)."""
+        unreachable = np.isneginf(self.log_likelihood) & np.isneginf(self.elbo)
+        return np.where(unreachable, 0.0, self.log_likelihood) - np.where(
+            unreachable, 0.0, self.elbo
+        )
+
+    @property
+    def gap_std(self) -> AnyArray:
+        """Standard error of the gap, shape (n_samples,)."""
+        return np.hypot(self.log_likelihood_std, self.elbo_std)
+
+    @property
+    def approximation_gap(self) -> AnyArray:
+        """What the best q of the family leaves, shape (n_samples,)."""
+        return self.gap - self.amortisation_gap
+
+    def to_frame(self) -> Any:
+        """All parts as a pandas DataFrame, one row for each row of X."""
+        import pandas as pd
+
+        names = [*(field.name for field in fields(self)), *_DERIVED]
+        return pd.DataFrame({name: getattr(self, name) for name in names})
+
+
+def decompose_bound(
+    log_likelihood: Any, log_prior: Any, log_q: Any, weight: Any, log_evidence: Any = None
+) -> BoundDecomposition:
+    """Decompose the bound of any pair of a model p(x, z) and a posterior q(z|x).
+
+    The last axis of all arrays holds either all K states of a discrete z,
+    weighted by their responsibilities, or S samples z ~ q, weighted 1/S.
+
+    Parameters
+    ----------
+    log_likelihood : array-like of shape (n, L)
+        log p(x | z_l).
+    log_prior : array-like of shape (n, L) or (L,)
+        log p(z_l).
+    log_q : array-like of shape (n, L)
+        log q(z_l | x).
+    weight : array-like of shape (n, L)
+        What state l weighs in the expectation under q.
+    log_evidence : array-like of shape (n,), default=None
+        log p(x), if it is known. None takes the importance-weighted bound of
+        the same points: with all states it is log p(x), with samples below
+        it in expectation.
+
+    Returns
+    -------
+    BoundDecomposition
+        With standard errors 0: of samples it is the spread over several calls
+        that tells.
+
+    Examples
+    --------
+    One coin of two, and the guess that both are as likely:
+
+    >>> import numpy as np
+    >>> from skemvae import decompose_bound
+    >>> log_likelihood = np.log([[0.9, 0.1]])  # of heads, for either coin
+    >>> parts = decompose_bound(log_likelihood, np.log([0.5, 0.5]), np.log([[0.5, 0.5]]), [[0.5, 0.5]])
+    >>> parts.log_likelihood.round(3), parts.gap.round(3)
+    (array([-0.693]), array([0.511]))
+    """
+    log_likelihood, log_q, weight = (
+        np.asarray(part, dtype=np.float64) for part in (log_likelihood, log_q, weight)
+    )
+    log_prior = np.broadcast_to(np.asarray(log_prior, dtype=np.float64), log_q.shape)
+    if not log_likelihood.shape == log_q.shape == weight.shape or log_q.ndim != 2:
+        raise ValueError(
+            f"log_likelihood, log_q and weight have shapes {log_likelihood.shape}, {log_q.shape} "
+            f"and {weight.shape}: all must be (n, L)."
+        )
+    log_joint = log_likelihood + log_prior
+    if log_evidence is None:
+        log_evidence = importance_bound(log_joint, log_q, weight)
+    elbo = free_energy(log_joint, log_q, weight)
+    kl = -free_energy(log_prior, log_q, weight)
+    zero = np.zeros_like(elbo)
+    return BoundDecomposition.own_posteriors(
+        np.asarray(log_evidence, dtype=np.float64), zero, elbo, zero, kl
+    )
