@@ -93,7 +93,7 @@ class DeepDensity(LatentDensityEstimator):
         """Explain the bound of each row: what z explains, what q costs, what is lost.
 
         For the amortisation gap the best q of the encoder's family is sought
-        for each row by itself, which takes some sixty times as long as
+        for each row by itself, which takes some forty times as long as
         ``score_samples``: some hundred rows are enough for a mean.
 
         Parameters

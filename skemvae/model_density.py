@@ -91,7 +91,9 @@ class ModelDensity(LatentDensityEstimator):
         """
         rows = self._rows(X)
         return BoundDecomposition.own_posteriors(
-            *self._fitted.log_density(rows), *self._fitted.elbo(rows), self._fitted.kl_to_prior(rows)
+            *self._fitted.log_density(rows),
+            *self._fitted.elbo(rows),
+            self._fitted.kl_to_prior(rows),
         )
 
     def transform(self, X: Any) -> Any:

@@ -34,6 +34,9 @@ class GaussianPair(LatentVariableModel):
         log_p = -0.5 * squares - d * (log_scale + 0.5 * np.log(2 * np.pi))
         return torch.log_softmax(logits, 0) + log_p
 
+    def log_prior(self, Z, parameters):
+        return torch.log_softmax(parameters["logits"], 0)[Z]
+
     def sample(self, n, parameters, rng):
         logits, means, log_scale = parameters.values()
         weights = np.exp(logits - logits.max())
@@ -69,6 +72,9 @@ class LinearGaussian(LatentVariableModel):
         noise = torch.distributions.Normal(Z @ loadings + intercept, log_scale.exp())
         prior = torch.distributions.Normal(0.0, 1.0)
         return noise.log_prob(X).sum(-1) + prior.log_prob(Z).sum(-1)
+
+    def log_prior(self, Z, parameters):
+        return torch.distributions.Normal(0.0, 1.0).log_prob(Z).sum(-1)
 
     def sample(self, n, parameters, rng):
         loadings, intercept, log_scale = parameters.values()

@@ -93,7 +93,13 @@ class BoundDecomposition:
         return self.gap - self.amortisation_gap
 
     def to_frame(self) -> Any:
-        """All parts as a pandas DataFrame, one row for each row of X."""
+        """All parts as a pandas DataFrame.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row for each row of X, one column for each attribute.
+        """
         import pandas as pd
 
         names = [*(field.name for field in fields(self)), *_DERIVED]
@@ -111,15 +117,15 @@ def decompose_bound(
     Parameters
     ----------
     log_likelihood : array-like of shape (n, L)
-        log p(x | z_l).
+        The values log p(x | z_l).
     log_prior : array-like of shape (n, L) or (L,)
-        log p(z_l).
+        The values log p(z_l).
     log_q : array-like of shape (n, L)
-        log q(z_l | x).
+        The values log q(z_l | x).
     weight : array-like of shape (n, L)
         What state l weighs in the expectation under q.
     log_evidence : array-like of shape (n,), default=None
-        log p(x), if it is known. None takes the importance-weighted bound of
+        The value of log p(x), if it is known. None takes the importance-weighted bound of
         the same points: with all states it is log p(x), with samples below
         it in expectation.
 
@@ -129,6 +135,11 @@ def decompose_bound(
         With standard errors 0: of samples it is the spread over several calls
         that tells.
 
+    Raises
+    ------
+    ValueError
+        If the shapes disagree.
+
     Examples
     --------
     One coin of two, and the guess that both are as likely:
@@ -136,7 +147,8 @@ def decompose_bound(
     >>> import numpy as np
     >>> from skemvae import decompose_bound
     >>> log_likelihood = np.log([[0.9, 0.1]])  # of heads, for either coin
-    >>> parts = decompose_bound(log_likelihood, np.log([0.5, 0.5]), np.log([[0.5, 0.5]]), [[0.5, 0.5]])
+    >>> prior, q = np.array([0.5, 0.5]), np.array([[0.5, 0.5]])
+    >>> parts = decompose_bound(log_likelihood, np.log(prior), np.log(q), q)
     >>> parts.log_likelihood.round(3), parts.gap.round(3)
     (array([-0.693]), array([0.511]))
     """

@@ -23,10 +23,12 @@ from skemvae.networks.vae import VAE
 
 # Numbers in the widest intermediate array of a block: it stays in the cache.
 _BLOCK_NUMBERS = 2**18
-# Steps that look for the best q of a row, their first rate and their number of points.
-_ROW_STEPS = 300
-_ROW_RATE = 0.1
-_ROW_POINTS = 16
+# Steps that look for the best q of a row: their first rate, what is left of it at the last, and
+# their number of points.
+_ROW_STEPS = 150
+_ROW_RATE = 1.0
+_ROW_DECAY = 0.003
+_ROW_POINTS = 8
 
 # Functions of u and q(z | x) that return two tensors, of shape (n,), or (n, S) before a mean.
 Estimate = Callable[[Tensor, DiagonalGaussian], tuple[Tensor, Tensor]]
@@ -155,8 +157,9 @@ class Inference:
             shift, stretch = moves
             return DiagonalGaussian(q.mean + q.log_scale.exp() * shift, q.log_scale + stretch)
 
-        optimiser = torch.optim.Adam(moves, lr=_ROW_RATE)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, _ROW_STEPS)
+        optimiser = torch.optim.Adam(moves, lr=_ROW_RATE, betas=(0.9, 0.99))
+        decay = _ROW_DECAY ** (1 / _ROW_STEPS)
+        schedule = torch.optim.lr_scheduler.ExponentialLR(optimiser, decay)
         with torch.enable_grad():
             for _ in range(_ROW_STEPS):
                 half = torch.randn(1, _ROW_POINTS // 2, q.mean.shape[1], generator=generator)
