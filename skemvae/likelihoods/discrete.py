@@ -43,8 +43,7 @@ class Bernoulli(Likelihood):
         return uniform.lt_(u)  # in place: memory is what it costs
 
     def log_probs(self, u: Tensor, eta: Tensor) -> Tensor:
-        # By default softplus is linear from 20 on, and the probability of 1 then 1.
-        return u * eta - F.softplus(eta, threshold=80)
+        return F.logsigmoid((2 * u - 1) * eta)
 
     def mean(self, eta: Tensor) -> Tensor:
         return torch.sigmoid(eta)

@@ -306,15 +306,16 @@ class Trainer:
         for group in self.optimiser.param_groups:
             group["lr"] = rate * group["speed"]
         total = torch.zeros((), dtype=torch.float64, device=self.device)
+        climbing = [parameter for parameter in self.parameters if parameter.requires_grad]
+        self.optimiser.zero_grad()
         with torch_region() as region:
             for batch in self.training.batches(self.batch_size, self.generator):
                 parts = list(zip(batch.parts(len(self._generators)), self._generators, strict=True))
-                self.optimiser.zero_grad()  # before new ones are made: memory is used again
-                gradients, bounds = zip(
-                    *region.map(partial(self._gradient, beta=beta, n=len(batch)), parts),
-                    strict=True,
-                )
-                for parameter, *terms in zip(self.parameters, *gradients, strict=True):
+                for parameter in climbing:  # before new ones are made: memory is used again
+                    parameter.grad = None
+                gradient = partial(self._gradient, climbing=climbing, beta=beta, n=len(batch))
+                gradients, bounds = zip(*region.map(gradient, parts), strict=True)
+                for parameter, *terms in zip(climbing, *gradients, strict=True):
                     parameter.grad = _sum(terms)
                 self._cut_gradient()
                 self.optimiser.step()
@@ -322,20 +323,16 @@ class Trainer:
         return float(total) / len(self.training)
 
     def _gradient(
-        self, task: tuple[Codes, torch.Generator], beta: float, n: int
-    ) -> tuple[list[Tensor | None], Tensor]:
+        self, task: tuple[Codes, torch.Generator], climbing: list[Tensor], beta: float, n: int
+    ) -> tuple[tuple[Tensor | None, ...], Tensor]:
         """What a part of a batch of n rows adds to minus the gradient, and its total bound."""
         part, generator = task
         u = self.vae.decoder.draw(part.u, generator)
         noise = self._noise(len(u), generator)
         surrogate, bound = self.estimator(self.vae, u, noise, beta)
-        active = [p for p in self.parameters if p.requires_grad]
-        loss = -(part.weight * surrogate).sum() / n
-        gradients = iter(torch.autograd.grad(loss, active, allow_unused=True))
-        return (
-            [next(gradients) if p.requires_grad else None for p in self.parameters],
-            (part.weight * bound).sum(),
-        )
+        loss = torch.dot(part.weight, surrogate) / -n
+        gradients = torch.autograd.grad(loss, climbing, allow_unused=True)
+        return gradients, torch.dot(part.weight, bound)
 
     def _adam(self) -> torch.optim.Adam:
         slow: list[Tensor] = []
