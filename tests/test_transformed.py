@@ -408,9 +408,9 @@ def test_it_offers_what_the_density_offers(estimator, tmp_path):
         np.testing.assert_array_equal(value, scores)
         assert std.shape == (40,)
     if hasattr(density, "elbo"):
-        shift = scores - density.estimator_.score_samples(density.transformer_.transform(X))
-        inner = density.estimator_.decompose_bound(density.transformer_.transform(X))
-        parts = density.decompose_bound(X)
+        few, Y = X[:3], density.transformer_.transform(X[:3])
+        shift = scores[:3] - density.estimator_.score_samples(Y)
+        inner, parts = density.estimator_.decompose_bound(Y), density.decompose_bound(few)
         np.testing.assert_allclose(parts.log_likelihood, inner.log_likelihood + shift)
         np.testing.assert_allclose(parts.elbo, inner.elbo + shift)
         np.testing.assert_array_equal(parts.kl_to_prior, inner.kl_to_prior)

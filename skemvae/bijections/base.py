@@ -51,7 +51,7 @@ class Bijection(ABC):
         Returns
         -------
         ndarray of shape (n_samples,)
-            In nats; -inf for rows outside of the domain, where there is no density.
+            Nats; -inf for rows outside of the domain, where there is no density.
         """
 
     def forward(self, X: Any) -> tuple[Any, Any]:
@@ -67,7 +67,7 @@ class Bijection(ABC):
         Y : array-like of shape (n_inside, n_features)
             T(x) of those rows that lie in the domain.
         log_abs_det : ndarray of shape (n_samples,)
-            log |det dT/dx|; -inf for the other rows.
+            As above; -inf for the rows that do not.
         """
         log_abs_det = self.log_abs_det(X)
         X = rows_where(X, log_abs_det != -np.inf)
@@ -105,7 +105,20 @@ class Bijection(ABC):
 
 
 def rows_where(X: Any, inside: Any) -> Any:
-    """The rows of an array or frame for which a mask is True."""
+    """Select the rows of an array or frame for which a mask is True.
+
+    Parameters
+    ----------
+    X : array-like of shape (n_samples, n_features)
+        Rows.
+    inside : ndarray of shape (n_samples,)
+        Booleans.
+
+    Returns
+    -------
+    array-like of shape (n_inside, n_features)
+        ``X`` itself, if all are.
+    """
     return X if inside.all() else _safe_indexing(X, np.flatnonzero(inside))
 
 
