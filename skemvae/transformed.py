@@ -16,12 +16,18 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter, validate_data
 
 from skemvae.base import DensityEstimator, unchanged_if_refused, weighted_sum
-from skemvae.bijections import bijection_of, check_known, differentiate
+from skemvae.bijections import Bijection, bijection_of, check_known, differentiate
 from skemvae.bijections.base import rows_where
 from skemvae.callbacks import fit_part, with_callbacks
 from skemvae.core.decomposition import BoundDecomposition
 from skemvae.truncation import draw_within, log_mass_within
 from skemvae.validation import check_weights
+
+# A row comes back from its transform if it moves by less than this share of its distance from the
+# mean, or of the mean distance.
+_ROUNDING = 1e-3
+# Some rows may be so extreme that their transforms are rounded to the edge of the image.
+_MOST_LOST = 0.1
 
 
 def _density_has(name: str) -> Callable[[Any], bool]:
@@ -32,6 +38,34 @@ def _density_has(name: str) -> Callable[[Any], bool]:
         return True
 
     return check
+
+
+def _check_one_to_one(bijection: Bijection, X: Any, Y: Any, log_abs_det: Any) -> None:
+    """Raise ValueError unless training rows have transforms that tell them apart."""
+    for i in np.flatnonzero(log_abs_det == -np.inf):
+        raise ValueError(
+            f"Row {i} of X is not in the domain of {bijection.transformer}: its density would be "
+            "0 whatever the fit. Leave it out, or choose another transformer."
+        )
+    if np.shape(Y) != np.shape(X):
+        raise ValueError(
+            f"{bijection.transformer} turns rows of shape {np.shape(X)} into {np.shape(Y)}, which "
+            "has no density: a bijection keeps rows and columns."
+        )
+    rows = np.asarray(X)
+    if not bijection.has_inverse or rows.dtype.kind == "O":  # labels cannot be subtracted
+        return
+    rows = rows.astype(np.float64)
+    spread = np.abs(rows - rows.mean(axis=0)).mean(axis=0)
+    again, inside = bijection.inverse(np.asarray(Y))
+    error, unit = np.abs(again - rows[inside]), spread + np.abs(rows[inside] - rows.mean(axis=0))
+    returned = int((error <= _ROUNDING * unit + 1e-9 * np.abs(again)).all(axis=1).sum())
+    if returned < (1 - _MOST_LOST) * len(inside):
+        raise ValueError(
+            f"{bijection.transformer} is not one-to-one in float64: {len(inside) - returned} of "
+            f"{len(inside)} rows do not come back from it. Scale X before it, in a Pipeline, or "
+            "choose another transformer."
+        )
 
 
 class TransformedDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityEstimator):
@@ -167,7 +201,7 @@ class TransformedDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Dens
             bijection = bijection_of(transformer)
             differentiate(bijection, self.log_abs_det)
             transformed, log_abs_det = bijection.forward(rows)
-            self._check_transformed(transformer, rows, transformed, log_abs_det)
+            _check_one_to_one(bijection, rows, transformed, log_abs_det)
             density = clone(self.estimator)
             with fit_part(context, "fit-density", self, density, transformed, y):
                 weights = {} if weight is None else {"sample_weight": weight}
@@ -239,7 +273,7 @@ class TransformedDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Dens
             That of the density, with likelihoods in the units of X.
         """
         transformed, log_volume = self._within(X)
-        parts = self.estimator_.decompose_bound(transformed)
+        parts: BoundDecomposition = self.estimator_.decompose_bound(transformed)
         return replace(
             parts,
             log_likelihood=parts.log_likelihood + log_volume,
@@ -450,20 +484,6 @@ class TransformedDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Dens
                 )
         if sample_weight is not None and not has_fit_parameter(self.estimator, "sample_weight"):
             raise ValueError(f"{name}.fit takes no sample_weight: leave it out, or repeat rows.")
-
-    @staticmethod
-    def _check_transformed(transformer: Any, X: Any, Y: Any, log_abs_det: Any) -> None:
-        name = type(transformer).__name__
-        for i in np.flatnonzero(log_abs_det == -np.inf):
-            raise ValueError(
-                f"Row {i} of X is not in the domain of {name}: its density would be 0 whatever "
-                "the fit. Leave it out, or choose another transformer."
-            )
-        if np.shape(Y) != np.shape(X):
-            raise ValueError(
-                f"{name} turns rows of shape {np.shape(X)} into {np.shape(Y)}, which has no "
-                "density: a bijection keeps rows and columns."
-            )
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

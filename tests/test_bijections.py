@@ -324,8 +324,12 @@ def test_whitening_of_collinear_columns_is_refused():
     X = table()
     X[:, 3] = 2 * X[:, 0]
     assert np.isfinite(bijection_of(PCA().fit(X)).log_abs_det(X)).all()
-    with pytest.raises(ValueError, match=r"whiten a component of standard deviation"):
-        bijection_of(PCA(whiten=True, svd_solver="covariance_eigh").fit(1e-3 * X))
+    for solver in ("full", "covariance_eigh"):
+        for unit in (1.0, 1e-3, 1e3):
+            with pytest.raises(ValueError, match="cannot whiten a component of variance"):
+                bijection_of(PCA(whiten=True, svd_solver=solver).fit(unit * X))
+    with pytest.raises(ValueError, match="cannot whiten a component of variance"):
+        bijection_of(PCA(whiten=True).fit(1e-20 * table()))
 
 
 def test_subclasses_that_change_nothing_and_kinds_that_are_entered(monkeypatch):

@@ -537,6 +537,25 @@ def test_rows_outside_of_the_domain_are_named():
     assert (density.score_samples(bad)[40:] == -np.inf).all()
 
 
+def test_maps_that_do_not_tell_rows_apart_are_refused():
+    """Far from 0 a power transformation rounds all rows to a few values."""
+    X = 1e5 + table()
+    for method in ("box-cox", "yeo-johnson"):
+        power = PowerTransformer(method)
+        density = TransformedDensity(power, EMGaussianMixture())
+        with pytest.raises(ValueError, match=r"PowerTransformer.* is not one-to-one in float64"):
+            density.fit(X)
+        moved = clone(density).set_params(transformer=make_pipeline(MinMaxScaler((1, 2)), power))
+        assert np.isfinite(moved.fit(X).score(X))
+    square = FunctionTransformer(np.square, np.sqrt, check_inverse=False)
+    density = TransformedDensity(
+        square, EMGaussianMixture(), log_abs_det=lambda X: np.log(2 * np.abs(X)).sum(axis=1)
+    )
+    with pytest.raises(ValueError, match="20 of 40 rows do not come back"):
+        density.fit(table() * np.where(np.arange(40) < 20, -1, 1)[:, None])
+    assert np.isfinite(density.fit(table()).score(table()))
+
+
 def test_functions_that_change_the_number_of_columns_are_refused():
     first = FunctionTransformer(lambda X: X[:, :1])
     density = TransformedDensity(first, EMGaussianMixture(), log_abs_det=lambda X: np.zeros(len(X)))

@@ -59,12 +59,14 @@ class Rotation(Affine):
             )
         log_abs_det = 0.0
         if pca.whiten:
-            deviation = np.sqrt(pca.explained_variance_)
-            if deviation.min() < np.finfo(deviation.dtype).eps:  # which PCA replaces
+            variance = pca.explained_variance_.astype(np.float64)
+            eps = np.finfo(pca.explained_variance_.dtype).eps
+            # PCA replaces variances below eps squared, and may know others to a share of eps only.
+            if variance.min() <= eps * max(eps, len(variance) * variance.max()):
                 raise ValueError(
-                    f"PCA(whiten=True) cannot whiten a component of standard deviation "
-                    f"{deviation.min():.3g}: set whiten=False, leave out columns that follow from "
-                    "others, or scale the columns first."
+                    f"PCA(whiten=True) cannot whiten a component of variance {variance.min():.3g} "
+                    f"beside one of {variance.max():.3g}: set whiten=False, leave out columns that "
+                    "follow from others, or scale the columns first."
                 )
-            log_abs_det = -float(np.log(deviation.astype(np.float64)).sum())
+            log_abs_det = -0.5 * float(np.log(variance).sum())
         super().__init__(pca, log_abs_det)

@@ -26,6 +26,8 @@ class Bijection(ABC):
     ----------
     is_onto : bool
         Whether the image is known to be all of R^d.
+    has_inverse : bool
+        Whether ``inverse`` can be called.
     n_parameters : int
         Fitted numbers that no shift or scale of the density's could replace.
     parts : sequence of Bijection
@@ -33,6 +35,7 @@ class Bijection(ABC):
     """
 
     is_onto: bool = True
+    has_inverse: bool = True
     n_parameters: int = 0
     parts: Sequence[Bijection] = ()
 

@@ -21,6 +21,7 @@ class Composite(Bijection):
         super().__init__(transformer)
         self.parts = parts
         self.is_onto = all(part.is_onto for part in parts)
+        self.has_inverse = all(part.has_inverse for part in parts)
         self.n_parameters = sum(part.n_parameters for part in parts)
 
 

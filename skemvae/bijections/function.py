@@ -28,8 +28,9 @@ class Function(Bijection):
         super().__init__(transformer)
         self.derivative: Callable[[Any], Any] | None = None
         self.is_identity = transformer.func is None
+        self.has_inverse = self.is_identity or transformer.inverse_func is not None
         # With an inverse the image can be told; without one it is taken to be everything.
-        self.is_onto = self.is_identity or transformer.inverse_func is None
+        self.is_onto = self.is_identity or not self.has_inverse
 
     def log_abs_det(self, X: Any) -> Any:
         n = X.shape[0]
@@ -52,7 +53,7 @@ class Function(Bijection):
     def inverse(self, Y: Any) -> tuple[Any, Any]:
         if self.is_identity:
             return np.asarray(Y), np.ones(len(Y), dtype=bool)
-        if self.transformer.inverse_func is None:
+        if not self.has_inverse:
             raise ValueError(
                 f"{self.transformer} cannot be undone: samples, and the mass in the image of "
                 "other transformers, need its inverse_func."
