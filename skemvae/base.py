@@ -51,18 +51,8 @@ def weighted_sum(values: Any, weight: Any) -> float:
     return float(weight[weight > 0] @ values[weight > 0])
 
 
-class LatentDensityEstimator(
-    CallbackSupportMixin,
-    DensityMixin,
-    ClassNamePrefixFeaturesOutMixin,
-    TransformerMixin,
-    BaseEstimator,
-    ABC,
-):
-    """Base of the estimators of log p(x) with a latent z.
-
-    Subclasses set ``_n_features_out``, the number of columns of ``transform``.
-    """
+class DensityEstimator(CallbackSupportMixin, DensityMixin, BaseEstimator, ABC):
+    """Base of all estimators of log p(x)."""
 
     @abstractmethod
     def score_samples(self, X: Any) -> Any:
@@ -90,6 +80,28 @@ class LatentDensityEstimator(
         weight = check_weights(sample_weight, log_density)
         weight = np.ones(len(log_density)) if weight is None else weight / weight.max()
         return weighted_sum(log_density, weight) / float(weight.sum())
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_skemvae_version": __version__}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        state = dict(state)
+        version = state.pop("_skemvae_version", "unknown")
+        if version != __version__:
+            warnings.warn(
+                f"This {type(self).__name__} was pickled by skemvae {version} and is now read "
+                f"by {__version__}: results may differ. Fit it again, or install {version}.",
+                VersionMismatchWarning,
+                stacklevel=2,
+            )
+        super().__setstate__(state)
+
+
+class LatentDensityEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityEstimator):
+    """Base of the estimators of log p(x) with a latent z.
+
+    Subclasses set ``_n_features_out``, the number of columns of ``transform``.
+    """
 
     @abstractmethod
     def decompose_bound(self, X: Any) -> BoundDecomposition:
@@ -143,18 +155,3 @@ class LatentDensityEstimator(
         for name, value in attributes.items():
             setattr(self, name, value)
         return self
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_skemvae_version": __version__}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        state = dict(state)
-        version = state.pop("_skemvae_version", "unknown")
-        if version != __version__:
-            warnings.warn(
-                f"This {type(self).__name__} was pickled by skemvae {version} and is now read "
-                f"by {__version__}: results may differ. Fit it again, or install {version}.",
-                VersionMismatchWarning,
-                stacklevel=2,
-            )
-        super().__setstate__(state)

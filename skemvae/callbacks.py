@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 try:
@@ -20,6 +21,10 @@ except ImportError:  # scikit-learn < 1.9 has no callbacks: everything below doe
 
         def call_on_fit_task_end(self, **kwargs: Any) -> bool:
             return False
+
+        @contextmanager
+        def propagate_callback_context(self, estimator: Any) -> Iterator[None]:
+            yield
 
     class CallbackSupportMixin:  # type: ignore[no-redef]
         """Stands in for scikit-learn's mixin."""
@@ -37,7 +42,29 @@ except ImportError:  # scikit-learn < 1.9 has no callbacks: everything below doe
         return undecorated
 
 
-__all__ = ["CallbackSupportMixin", "FitProgress", "LoopProgress", "with_callbacks"]
+__all__ = ["CallbackSupportMixin", "FitProgress", "LoopProgress", "fit_part", "with_callbacks"]
+
+
+@contextmanager
+def fit_part(context: Any, task: str, whole: Any, part: Any, X: Any, y: Any) -> Iterator[None]:
+    """Report the fit of a part of an estimator as a task; callbacks are passed on to the part.
+
+    Parameters
+    ----------
+    context : callback context
+        Of the fit of the whole.
+    task : str
+        What the task is called.
+    whole, part : estimator
+        The part is fitted within.
+    X, y : array-like
+        What it is fitted to.
+    """
+    subcontext = context.subcontext(task_name=task)
+    with subcontext.propagate_callback_context(part):
+        subcontext.call_on_fit_task_begin(estimator=whole, X=X, y=y)
+        yield
+        subcontext.call_on_fit_task_end(estimator=whole, X=X, y=y)
 
 
 class LoopProgress:

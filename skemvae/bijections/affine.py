@@ -1,0 +1,72 @@
+"""Affine transformers: scalers and rotations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.decomposition import PCA
+from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, RobustScaler, StandardScaler
+
+from skemvae.bijections.base import Bijection, bijection_for
+
+
+class Affine(Bijection):
+    """A map whose Jacobian is the same everywhere.
+
+    Parameters
+    ----------
+    transformer : transformer
+        Fitted.
+    log_abs_det : float
+        log |det dT/dx|, in nats.
+    """
+
+    def __init__(self, transformer: Any, log_abs_det: float):
+        super().__init__(transformer)
+        self._log_abs_det = log_abs_det
+
+    def log_abs_det(self, X: Any) -> Any:
+        return np.full(X.shape[0], self._log_abs_det)
+
+
+@bijection_for(StandardScaler, MinMaxScaler, MaxAbsScaler, RobustScaler)
+class Scaling(Affine):
+    """Each column shifted and scaled."""
+
+    def __init__(self, scaler: Any):
+        if getattr(scaler, "clip", False):
+            raise ValueError(
+                f"{type(scaler).__name__}(clip=True) has no density: all values beyond the "
+                "training rows become one. Set clip=False."
+            )
+        scale = scaler.scale_  # None where the scaler only shifts
+        log_scale = 0.0 if scale is None else float(np.log(scale.astype(np.float64)).sum())
+        multiplies = isinstance(scaler, MinMaxScaler)  # the others divide
+        super().__init__(scaler, log_scale if multiplies else -log_scale)
+
+
+@bijection_for(PCA)
+class Rotation(Affine):
+    """Principal axes of all the space, perhaps with variance 1 along each."""
+
+    def __init__(self, pca: Any):
+        if pca.n_components_ < pca.n_features_in_:
+            raise ValueError(
+                f"PCA with {pca.n_components_} of {pca.n_features_in_} components has no density: "
+                "rows that differ only in what it drops become one. Set n_components=None, and "
+                f"fit it to at least as many rows as columns (n_samples = {pca.n_samples_})."
+            )
+        log_abs_det = 0.0
+        if pca.whiten:
+            variance = pca.explained_variance_.astype(np.float64)
+            eps = np.finfo(pca.explained_variance_.dtype).eps
+            # PCA replaces variances below eps squared, and may know others to a share of eps only.
+            if variance.min() <= eps * max(eps, len(variance) * variance.max()):
+                raise ValueError(
+                    f"PCA(whiten=True) cannot whiten a component of variance {variance.min():.3g} "
+                    f"beside one of {variance.max():.3g}: set whiten=False, leave out columns that "
+                    "follow from others, or scale the columns first."
+                )
+            log_abs_det = -0.5 * float(np.log(variance).sum())
+        super().__init__(pca, log_abs_det)

@@ -1,0 +1,236 @@
+"""What a bijection promises, and which one a fitted transformer is."""
+
+from __future__ import annotations
+
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from sklearn.utils import _safe_indexing
+
+
+class Bijection(ABC):
+    """A fitted transformer T as a one-to-one map from rows x to rows y = T(x).
+
+    The map may be defined on a part of R^d only, its domain, and reach a part
+    of R^d only, its image.
+
+    Parameters
+    ----------
+    transformer : transformer
+        Fitted, with ``transform`` and ``inverse_transform``.
+
+    Attributes
+    ----------
+    is_onto : bool
+        Whether the image is known to be all of R^d.
+    has_inverse : bool
+        Whether ``inverse`` can be called.
+    n_parameters : int
+        Fitted numbers that no shift or scale of the density's could replace.
+    parts : sequence of Bijection
+        Those that this one consists of.
+    """
+
+    is_onto: bool = True
+    has_inverse: bool = True
+    n_parameters: int = 0
+    parts: Sequence[Bijection] = ()
+
+    def __init__(self, transformer: Any):
+        self.transformer = transformer
+
+    @abstractmethod
+    def log_abs_det(self, X: Any) -> Any:
+        """log |det dT/dx| at each row.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows in the units before the transformation.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            Nats; -inf for rows outside of the domain, where there is no density.
+        """
+
+    def forward(self, X: Any) -> tuple[Any, Any]:
+        """Transform rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows in the units before the transformation.
+
+        Returns
+        -------
+        Y : array-like of shape (n_inside, n_features)
+            T(x) of those rows that lie in the domain.
+        log_abs_det : ndarray of shape (n_samples,)
+            As above; -inf for the rows that do not.
+        """
+        log_abs_det = self.log_abs_det(X)
+        X = rows_where(X, log_abs_det != -np.inf)
+        return (self.transformer.transform(X) if X.shape[0] else X), log_abs_det
+
+    def inverse(self, Y: Any) -> tuple[Any, Any]:
+        """Transform rows back.
+
+        Parameters
+        ----------
+        Y : ndarray of shape (n_samples, n_features)
+            Rows in the units after the transformation.
+
+        Returns
+        -------
+        X : ndarray of shape (n_inside, n_features)
+            The x with T(x) = y, of those rows that lie in the image.
+        inside : ndarray of shape (n_samples,)
+            Which rows these are.
+        """
+        return np.asarray(self.transformer.inverse_transform(Y)), np.ones(len(Y), dtype=bool)
+
+    def leaves(self) -> Iterator[Bijection]:
+        """The bijections within this one that have no parts.
+
+        Yields
+        ------
+        Bijection
+            Itself, if it has no parts.
+        """
+        if not self.parts:
+            yield self
+        for part in self.parts:
+            yield from part.leaves()
+
+
+def rows_where(X: Any, inside: Any) -> Any:
+    """Select the rows of an array or frame for which a mask is True.
+
+    Parameters
+    ----------
+    X : array-like of shape (n_samples, n_features)
+        Rows.
+    inside : ndarray of shape (n_samples,)
+        Booleans.
+
+    Returns
+    -------
+    array-like of shape (n_inside, n_features)
+        ``X`` itself, if all are.
+    """
+    return X if inside.all() else _safe_indexing(X, np.flatnonzero(inside))
+
+
+_BIJECTIONS: dict[type, Callable[[Any], Bijection]] = {}
+
+# Why the best-known of all others have no density. The names stand for the classes, which need
+# not be imported.
+_REASONS = {
+    "OneHotEncoder": "labels become corners of a cube, which have no volume",
+    "OrdinalEncoder": "labels become single points, which have no volume",
+    "TargetEncoder": "labels become single points, which have no volume",
+    "KBinsDiscretizer": "all rows of a bin become one",
+    "Binarizer": "all values on one side of the threshold become one",
+    "QuantileTransformer": "it clips beyond the training rows and jumps at ties",
+    "Normalizer": "it puts all rows on a sphere, which has no volume",
+    "PolynomialFeatures": "it puts rows on a surface in a larger space, which has no volume",
+    "SplineTransformer": "it puts rows on a surface in a larger space, which has no volume",
+    "FeatureUnion": "it puts rows on a surface in a larger space, which has no volume",
+    "SimpleImputer": "it moves rows with missing values onto others",
+    "KNNImputer": "it moves rows with missing values onto others",
+    "TruncatedSVD": "rows that differ in what it drops become one",
+    "NMF": "rows that differ in what it drops become one",
+}
+
+
+def bijection_for(*kinds: type) -> Callable[[Any], Any]:
+    """Enter a bijection for transformers of some kinds.
+
+    Parameters
+    ----------
+    *kinds : type
+        Classes of transformers.
+
+    Returns
+    -------
+    callable
+        Decorates a class, or a function, that takes a fitted transformer and
+        makes its ``Bijection``.
+    """
+
+    def enter(make: Any) -> Any:
+        _BIJECTIONS.update(dict.fromkeys(kinds, make))
+        return make
+
+    return enter
+
+
+def bijection_of(transformer: Any) -> Bijection:
+    """The bijection that a fitted transformer is.
+
+    Parameters
+    ----------
+    transformer : transformer
+        Fitted. A subclass of a known class will do if it inherits
+        ``transform`` and ``inverse_transform`` unchanged.
+
+    Returns
+    -------
+    Bijection
+        With its parts, for Pipelines and ColumnTransformers.
+
+    Raises
+    ------
+    ValueError
+        If the transformer, or a part of it, is not one-to-one, or unknown.
+    """
+    return check_known(transformer)(transformer)
+
+
+def check_known(transformer: Any) -> Callable[[Any], Bijection]:
+    """Raise ValueError unless bijections are known for this kind of transformer.
+
+    Parameters
+    ----------
+    transformer : transformer
+        Fitted or not.
+
+    Returns
+    -------
+    callable
+        Makes the bijection, once the transformer is fitted.
+    """
+    kind = type(transformer)
+    for known in kind.__mro__:
+        if known in _BIJECTIONS and _maps_as(kind, known):
+            return _BIJECTIONS[known]
+    names = sorted({known.__name__ for known in _BIJECTIONS})
+    raise ValueError(
+        f"{kind.__name__} has no density: {_reason(transformer)}. Use one of {names}, enter a "
+        "bijection for it by skemvae.bijections.bijection_for, or transform X beforehand, which "
+        "leaves scores in the units of the transformed table."
+    )
+
+
+def _maps_as(kind: type, known: type) -> bool:
+    return all(
+        inspect.getattr_static(kind, name, None) is inspect.getattr_static(known, name, None)
+        for name in ("transform", "inverse_transform")
+    )
+
+
+def _reason(transformer: Any) -> str:
+    kind = type(transformer)
+    reason = _REASONS.get(kind.__name__)
+    if reason is not None:
+        return reason
+    if hasattr(kind, "get_support"):
+        return "rows that differ only in what it drops become one"
+    for known in kind.__mro__:
+        if known in _BIJECTIONS:
+            return f"it changes what {known.__name__} does, in a way that is not known"
+    return "how it changes volumes is not known"

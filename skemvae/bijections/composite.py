@@ -1,0 +1,117 @@
+"""Transformers made of transformers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.compose import ColumnTransformer
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import FunctionTransformer
+from sklearn.utils import _safe_indexing
+
+from skemvae.bijections.base import Bijection, bijection_for, bijection_of
+from skemvae.validation import select_columns
+
+
+class Composite(Bijection):
+    """A bijection made of parts."""
+
+    def __init__(self, transformer: Any, parts: list[Bijection]):
+        super().__init__(transformer)
+        self.parts = parts
+        self.is_onto = all(part.is_onto for part in parts)
+        self.has_inverse = all(part.has_inverse for part in parts)
+        self.n_parameters = sum(part.n_parameters for part in parts)
+
+
+@bijection_for(Pipeline)
+class Chain(Composite):
+    """One after another: log determinants add up."""
+
+    def __init__(self, pipeline: Any):
+        steps = [step for _, step in pipeline.steps if step not in (None, "passthrough")]
+        super().__init__(pipeline, [bijection_of(step) for step in steps])
+
+    def log_abs_det(self, X: Any) -> Any:
+        return self.forward(X)[1]
+
+    def forward(self, X: Any) -> tuple[Any, Any]:
+        log_abs_det = np.zeros(X.shape[0])
+        for part in self.parts:
+            inside = np.flatnonzero(log_abs_det != -np.inf)
+            if len(inside) == 0:
+                break
+            X, change = part.forward(X)
+            log_abs_det[inside] += change
+        return X, log_abs_det
+
+    def inverse(self, Y: Any) -> tuple[Any, Any]:
+        inside = np.ones(len(Y), dtype=bool)
+        for part in reversed(self.parts):
+            if len(Y):
+                Y, still_inside = part.inverse(Y)
+                inside[inside] = still_inside
+        return Y, inside
+
+
+@bijection_for(ColumnTransformer)
+class Columns(Composite):
+    """Side by side, each on columns of its own: log determinants add up."""
+
+    def __init__(self, transformer: Any):
+        if transformer.transformer_weights is not None:
+            raise ValueError(
+                "ColumnTransformer(transformer_weights=...) is not supported: leave them out; a "
+                "density needs no weights for its columns."
+            )
+        parts: list[Bijection] = []
+        self._places: list[tuple[Any, slice]] = []
+        used = np.zeros(transformer.n_features_in_, dtype=int)
+        names = getattr(transformer, "feature_names_in_", range(len(used)))
+        for name, part, columns in transformer.transformers_:
+            if name == "remainder":
+                positions = np.flatnonzero(used == 0)
+            else:
+                positions = select_columns(columns, len(used), names, or_none=True)
+            if len(positions) == 0 or part == "drop":
+                continue
+            part = FunctionTransformer() if part == "passthrough" else part
+            place = transformer.output_indices_[name]
+            if place.stop - place.start != len(positions):
+                raise ValueError(
+                    f"{name!r} turns {len(positions)} columns into {place.stop - place.start}, "
+                    "which has no density: a bijection keeps their number."
+                )
+            used[positions] += 1
+            parts.append(bijection_of(part))
+            self._places.append((positions, place))
+        for j in np.flatnonzero(used != 1):
+            why = "drops it, and rows that differ only there become one"
+            if used[j] > 1:
+                why = "uses it twice, and rows then lie on a surface without volume"
+            raise ValueError(
+                f"ColumnTransformer has no density: column {names[j]!r} must be used once, but it "
+                f"{why}. Give each column one transformer, or remainder='passthrough'."
+            )
+        super().__init__(transformer, parts)
+
+    def log_abs_det(self, X: Any) -> Any:
+        return sum(
+            part.log_abs_det(_safe_indexing(X, positions.tolist(), axis=1))
+            for part, (positions, _) in zip(self.parts, self._places, strict=True)
+        )
+
+    def inverse(self, Y: Any) -> tuple[Any, Any]:
+        inside = np.ones(len(Y), dtype=bool)
+        blocks = []
+        for part, (_, place) in zip(self.parts, self._places, strict=True):
+            X, in_block = part.inverse(Y[:, place])
+            block = np.empty((len(Y), X.shape[1]), dtype=X.dtype)
+            block[in_block] = X
+            blocks.append(block)
+            inside &= in_block
+        X = np.empty(Y.shape, dtype=np.result_type(*blocks))  # of objects, where labels are
+        for block, (positions, _) in zip(blocks, self._places, strict=True):
+            X[:, positions] = block
+        return X[inside], inside

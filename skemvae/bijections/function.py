@@ -1,0 +1,107 @@
+"""Functions of a user's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from sklearn.preprocessing import FunctionTransformer
+
+from skemvae.bijections.base import Bijection, bijection_for
+
+# How far, in the scale of a column, T(x) may lie from y for x to count as its inverse.
+_TOLERANCE = 1e-6
+
+
+@bijection_for(FunctionTransformer)
+class Function(Bijection):
+    """A FunctionTransformer; nobody but the user knows its Jacobian.
+
+    Attributes
+    ----------
+    derivative : callable or None
+        Maps rows of shape (n, d) to log |det| of shape (n,). ``differentiate`` sets it.
+    """
+
+    def __init__(self, transformer: Any):
+        super().__init__(transformer)
+        self.derivative: Callable[[Any], Any] | None = None
+        self.is_identity = transformer.func is None
+        self.has_inverse = self.is_identity or transformer.inverse_func is not None
+        # With an inverse the image can be told; without one it is taken to be everything.
+        self.is_onto = self.is_identity or not self.has_inverse
+
+    def log_abs_det(self, X: Any) -> Any:
+        n = X.shape[0]
+        if self.is_identity:
+            return np.zeros(n)
+        assert self.derivative is not None
+        log_abs_det = np.asarray(self.derivative(X), dtype=np.float64)
+        if log_abs_det.shape != (n,):
+            raise ValueError(
+                f"log_abs_det returned shape {log_abs_det.shape}, expected ({n},): a number for "
+                "each row, the sum over its columns."
+            )
+        if np.isnan(log_abs_det).any():
+            raise ValueError(
+                f"log_abs_det is NaN at row {int(np.isnan(log_abs_det).argmax())}: return -inf "
+                "where the function is not defined."
+            )
+        return log_abs_det
+
+    def inverse(self, Y: Any) -> tuple[Any, Any]:
+        if self.is_identity:
+            return np.asarray(Y), np.ones(len(Y), dtype=bool)
+        if not self.has_inverse:
+            raise ValueError(
+                f"{self.transformer} cannot be undone: samples, and the mass in the image of "
+                "other transformers, need its inverse_func."
+            )
+        Y = np.asarray(Y, dtype=np.float64)
+        with np.errstate(all="ignore"):
+            X = np.asarray(self.transformer.inverse_transform(Y))
+            inside = np.isfinite(X).all(axis=1)
+            X, Y = X[inside], Y[inside]
+            again = np.asarray(self.transformer.transform(X)) if len(X) else Y
+            unit = np.median(np.abs(Y), axis=0) if len(Y) else 1.0
+            # For instance, the square of -2 is 4, but the root of 4 is not -2.
+            is_inverse = (np.abs(again - Y) <= _TOLERANCE * (np.abs(Y) + unit)).all(axis=1)
+        inside[inside] = is_inverse
+        return X[is_inverse], inside
+
+
+def differentiate(bijection: Bijection, log_abs_det: Any) -> None:
+    """Give each FunctionTransformer within a bijection its log |det|.
+
+    Parameters
+    ----------
+    bijection : Bijection
+        Changed in place.
+    log_abs_det : callable, mapping from functions to callables, or None
+        A mapping tells several functions apart by their ``func``.
+
+    Raises
+    ------
+    ValueError
+        If a function is left without.
+    """
+    functions = [
+        leaf for leaf in bijection.leaves() if isinstance(leaf, Function) and not leaf.is_identity
+    ]
+    if not isinstance(log_abs_det, Mapping):
+        different = {leaf.transformer.func for leaf in functions}
+        if log_abs_det is not None and len(different) > 1:
+            raise ValueError(
+                f"log_abs_det={log_abs_det!r} is one callable for {len(different)} functions: "
+                "give a dict with one for each func."
+            )
+        log_abs_det = dict.fromkeys(different, log_abs_det)
+    for leaf in functions:
+        leaf.derivative = log_abs_det.get(leaf.transformer.func)
+        if not callable(leaf.derivative):
+            raise ValueError(
+                f"{leaf.transformer} has no density without its derivative: give log_abs_det, a "
+                "callable from rows to log |det| of shape (n,), such as "
+                "lambda X: -np.log(X).sum(axis=1) for np.log."
+            )
