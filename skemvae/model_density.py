@@ -91,7 +91,9 @@ class ModelDensity(LatentDensityEstimator):
         """
         rows = self._rows(X)
         return BoundDecomposition.own_posteriors(
-            *self._fitted.log_density(rows), *self._fitted.elbo(rows), self._fitted.kl_to_prior(rows)
+            *self._fitted.log_density(rows),
+            *self._fitted.elbo(rows),
+            self._fitted.kl_to_prior(rows),
         )
 
     def transform(self, X: Any) -> Any:
@@ -194,6 +196,9 @@ class ModelDensity(LatentDensityEstimator):
     def _fitted(self) -> Model:
         check_is_fitted(self)
         return self.model_
+
+    def _log_conditionals(self, rows: Any) -> Any:
+        return self._fitted.log_conditionals(rows)
 
     def _rows(self, X: Any) -> Any:
         return check_rows(self, X, numeric=self._fitted.is_numeric, reset=False, n_min=1)
