@@ -4,11 +4,13 @@ from skemvae._version import __version__
 from skemvae.base import VersionMismatchWarning
 from skemvae.core.decomposition import BoundDecomposition, decompose_bound
 from skemvae.em_gaussian_mixture import EMGaussianMixture
+from skemvae.outliers import DensityOutlierDetector
 from skemvae.vae import VAEEstimator
 from skemvae.variational_em import VariationalEM
 
 __all__ = [
     "BoundDecomposition",
+    "DensityOutlierDetector",
     "EMGaussianMixture",
     "VAEEstimator",
     "VariationalEM",
