@@ -4,12 +4,14 @@ from skemvae._version import __version__
 from skemvae.base import VersionMismatchWarning
 from skemvae.core.decomposition import BoundDecomposition, decompose_bound
 from skemvae.em_gaussian_mixture import EMGaussianMixture
+from skemvae.outliers import DensityOutlierDetector
 from skemvae.transformed import TransformedDensity
 from skemvae.vae import VAEEstimator
 from skemvae.variational_em import VariationalEM
 
 __all__ = [
     "BoundDecomposition",
+    "DensityOutlierDetector",
     "EMGaussianMixture",
     "TransformedDensity",
     "VAEEstimator",

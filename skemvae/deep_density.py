@@ -210,12 +210,28 @@ class DeepDensity(LatentDensityEstimator):
 
     def _by_chunks(self, X: Any, function: Callable[[Any, Any], Any], *, exact: bool) -> Any:
         """Concatenate ``function(inference, codes)`` over chunks of rows."""
+        return self._each_chunk(self._rows(X), function, exact=exact)
+
+    def _rows(self, X: Any) -> Any:
         check_is_fitted(self)
+        return check_rows(self, X, numeric=self._table.numeric, reset=False, n_min=1)
+
+    def _log_conditionals(self, rows: Any) -> Any:
+        return self._table.in_order(
+            self._each_chunk(
+                rows,
+                lambda inference, codes: inference.log_conditionals(
+                    codes, self.n_score_samples, self._score_seed
+                ),
+                exact=False,
+            )
+        )
+
+    def _each_chunk(self, rows: Any, function: Callable[[Any, Any], Any], *, exact: bool) -> Any:
         check_scalar(self.n_score_samples, "n_score_samples", Integral, min_val=1)
-        X = check_rows(self, X, numeric=self._table.numeric, reset=False, n_min=1)
-        dtype = np.float32 if getattr(X, "dtype", None) == np.float32 else np.float64
+        dtype = np.float32 if getattr(rows, "dtype", None) == np.float32 else np.float64
         inference = self._inference(dtype)
-        chunks = (X[i : i + _CHUNK_ROWS] for i in range(0, X.shape[0], _CHUNK_ROWS))
+        chunks = (rows[i : i + _CHUNK_ROWS] for i in range(0, rows.shape[0], _CHUNK_ROWS))
         return np.concatenate(
             [function(inference, self._table.encode(x, dtype, exact=exact)) for x in chunks]
         )

@@ -221,6 +221,7 @@ class EMGaussianMixture(MixtureDensity):
                 earlier=getattr(self, "lower_bounds_", ()) if warm else (),
                 told={"X": X, "y": y, "metadata": metadata},
             )
+        self._remember_surprise(rows.X, rows.weight)
         remedy = "Try different init parameters, or increase max_iter, tol, or check for degenerate"
         warn_unless_converged(result, self.max_iter, f"{remedy} data.")
         return self

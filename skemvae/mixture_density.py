@@ -14,7 +14,7 @@ from skemvae.base import LatentDensityEstimator, weighted_sum
 from skemvae.core.bound import Posterior, free_energy
 from skemvae.core.covariance import Covariance
 from skemvae.core.decomposition import BoundDecomposition
-from skemvae.core.expectation import map_rows
+from skemvae.core.expectation import map_conditionals, map_rows
 from skemvae.core.gaussian_mixture import GaussianMixture
 from skemvae.core.rows import Rows
 from skemvae.core.structures import STRUCTURES
@@ -385,6 +385,16 @@ class MixtureDensity(LatentDensityEstimator):
 
     # Passes over rows.
 
+    def _rows(self, X: Any) -> Any:
+        check_is_fitted(self, "means_")
+        return validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+
+    def _log_conditionals(self, rows: Any) -> Any:
+        mixture = self._mixture()
+        frame = mixture.frame()
+        out = np.empty(rows.shape, dtype=rows.dtype)
+        return map_conditionals(mixture.into(frame), Rows(rows, None, frame), out)
+
     def _by_rows(
         self,
         X: Any,
@@ -395,8 +405,8 @@ class MixtureDensity(LatentDensityEstimator):
         dtype: Any = None,
     ) -> Any:
         """Apply a function of the exact posterior to all rows, block by block."""
+        X = self._rows(X)
         mixture = self._mixture()
-        X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
         frame = mixture.frame()
         offset = frame.log_volume if is_density else 0
         out = np.empty((X.shape[0], *columns), dtype=X.dtype if dtype is None else dtype)

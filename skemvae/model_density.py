@@ -197,5 +197,8 @@ class ModelDensity(LatentDensityEstimator):
         check_is_fitted(self)
         return self.model_
 
+    def _log_conditionals(self, rows: Any) -> Any:
+        return self._fitted.log_conditionals(rows)
+
     def _rows(self, X: Any) -> Any:
         return check_rows(self, X, numeric=self._fitted.is_numeric, reset=False, n_min=1)

@@ -284,6 +284,7 @@ class VAEEstimator(DeepDensity):
         result = fit.run(self.max_iter, loop.step(fit.trainer.step), on_step)
         self._set(**fit.attributes(result))
         loop.end()
+        self._remember_surprise(fit.rows, fit.weight)
         self._report(result)
         return self
 
@@ -323,6 +324,7 @@ class VAEEstimator(DeepDensity):
         result = fit.run(1)
         self._set(**fit.attributes(result, last=True))
         self._set(n_iter_=n_iter + result.n_iter, _optimiser=fit.trainer.optimiser.state_dict())
+        self._mean_surprise = None  # of rows that the networks have moved away from
         if result.status is Status.INTERRUPTED:
             raise KeyboardInterrupt  # the loop is the caller's
         if result.status is Status.DIVERGED:

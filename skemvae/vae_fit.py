@@ -56,6 +56,7 @@ class VAEFit:
         frame = X
         X = check_rows(estimator, X, numeric=is_numeric(estimator.likelihood), reset=not going_on)
         X, weight = counting_rows(X, sample_weight)
+        self.rows, self.weight = X, weight
         weight = _relative(weight, X.shape[0])
         names = getattr(estimator, "feature_names_in_", range(X.shape[1]))
         blocks = assign_columns(estimator.likelihood, frame, names)

@@ -147,7 +147,9 @@ class VariationalEM(ModelDensity):
         model = self._chosen_model()
         metadata = None if sample_weight is None else {"sample_weight": sample_weight}
         with unchanged_if_refused(self), parallel_region():
-            fit, earlier = self._begin(model, X, sample_weight)
+            rows = check_rows(self, X, numeric=model.is_numeric, reset=True)
+            rows, weight = counting_rows(rows, sample_weight)
+            fit, earlier = self._begin(model, rows, weight)
             result = best_of_starts(
                 self,
                 fit,
@@ -156,14 +158,13 @@ class VariationalEM(ModelDensity):
                 earlier=earlier,
                 told={"X": X, "y": y, "metadata": metadata},
             )
+        self._remember_surprise(rows, weight)
         remedy = "Increase max_iter or tol, try another random_state, or a smaller model."
         warn_unless_converged(result, self.max_iter, remedy)
         return self
 
-    def _begin(self, model: Model, X: Any, sample_weight: Any) -> tuple[Fit, Any]:
+    def _begin(self, model: Model, rows: Any, weight: Any) -> tuple[Fit, Any]:
         """The fit of a model to these rows, and the bounds of the one that it continues."""
-        rows = check_rows(self, X, numeric=model.is_numeric, reset=True)
-        rows, weight = counting_rows(rows, sample_weight)
         names = getattr(self, "feature_names_in_", range(rows.shape[1]))
         rng = check_random_state(self.random_state)
         if not (self.warm_start and hasattr(self, "model_")):

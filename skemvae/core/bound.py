@@ -74,6 +74,52 @@ def importance_bound(log_joint: Any, log_q: Any, weight: Any) -> Any:
     return xp.log((weight * xp.exp(ratio - shift[..., None])).sum(-1)) + shift
 
 
+def log_conditionals(log_joint: Any, log_given: Any) -> Any:
+    """log p(x_j | all other columns) of each column j.
+
+    Since p(x_-j, z) = p(x, z) / p(x_j | z, x_-j), the posterior mean of
+    1 / p(x_j | z, x_-j) is 1 / p(x_j | x_-j).
+
+    Parameters
+    ----------
+    log_joint : array of shape (n, L)
+        log p(x, z_l) for all states; for samples the log weights
+        log p(x, z_l) - log q(z_l | x). What is the same for all l does not matter.
+    log_given : array of shape (n, L, d)
+        log p(x_j | z_l, x_-j).
+
+    Returns
+    -------
+    array of shape (n, d)
+        Nats; -inf where it underflows. No state is favoured where p(x)
+        underflows in all of them.
+
+    References
+    ----------
+    Gelfand, Dey and Chang (1992), "Model determination using predictive
+    distributions", have the identity for rows.
+    """
+    xp = _namespace(log_joint)
+    zero = xp.zeros_like(log_joint)
+    largest = xp.amax(log_joint, -1)[:, None]
+    reachable = xp.isfinite(largest)
+    # Relative to the largest, so that a single state loses no digit.
+    log_joint = xp.where(reachable, log_joint, zero) - xp.where(reachable, largest, zero[:, :1])
+    with np.errstate(invalid="ignore"):
+        without = log_joint[:, :, None] - log_given
+    without = xp.where(xp.isnan(without), -xp.inf, without)  # a state that explains neither
+    return _log_sum_exp(log_joint)[:, None] - _log_sum_exp(without)
+
+
+def _log_sum_exp(x: Any) -> Any:
+    """Over axis 1."""
+    xp = _namespace(x)
+    largest = xp.amax(x, 1)
+    shift = xp.where(xp.isfinite(largest), largest, xp.zeros_like(largest))
+    with np.errstate(divide="ignore"):
+        return xp.log(xp.exp(x - shift[:, None]).sum(1)) + shift
+
+
 @dataclass(frozen=True)
 class Posterior:
     """The exact posterior over K enumerated states, by Bayes' rule.

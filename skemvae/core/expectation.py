@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from skemvae.core.arrays import AnyArray, Array
-from skemvae.core.bound import Posterior
+from skemvae.core.bound import Posterior, log_conditionals
 from skemvae.core.covariance import Covariance
 from skemvae.core.moments import Moments
 from skemvae.core.parallel import parallel_region
@@ -52,10 +52,11 @@ class Seen(NamedTuple):
     block: Block
     features: Array
     log_joint: Array  # (n, K)
+    scan: Metric
 
 
-def _block_size(scan: Metric) -> int:
-    return min(max(_BLOCK_NUMBERS // scan.width, _FEWEST_ROWS), _MOST_ROWS)
+def _block_size(width: int) -> int:
+    return min(max(_BLOCK_NUMBERS // width, _FEWEST_ROWS), _MOST_ROWS)
 
 
 def _observe(
@@ -67,20 +68,23 @@ def _observe(
             log_joint = scan.squared_distances(features, workspace)
         log_joint *= -0.5
         log_joint += log_normaliser[:, None]
-        yield Seen(block, features, log_joint.T)
+        yield Seen(block, features, log_joint.T, scan)
 
 
-def _parts(scan: Metric, rows: Rows) -> list[range]:
+def _parts(width: int, rows: Rows) -> list[range]:
     """Where the blocks begin, in so many runs of consecutive blocks."""
-    starts = range(0, rows.n_rows, _block_size(scan))
+    starts = range(0, rows.n_rows, _block_size(width))
     per_part = -(-len(starts) // _PARTS)
     return [starts[i : i + per_part] for i in range(0, len(starts), per_part)]
 
 
-def each_block(model: ScoringModel, rows: Rows, visit: Callable[[Seen], None]) -> None:
+def each_block(
+    model: ScoringModel, rows: Rows, visit: Callable[[Seen], None], width: int = 1
+) -> None:
     """Pass over the rows once and let ``visit`` see each block, on several threads.
 
-    log p(x, z=k) is that of the rows' frame.
+    log p(x, z=k) is that of the rows' frame. ``width`` is how many numbers
+    ``visit`` makes of one row.
     """
     scan, log_normaliser = model.scan(), model.log_normaliser
 
@@ -89,7 +93,7 @@ def each_block(model: ScoringModel, rows: Rows, visit: Callable[[Seen], None]) -
             visit(seen)
 
     with parallel_region() as region:
-        region.map(visit_part, _parts(scan, rows))
+        region.map(visit_part, _parts(max(width, scan.width), rows))
 
 
 def map_rows(
@@ -106,6 +110,20 @@ def map_rows(
             out[seen.block.where] = values
 
     each_block(model, rows, visit)
+    return out
+
+
+def map_conditionals(model: ScoringModel, rows: Rows, out: AnyArray) -> AnyArray:
+    """Write log p(x_j | x_-j) in the rows' frame to ``out`` of shape (n, d), and return it."""
+
+    def visit(seen: Seen) -> None:
+        with np.errstate(over="ignore"):
+            log_given = seen.scan.log_conditionals(seen.features)
+            values = log_conditionals(seen.log_joint, log_given.transpose(2, 0, 1))
+            out[seen.block.where] = values
+
+    width = len(model.log_normaliser) * out.shape[1]
+    each_block(model, rows, visit, width)
     return out
 
 
@@ -162,7 +180,7 @@ def expectation(model: MixtureModel, rows: Rows) -> Expectation:
     scan, log_normaliser = model.scan(), model.log_normaliser
 
     def sums_of_block(seen: Seen, second_scan: Scan, workspace: Workspace) -> _Sums:
-        (_, z, weight), features, log_joint = seen
+        (_, z, weight), features, log_joint, _ = seen
         responsibility = workspace.array("responsibility", *log_joint.T.shape)
         evidence = Posterior.exact(log_joint, out=responsibility.T).log_evidence
         if weight is not None:
@@ -180,7 +198,7 @@ def expectation(model: MixtureModel, rows: Rows) -> Expectation:
             return reduce(add, (sums_of_block(seen, second_scan, workspace) for seen in blocks))
 
         with parallel_region() as region:
-            return reduce(add, region.map(sums_of_part, _parts(scan, rows)))
+            return reduce(add, region.map(sums_of_part, _parts(scan.width, rows)))
 
     sums = sums_of_table(scan)
     moments = sums.moments(scan)
@@ -211,7 +229,7 @@ def moments_given(responsibilities: Array, unit: Covariance, rows: Rows) -> Mome
         add,
         (
             scan.second(scan.features(z, workspace), r, workspace)
-            for z, r in blocks(_block_size(scan))
+            for z, r in blocks(_block_size(scan.width))
         ),
     )
     return _Sums(first, second, 0.0).moments(scan)

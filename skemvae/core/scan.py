@@ -15,6 +15,7 @@ from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
+from scipy.special import gammaln
 
 from skemvae.core.arrays import Array
 from skemvae.core.moments import Moments
@@ -25,6 +26,8 @@ from skemvae.core.workspace import Workspace
 # none, in a frame where the data have unit scale.
 _RESOLVED = 300.0
 _NO_VARIANCE = 1e-26
+# The logarithm of a larger square would not matter any more, and its sums might overflow.
+_FAR_SQUARE = 1e300
 
 
 class Metric(ABC):
@@ -43,6 +46,10 @@ class Metric(ABC):
     def squared_distances(self, features: Array, workspace: Workspace) -> Array:
         """-2 log density, but for a constant, shape (K, n)."""
 
+    @abstractmethod
+    def log_conditionals(self, features: Array) -> Array:
+        """log p(x_j | all other features) under each component, shape (K, d, n)."""
+
 
 @dataclass(frozen=True)
 class Scan(Metric):
@@ -56,6 +63,21 @@ class Scan(Metric):
     """
 
     means: Array
+
+    @abstractmethod
+    def residuals(self, features: Array) -> tuple[Array, Array]:
+        """How far each feature is from its regression on all others.
+
+        Returns
+        -------
+        squares : array of shape (K, d, n)
+            Relative to the variance about the regression.
+        variances : array of shape (K, d)
+        """
+
+    def log_conditionals(self, features: Array) -> Array:
+        squares, variances = self.residuals(features)
+        return -0.5 * (squares + np.log(2 * np.pi * variances)[:, :, None])
 
     @abstractmethod
     def second(self, features: Array, weight: Array, workspace: Workspace) -> Array:
@@ -122,6 +144,12 @@ class DenseScan(StandardisedScan):
 
     cholesky: Array
     precision_cholesky: Array
+
+    def residuals(self, features: Array) -> tuple[Array, Array]:
+        # precision (x - mean) = U (U^T (x - mean)), and precision_jj = 1 / variance.
+        precisions = (self.precision_cholesky**2).sum(2)
+        unit = self.precision_cholesky / np.sqrt(precisions)[:, :, None]
+        return (unit @ features) ** 2, 1 / precisions
 
     def second(self, features: Array, weight: Array, workspace: Workspace) -> Array:
         root = np.sqrt(weight, out=workspace.array("root", *weight.shape))
@@ -192,6 +220,9 @@ class AxisScan(StandardisedScan):
         differences /= np.sqrt(self.variances)[:, :, None]
         return differences
 
+    def residuals(self, features: Array) -> tuple[Array, Array]:
+        return features**2, self.variances
+
     def second(self, features: Array, weight: Array, workspace: Workspace) -> Array:
         second: Array = np.einsum("kdn,kdn,kn->kd", features, features, weight)
         return second
@@ -246,6 +277,11 @@ class ExpandedScan(Scan):
         features[d:] = z
         return features
 
+    def residuals(self, features: Array) -> tuple[Array, Array]:
+        z = features[self.means.shape[1] : -1]
+        differences = z - self.means[:, :, None]
+        return differences**2 / self.variances[:, :, None], self.variances
+
     def squared_distances(self, features: Array, workspace: Workspace) -> Array:
         distances = workspace.array("distances", len(self.means), features.shape[1])
         return np.matmul(self._coefficients, features, out=distances)
@@ -268,11 +304,11 @@ class StudentMetric(Metric):
 
     Attributes
     ----------
-    gaussian : Metric
+    gaussian : Scan
     power, shrinkage : arrays of shape (K,)
     """
 
-    gaussian: Metric
+    gaussian: Scan
     power: Array
     shrinkage: Array
 
@@ -290,15 +326,44 @@ class StudentMetric(Metric):
         distances *= self.power[:, None]
         return distances
 
+    def log_conditionals(self, features: Array) -> Array:
+        """Student's t again, of one degree of freedom more for each other feature.
+
+        Its scale grows with how far the other features are from their means.
+        """
+        squares, variances = self.gaussian.residuals(features)
+        squares = self.shrinkage[:, None, None] * np.minimum(squares, _FAR_SQUARE)
+        others = self._others(features, squares)
+        power = self.power[:, None]
+        constant = (
+            gammaln(power / 2)
+            - gammaln((power - 1) / 2)
+            + 0.5 * np.log(self.shrinkage / np.pi)[:, None]
+            - 0.5 * np.log(variances)
+        )
+        falls = np.log1p(others) + power[:, :, None] * np.log1p(squares / (1 + others))
+        conditionals: Array = constant[:, :, None] - 0.5 * falls
+        return conditionals
+
+    def _others(self, features: Array, squares: Array) -> Array:
+        """The shrunk squared distances in all features but one, where ``squares`` are of that."""
+        total = self.gaussian.squared_distances(features, Workspace())
+        total = self.shrinkage[:, None] * np.minimum(total, _FAR_SQUARE)
+        return np.maximum(total[:, None, :] - squares, 0.0)
+
 
 class StudentProductMetric(StudentMetric):
     """A t of its own for each feature; the Gaussian metric is an ``AxisScan``."""
 
     def squared_distances(self, features: Array, workspace: Workspace) -> Array:
-        np.multiply(features, features, out=features)
-        features *= self.shrinkage[:, None, None]
-        np.log1p(features, out=features)
-        distances = workspace.array("distances", len(features), features.shape[2])
-        features.sum(1, out=distances)
+        logs = workspace.array("logs", *features.shape)
+        np.multiply(features, features, out=logs)
+        logs *= self.shrinkage[:, None, None]
+        np.log1p(logs, out=logs)
+        distances = workspace.array("distances", len(logs), logs.shape[2])
+        logs.sum(1, out=distances)
         distances *= self.power[:, None]
         return distances
+
+    def _others(self, features: Array, squares: Array) -> Array:
+        return np.zeros_like(squares)

@@ -36,6 +36,10 @@ class DiagonalGaussian:
         constant = self.log_scale.sum(-1) + 0.5 * _LOG_2PI * self.mean.shape[-1]
         return -0.5 * (standard**2).sum(-1) - constant[:, None]
 
+    def wider(self, times: float) -> DiagonalGaussian:
+        """The same mean, with so many times the standard deviations."""
+        return DiagonalGaussian(self.mean, self.log_scale + math.log(times))
+
     def detach(self) -> DiagonalGaussian:
         """The same density, as a constant."""
         return DiagonalGaussian(self.mean.detach(), self.log_scale.detach())
@@ -71,6 +75,10 @@ class FullGaussian:
     def rows(self, rows: Any) -> FullGaussian:
         """The densities of some rows."""
         return FullGaussian(self.mean[rows], self.precision_cholesky[rows])
+
+    def wider(self, times: float) -> FullGaussian:
+        """The same mean, with so many times the standard deviations."""
+        return FullGaussian(self.mean, self.precision_cholesky / times)
 
     @cached_property
     def scale(self) -> Tensor:
@@ -123,6 +131,13 @@ class Posterior(Protocol):
 
     def log_prob(self, z: Tensor) -> Tensor:
         """log q(z | x), shape (n, S), for z of shape (n or 1, S, k)."""
+
+
+class Unimodal(Posterior, Protocol):
+    """A posterior with one centre."""
+
+    def wider(self, times: float) -> Posterior:
+        """The same mean, with so many times the standard deviations."""
 
 
 class Proposal(Protocol):

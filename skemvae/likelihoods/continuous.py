@@ -74,7 +74,8 @@ class Gaussian(_Real):
         )
         return mean
 
-    def _moments(self, eta: Tensor) -> tuple[Tensor, Tensor]:
+    def moments(self, eta: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean of each column, and logarithm of its variance."""
         if self.variance == "row":
             mean, log_variance = eta.chunk(2, -1)
         else:
@@ -82,15 +83,15 @@ class Gaussian(_Real):
         return mean, positive(log_variance, self.min_variance)
 
     def log_probs(self, u: Tensor, eta: Tensor) -> Tensor:
-        mean, log_variance = self._moments(eta)
+        mean, log_variance = self.moments(eta)
         standard = (u - mean) * torch.exp(-log_variance / 2)
         return -0.5 * (standard**2 + log_variance + _LOG_2PI)
 
     def mean(self, eta: Tensor) -> Tensor:
-        return self._moments(eta)[0]
+        return self.moments(eta)[0]
 
     def sample(self, eta: Tensor, rng: Any) -> Any:
-        mean, log_variance = self._moments(eta)
+        mean, log_variance = self.moments(eta)
         scale = torch.exp(log_variance / 2).expand(mean.shape)
         return rng.normal(mean.numpy(), scale.numpy())
 

@@ -184,6 +184,12 @@ class Table:
                 codes[:, where] = units.encode(values, exact=exact)
         return codes
 
+    def in_order(self, values: Any) -> Any:
+        """Numbers (n, d) for the columns of the codes, in the order of the table."""
+        ordered = np.empty_like(values)
+        ordered[:, np.concatenate(self.columns)] = values
+        return ordered
+
     def decode(self, codes: Any) -> Any:
         """Rows of the codes, in the order of the table's columns."""
         labels = [units for units in self.blocks if isinstance(units, Categories)]

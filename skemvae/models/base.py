@@ -67,6 +67,10 @@ class Model(BaseEstimator, ABC):
         """The lower bound of each row, and its standard error; each of shape (n,), nats."""
 
     @abstractmethod
+    def log_conditionals(self, X: Any) -> Any:
+        """log p(x_j | x_-j), but for a constant of each column; shape (n, d), nats."""
+
+    @abstractmethod
     def kl_to_prior(self, X: Any) -> Any:
         """KL(q(z|x) || p(z)) of each row, shape (n,), nats."""
 

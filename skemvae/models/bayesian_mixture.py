@@ -15,7 +15,7 @@ from skemvae.core.arrays import Array
 from skemvae.core.bound import Posterior
 from skemvae.core.covariance import Covariance
 from skemvae.core.em import MixtureEM
-from skemvae.core.expectation import map_rows, moments_given
+from skemvae.core.expectation import map_conditionals, map_rows, moments_given
 from skemvae.core.gaussian_mixture import frame_of
 from skemvae.core.iterate import Fit
 from skemvae.core.mixing import MIXING_WEIGHTS
@@ -233,6 +233,12 @@ class BayesianMixture(Model):
         elbo = self._by_rows(self._mixture, X, (), lambda seen: seen.log_evidence, is_density=True)
         return elbo, np.zeros_like(elbo)
 
+    def log_conditionals(self, X: Any) -> Any:
+        frame = self._frame
+        out = np.empty(X.shape, dtype=X.dtype)
+        predictive = self._mixture.predictive().into(frame)
+        return map_conditionals(predictive, Rows(X, None, frame), out)
+
     def kl_to_prior(self, X: Any) -> Any:
         log_prior = self._mixture.q.weights.expected_log
         return self._by_rows(self._mixture, X, (), lambda seen: seen.kl(log_prior))
@@ -246,6 +252,11 @@ class BayesianMixture(Model):
     def draw(self, n: int, rng: Any) -> tuple[Any, Any]:
         return self._mixture.predictive().sample(n, rng)
 
+    @property
+    def _frame(self) -> Frame:
+        components = self._mixture.q.components
+        return frame_of(self.weights_, components.mean, components.covariance)
+
     def _by_rows(
         self,
         mixture: core.BayesianMixture | core.Predictive,
@@ -255,8 +266,7 @@ class BayesianMixture(Model):
         *,
         is_density: bool = False,
     ) -> Any:
-        components = self._mixture.q.components
-        frame = frame_of(self.weights_, components.mean, components.covariance)
+        frame = self._frame
         offset = frame.log_volume if is_density else 0
         out = np.empty((X.shape[0], *columns), dtype=X.dtype)
         rows = Rows(X, None, frame)

@@ -106,6 +106,9 @@ class FactorModel(Model):
         both: tuple[Any, Any] = self._inference(X).elbo()
         return both
 
+    def log_conditionals(self, X: Any) -> Any:
+        return self._table.in_order(self._inference(X).log_conditionals())
+
     def kl_to_prior(self, X: Any) -> Any:
         return self._inference(X).kl_to_prior()
 

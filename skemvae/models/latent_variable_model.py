@@ -180,6 +180,27 @@ class LatentVariableModel(Model):
         """
         raise NotImplementedError
 
+    def log_probs(self, X: Any, Z: Any, parameters: dict[str, Any]) -> Any:
+        """log p(x_j | z, all other columns) in torch, for ``feature_scores``; optional.
+
+        Where columns are independent given z, that is log p(x_j | z).
+
+        Parameters
+        ----------
+        X : Tensor of shape (n, 1, d)
+            Rows.
+        Z : Tensor of shape (n, S, k), or of integers (1, K)
+            Points, or all states.
+        parameters : dict of Tensor
+            By name.
+
+        Returns
+        -------
+        Tensor of shape (n, S, d) or (n, K, d)
+            Nats.
+        """
+        raise NotImplementedError
+
     @property
     def has_discrete_latent(self) -> bool:
         return self.posterior == "enumerated"
@@ -204,6 +225,14 @@ class LatentVariableModel(Model):
     def elbo(self, X: Any) -> tuple[Any, Any]:
         both: tuple[Any, Any] = self._inference(X).elbo()
         return both
+
+    def log_conditionals(self, X: Any) -> Any:
+        if type(self).log_probs is LatentVariableModel.log_probs:
+            raise NotImplementedError(
+                f"{type(self).__name__} does not say how probable each column is: write its "
+                "method log_probs(X, Z, parameters) to use feature_scores."
+            )
+        return self._inference(X).log_conditionals()
 
     def kl_to_prior(self, X: Any) -> Any:
         try:

@@ -13,6 +13,7 @@ from torch import Tensor
 from skemvae.latent.distributions import DiagonalGaussian
 from skemvae.latent.importance import (
     Nodes,
+    estimate_log_conditionals,
     log_evidence,
     log_weights,
     matched_noise,
@@ -90,6 +91,19 @@ class Inference:
         )
         return both[:, 0], both[:, 1]
 
+    def log_conditionals(self, codes: Any, n_samples: int, seed: int) -> Any:
+        """Importance estimates of log p(u_j | u_-j), shape (n, d), nats."""
+        prior, nodes = self._vae.prior_density(), self._nodes(n_samples, seed)
+
+        def estimate(u: Tensor) -> Tensor:
+            def log_likelihoods(z: Tensor) -> tuple[Tensor, Tensor]:
+                log_probs = self._vae.decoder.log_probs(u, z)
+                return log_probs.sum(-1), log_probs
+
+            return estimate_log_conditionals(log_likelihoods, prior, self._vae.posterior(u), nodes)
+
+        return self._each(codes, n_samples, estimate)
+
     def elbo(self, codes: Any, n_samples: int, seed: int) -> Any:
         """E_q[log p(u | z)] - KL(q || p(z)), shape (n,), nats."""
         bound = self._bound(n_samples, seed)
@@ -119,14 +133,16 @@ class Inference:
 
     def _evidence(self, n_samples: int, seed: int) -> Estimate:
         """The importance estimate with any q as proposal, at fixed points."""
-        prior = self._vae.prior_density()
-        like = torch.empty(0, dtype=self._dtype, device=self._device)
-        nodes = Nodes.of(n_samples, self._vae.n_components, seed, like)
+        prior, nodes = self._vae.prior_density(), self._nodes(n_samples, seed)
 
         def estimate(u: Tensor, q: DiagonalGaussian) -> tuple[Tensor, Tensor]:
             return log_evidence(*log_weights(lambda z: self._log_likelihood(u, z), prior, q, nodes))
 
         return estimate
+
+    def _nodes(self, n_samples: int, seed: int) -> Nodes:
+        like = torch.empty(0, dtype=self._dtype, device=self._device)
+        return Nodes.of(n_samples, self._vae.n_components, seed, like)
 
     def _bound(self, n_samples: int, seed: int) -> Estimate:
         """The terms of the bound under any q, at fixed points, and those of the KL in it."""

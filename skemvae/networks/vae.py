@@ -67,6 +67,13 @@ class Decoder(nn.Module):
             total = total + head.log_prob(u[:, None, where], eta)
         return cast(Tensor, total)
 
+    def log_probs(self, u: Tensor, z: Tensor) -> Tensor:
+        """log p(u_j | z), shape (n, S, d)."""
+        parts = [
+            head.log_probs(u[:, None, where], eta) for head, where, eta in self.blocks(self(z))
+        ]
+        return torch.cat(parts, -1)
+
     def mean(self, z: Tensor) -> Tensor:
         """E[u | z], or modes where there is no mean, shape (n, d)."""
         return torch.cat([head.mean(eta) for head, _, eta in self.blocks(self(z))], -1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor
 from skemvae.latent.distributions import FullGaussian, StandardNormal
 from skemvae.latent.importance import (
     Nodes,
+    estimate_log_conditionals,
     log_evidence,
     log_weights,
     matched_noise,
@@ -76,8 +78,38 @@ class FactorInference:
 
     def log_density(self) -> tuple[Any, Any]:
         """log p(x) and its standard error, (n,) each, nats in the units of X."""
-        exact = all(isinstance(head, Gaussian) and head.separable for head in self._factors.heads)
-        return self._densities(self._elbo if exact else self._importance)
+        return self._densities(self._elbo if self._is_gaussian else self._importance)
+
+    def log_conditionals(self) -> Any:
+        """log p(u_j | u_-j), shape (n, d), nats."""
+        conditionals = self._gaussian_conditionals if self._is_gaussian else self._conditionals
+        return self._each(conditionals, self._nodes.noise.shape[1])
+
+    @property
+    def _is_gaussian(self) -> bool:
+        """Whether q is the posterior."""
+        return all(isinstance(head, Gaussian) and head.separable for head in self._factors.heads)
+
+    def _gaussian_conditionals(self, u: Tensor, q: FullGaussian) -> Tensor:
+        """In closed form, for the mean of 1 / N(u_j | W_j z + b_j, psi_j) under q has one."""
+        parts = []
+        for block in self._factors.blocks:
+            assert isinstance(block.head, Gaussian)
+            linear = block.linear(q)
+            mean, log_noise = block.head.moments(linear.mean)
+            noise = log_noise.exp()
+            precision = (1 - linear.scale**2 / noise) / noise
+            squares = ((u[:, block.where] - mean) / noise) ** 2 / precision
+            parts.append(-0.5 * (squares - torch.log(precision) + math.log(2 * math.pi)))
+        # So far out that squares overflow, nothing is left to compare.
+        return torch.nan_to_num(torch.cat(parts, -1), nan=-torch.inf, neginf=-torch.inf)
+
+    def _conditionals(self, u: Tensor, q: FullGaussian) -> Tensor:
+        def log_likelihoods(z: Tensor) -> tuple[Tensor, Tensor]:
+            log_probs = self._factors.log_probs(u, z)
+            return log_probs.sum(-1), log_probs
+
+        return estimate_log_conditionals(log_likelihoods, StandardNormal(), q, self._nodes)
 
     def _elbo(self, u: Tensor, q: FullGaussian) -> Tensor:
         value = LogJoint(self._factors, u, self._elbo_noise)(q).value + q.entropy

@@ -38,10 +38,14 @@ class Block(NamedTuple):
         """The predictor under q."""
         return Linear.of(q, self.loadings, self.intercept)
 
-    def log_prob(self, u: Tensor, z: Tensor) -> Tensor:
-        """log p(u | z), shape (n, S), for z of shape (n or 1, S, k)."""
+    def log_probs(self, u: Tensor, z: Tensor) -> Tensor:
+        """log p(u_j | z), shape (n, S, d), for z of shape (n or 1, S, k)."""
         eta = z @ self.loadings.mT + self.intercept
-        return self.head.log_prob(u[:, None, self.where], eta)
+        return self.head.log_probs(u[:, None, self.where], eta)
+
+    def log_prob(self, u: Tensor, z: Tensor) -> Tensor:
+        """log p(u | z), shape (n, S)."""
+        return self.log_probs(u, z).sum(-1)
 
 
 class Factors(nn.Module):
@@ -121,6 +125,11 @@ class Factors(nn.Module):
     def log_prob(self, u: Tensor, z: Tensor) -> Tensor:
         """log p(u | z), shape (n, S)."""
         return sum((block.log_prob(u, z) for block in self.blocks), torch.zeros(()))
+
+    def log_probs(self, u: Tensor, z: Tensor) -> Tensor:
+        """log p(u_j | z), shape (n, S, d)."""
+        parts = [block.log_probs(u, z) for block in self.blocks]
+        return torch.cat(parts, -1)
 
     def rotated(self) -> Self:
         """The same density with orthogonal loadings, the largest first, signs fixed."""

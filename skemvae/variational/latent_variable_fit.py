@@ -56,21 +56,32 @@ class LogJoint:
         """log p(x, z), shape (n, S)."""
         X = self.X[:, None]
         log_joint = self.model.log_joint(X, z, self.parameters)
-        return self._checked("log_joint", log_joint, len(X), z, f"X has shape {tuple(X.shape)}, ")
+        shape = (len(X), z.shape[1])
+        return self._checked("log_joint", log_joint, shape, z, f"X has shape {tuple(X.shape)}, ")
+
+    def columns(self, z: Tensor) -> Tensor:
+        """log p(x_j | z, x_-j), shape (n, S, d)."""
+        X = self.X[:, None]
+        log_probs = self.model.log_probs(X, z, self.parameters)
+        shape = (len(X), z.shape[1], X.shape[2])
+        return self._checked("log_probs", log_probs, shape, z, f"X has shape {tuple(X.shape)}, ")
 
     def prior(self, z: Tensor) -> Tensor:
         """log p(z), shape (n or 1, S)."""
         log_prior = self.model.log_prior(z, self.parameters)
-        return self._checked("log_prior", log_prior, len(z), z)
+        return self._checked("log_prior", log_prior, (len(z), z.shape[1]), z)
 
-    def _checked(self, method: str, value: Any, n: int, z: Tensor, also: str = "") -> Tensor:
-        shape = (n, z.shape[1])
+    def _checked(
+        self, method: str, value: Any, shape: tuple[int, ...], z: Tensor, also: str = ""
+    ) -> Tensor:
         is_tensor = isinstance(value, Tensor)
         if not is_tensor or value.shape != shape:
             found = tuple(value.shape) if is_tensor else type(value).__name__
+            per_column = " and column" if len(shape) > 2 else ""
             raise ValueError(
                 f"{type(self.model).__name__}.{method} returned {found!r}, expected a tensor of "
-                f"shape {shape}: one number for each row and point. {also}Z {tuple(z.shape)}."
+                f"shape {shape}: one number for each row and point{per_column}. "
+                f"{also}Z {tuple(z.shape)}."
             )
         tensor: Tensor = value.to(torch.float64)
         return tensor

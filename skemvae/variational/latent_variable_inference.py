@@ -6,15 +6,17 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from skemvae.core.bound import log_conditionals
 from skemvae.latent.distributions import FullGaussian, StandardNormal
 from skemvae.latent.importance import (
     Nodes,
+    estimate_log_conditionals,
     log_evidence,
     log_weights,
     matched_noise,
@@ -44,6 +46,10 @@ class OwnInference(ABC):
         """E_q[z], shape (n, k)."""
 
     @abstractmethod
+    def log_conditionals(self) -> Any:
+        """log p(x_j | x_-j), shape (n, d), nats."""
+
+    @abstractmethod
     def kl_to_prior(self) -> Any:
         """KL(q || p(z)), shape (n,), nats."""
 
@@ -69,6 +75,14 @@ class EnumeratedInference(OwnInference):
     def posterior_mean(self) -> Any:
         n_states = self._log_joint.noise.shape[1]
         return self._each(lambda log_joint: enumerate_states(log_joint)[0], n_states)
+
+    def log_conditionals(self) -> Any:
+        def conditionals(log_joint: LogJoint) -> Tensor:
+            states = log_joint.noise[..., 0]
+            each = log_conditionals(log_joint.at(states), log_joint.columns(states))
+            return cast(Tensor, each)
+
+        return self._each(conditionals, self._log_joint.noise.shape[1])
 
     def kl_to_prior(self) -> Any:
         def kl(log_joint: LogJoint) -> Tensor:
@@ -106,8 +120,8 @@ class Defence:
 
     def log_prob(self, z: Tensor) -> Tensor:
         """Of shape (n, S)."""
-        wider = FullGaussian(self.q.mean, self.q.precision_cholesky / _WIDER).log_prob(z)
-        other = FullGaussian(self.other.mean, self.other.precision_cholesky / _OTHER).log_prob(z)
+        wider = self.q.wider(_WIDER).log_prob(z)
+        other = self.other.wider(_OTHER).log_prob(z)
         widest = StandardNormal().log_prob(z / _WIDEST) - z.shape[-1] * math.log(_WIDEST)
         parts = torch.stack([wider, other, widest.expand(wider.shape)])
         return torch.logsumexp(parts, 0) - math.log(3)
@@ -128,6 +142,18 @@ class GaussianInference(OwnInference):
 
     def posterior_mean(self) -> Any:
         return self._each(lambda log_joint: self._q(log_joint).mean, self._log_joint.noise.shape[1])
+
+    def log_conditionals(self) -> Any:
+        def conditionals(log_joint: LogJoint) -> Tensor:
+            q = self._q(log_joint)
+            rest = Defence(q, self._q(log_joint, q))
+
+            def log_likelihoods(z: Tensor) -> tuple[Tensor, Tensor]:
+                return log_joint.at(z) - rest.log_prob(z), log_joint.columns(z)
+
+            return estimate_log_conditionals(log_likelihoods, rest, q, self._nodes)
+
+        return self._each(conditionals, self._nodes.noise.shape[1])
 
     def kl_to_prior(self) -> Any:
         def kl(log_joint: LogJoint) -> Tensor:

@@ -1,0 +1,348 @@
+"""``DensityOutlierDetector``: a threshold for any density, and why a row lies below it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from numbers import Integral, Real
+from typing import Any, Self
+
+import numpy as np
+from sklearn.base import BaseEstimator, OutlierMixin, clone
+from sklearn.model_selection import check_cv
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, RobustScaler, StandardScaler
+from sklearn.utils import _safe_indexing, check_scalar, indexable
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted, has_fit_parameter
+
+from skemvae.em_gaussian_mixture import EMGaussianMixture
+from skemvae.validation import check_weights
+
+# Steps that shift and stretch each column by itself: they leave feature scores as they are.
+_COLUMNWISE = (StandardScaler, MinMaxScaler, MaxAbsScaler, RobustScaler)
+
+# Log densities that differ by less, relatively, are the same.
+_ROUNDING = 1e-10
+
+
+class DensityOutlierDetector(OutlierMixin, BaseEstimator):
+    """Flag rows whose log density is below a threshold.
+
+    A row is an outlier if its log density is lower than that of nearly all
+    rows that the density has not been fitted to. Works around every estimator
+    with ``score_samples``: those of skemvae, scikit-learn's ``GaussianMixture``
+    and ``KernelDensity``, a ``Pipeline`` that ends in one.
+
+    Parameters
+    ----------
+    estimator : estimator, default=None
+        A density, with ``fit`` and ``score_samples``. None means
+        ``EMGaussianMixture()``.
+    contamination : "auto" or float, default="auto"
+        - "auto": the threshold lets through all but ``false_alarm_rate`` of the
+          training rows, each scored by a fit that has not seen it. Such a
+          rate holds for new rows like the training rows. A threshold from the
+          scores of rows on their own fit does not: they are too high.
+        - float in (0, 0.5]: this share of the training rows is flagged, by
+          the scores of the fit to all of them; scikit-learn's meaning, for
+          tables in which the outliers are to be found.
+    false_alarm_rate : float, default=0.05
+        For "auto": the share of new rows, like the training rows, to be
+        flagged. Outliers among the training rows use it up, so that fewer of
+        the others are. With fewer than 1 / ``false_alarm_rate`` rows the
+        threshold is the lowest held-out score.
+    cv : int, splitter or iterable of (training, held_out), default=5
+        For "auto": number of folds, a splitter such as ``TimeSeriesSplit``, or
+        positions of rows. Folds of a number are made of the distinct rows:
+        equal rows share a fold, so that none is scored by a fit to its copy.
+        Costs as many fits again.
+
+    Attributes
+    ----------
+    estimator_ : estimator
+        Fitted to all rows.
+    offset_ : float
+        The threshold: a log density in nats, in the units of X.
+    n_features_in_ : int
+    feature_names_in_ : ndarray
+        As far as ``estimator_`` has them.
+
+    References
+    ----------
+    Bishop (1994), "Novelty detection and neural network validation"; Barber,
+    Candès, Ramdas and Tibshirani (2021), "Predictive inference with the
+    jackknife+", on held-out scores of cross-validation.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skemvae import DensityOutlierDetector, EMGaussianMixture
+    >>> rng = np.random.RandomState(0)
+    >>> X = rng.normal(size=(1000, 2)) @ [[1.0, 0.9], [0.0, 0.4]]
+    >>> detector = DensityOutlierDetector(EMGaussianMixture(), false_alarm_rate=0.01).fit(X)
+    >>> odd = [[2.0, -2.0], [2.0, 2.0]]  # each value by itself is no surprise
+    >>> detector.predict(odd)
+    array([-1,  1])
+    >>> detector.feature_scores(odd) > 5
+    array([[ True,  True],
+           [False, False]])
+    """
+
+    def __init__(
+        self,
+        estimator: Any = None,
+        *,
+        contamination: Any = "auto",
+        false_alarm_rate: float = 0.05,
+        cv: Any = 5,
+    ):
+        self.estimator = estimator
+        self.contamination = contamination
+        self.false_alarm_rate = false_alarm_rate
+        self.cv = cv
+
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+        """Fit the density, and find the threshold.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Training rows, of any kind that the density takes.
+        y : Ignored
+            Present for the API only.
+        sample_weight : array-like of shape (n_samples,), default=None
+            How often each row counts, for the density (of a Pipeline, for its
+            last step) and for the threshold.
+
+        Returns
+        -------
+        self
+            Fitted.
+
+        Raises
+        ------
+        ValueError
+            If a parameter is out of range, if there is a ``sample_weight`` that
+            the density does not take, or what the density raises.
+        TypeError
+            If the density has no ``score_samples``.
+        """
+        self._check_parameters()
+        fitted = self._fit_density(X, sample_weight)
+        if self.contamination == "auto":
+            scores, weight = self._held_out_scores(X, sample_weight)
+            offset = _lower_tail(scores, weight, self.false_alarm_rate)
+        else:
+            scores = fitted.score_samples(X)
+            weight = check_weights(sample_weight, scores)
+            offset = _lower_tail(scores, weight, self.contamination)
+        self.estimator_ = fitted
+        self.offset_ = offset
+        for name in ("n_features_in_", "feature_names_in_"):
+            if hasattr(fitted, name):
+                setattr(self, name, getattr(fitted, name))
+            elif hasattr(self, name):
+                delattr(self, name)
+        return self
+
+    def score_samples(self, X: Any) -> Any:
+        """Log density of each row.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows to score.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            ``estimator_.score_samples(X)``, nats: the lower, the more anomalous.
+        """
+        check_is_fitted(self)
+        return self.estimator_.score_samples(X)
+
+    def decision_function(self, X: Any) -> Any:
+        """How far the log density of each row is above the threshold.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows to judge.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            ``score_samples(X) - offset_``, nats: negative for outliers.
+        """
+        scores = self.score_samples(X)
+        with np.errstate(invalid="ignore"):
+            above = scores - self.offset_
+        # Densities of 0 are no outliers where most training rows have them, too.
+        return np.where(np.isneginf(scores) & np.isneginf(self.offset_), 0.0, above)
+
+    def predict(self, X: Any) -> Any:
+        """Whether each row is an outlier.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows to judge.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            -1 for outliers, 1 for all others.
+        """
+        return np.where(self.decision_function(X) >= 0, 1, -1)
+
+    def _can_explain(self) -> bool:
+        is_fitted = hasattr(self, "estimator_")
+        _density_behind_scalers(self.estimator_ if is_fitted else self._chosen_density())
+        return True
+
+    @available_if(_can_explain)
+    def feature_scores(self, X: Any) -> Any:
+        """How surprising each value of a row is, given all its other values.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows to explain.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_features)
+            -log p(x_j | x_-j), less its mean over the training rows, in nats; of
+            an estimator of skemvae, also behind scalers in a Pipeline.
+
+        See Also
+        --------
+        EMGaussianMixture.feature_scores : What they mean.
+        """
+        check_is_fitted(self)
+        density = _density_behind_scalers(self.estimator_)
+        if density is not self.estimator_ and len(self.estimator_) > 1:
+            X = self.estimator_[:-1].transform(X)
+        return density.feature_scores(X)
+
+    # Behind these.
+
+    def _check_parameters(self) -> None:
+        if self.contamination != "auto":
+            if isinstance(self.contamination, str):
+                raise ValueError(
+                    f"contamination={self.contamination!r} must be 'auto' or a number in (0, 0.5]."
+                )
+            check_scalar(
+                self.contamination,
+                "contamination",
+                Real,
+                min_val=0,
+                max_val=0.5,
+                include_boundaries="right",
+            )
+        check_scalar(
+            self.false_alarm_rate,
+            "false_alarm_rate",
+            Real,
+            min_val=0,
+            max_val=0.5,
+            include_boundaries="right",
+        )
+        for name in ("contamination", "false_alarm_rate"):
+            value = getattr(self, name)
+            if value != value:
+                raise ValueError(f"{name}={value} must be a number in (0, 0.5].")
+        if isinstance(self.cv, Integral):
+            check_scalar(self.cv, "cv", Integral, min_val=2)
+
+    def _chosen_density(self) -> Any:
+        return EMGaussianMixture() if self.estimator is None else self.estimator
+
+    def _fit_density(self, X: Any, weight: Any) -> Any:
+        density = clone(self._chosen_density())
+        if not hasattr(density, "score_samples"):
+            raise TypeError(
+                f"estimator={density!r} has no score_samples: a density is needed, such as "
+                "EMGaussianMixture()."
+            )
+        if weight is None:
+            return density.fit(X)
+        last, prefix = density, ""
+        if isinstance(density, Pipeline):
+            name, last = density.steps[-1]
+            prefix = f"{name}__"
+        if not has_fit_parameter(last, "sample_weight"):
+            raise ValueError(f"sample_weight is given, but {last!r} takes none: leave it out.")
+        return density.fit(X, **{f"{prefix}sample_weight": weight})
+
+    def _held_out_scores(self, X: Any, sample_weight: Any) -> tuple[Any, Any]:
+        """Scores of rows by fits that have not seen them, and their weights or None."""
+        (X,) = indexable(X)
+        weight = check_weights(sample_weight, np.empty(np.shape(X)[:1]))
+        scores, held_outs = [], []
+        for training, held_out in self._folds(X, weight):
+            fitted = self._fit_density(
+                _safe_indexing(X, training), None if weight is None else weight[training]
+            )
+            scores.append(fitted.score_samples(_safe_indexing(X, held_out)))
+            held_outs.append(held_out)
+        return np.concatenate(scores), None if weight is None else weight[np.concatenate(held_outs)]
+
+    def _folds(self, X: Any, weight: Any) -> Iterator[tuple[Any, Any]]:
+        if not isinstance(self.cv, Integral):
+            return iter(check_cv(self.cv).split(X))
+        rows = np.arange(np.shape(X)[0]) if weight is None else np.flatnonzero(weight)
+        number, n_distinct = _numbered(_safe_indexing(X, rows))
+        if n_distinct < 2:
+            raise ValueError(
+                f"X has n_samples={len(rows)} rows, all of them equal: none can be held out. Set "
+                "contamination to a number."
+            )
+        folds = np.random.RandomState(0).permutation(n_distinct) % min(self.cv, n_distinct)
+        fold = folds[number]
+        return ((rows[fold != f], rows[fold == f]) for f in np.unique(fold))
+
+
+def _numbered(X: Any) -> tuple[Any, int]:
+    """The number of each row among the distinct rows in sorted order, and how many these are."""
+    values = np.asarray(X)
+    if values.dtype == object:
+        values = values.astype(str)
+    distinct, number = np.unique(values, axis=0, return_inverse=True)
+    return number.reshape(-1), len(distinct)
+
+
+def _lower_tail(scores: Any, weight: Any, share: float) -> float:
+    """A threshold with at most ``share`` of the weight below it, half way between two scores."""
+    order = np.argsort(scores)
+    ordered = scores[order].astype(np.float64)
+    total = np.cumsum(np.ones(len(scores)) if weight is None else weight[order])
+    below = np.searchsorted(total, share * total[-1] * (1 + 1e-9), side="right")
+    lowest_kept = float(ordered[below])
+    # Equal rows are all kept, though rounding may tell them apart.
+    flagged = ordered[ordered < lowest_kept - _ROUNDING * max(1.0, abs(lowest_kept))]
+    if len(flagged) == 0 or np.isneginf(flagged[-1]):
+        return lowest_kept
+    return float(flagged[-1] / 2 + lowest_kept / 2)
+
+
+def _density_behind_scalers(estimator: Any) -> Any:
+    """The estimator that explains rows: itself, or the last step of a Pipeline."""
+    steps: list[Any] = []
+    if isinstance(estimator, Pipeline):
+        *steps, (_, estimator) = estimator.steps
+    for name, step in steps:
+        if step is None or step == "passthrough":
+            continue
+        if type(step) not in _COLUMNWISE or getattr(step, "clip", False):
+            raise AttributeError(
+                f"feature_scores cannot look through step {name!r}, {step!r}: it sees scalers "
+                "that shift and stretch each column by itself, such as StandardScaler."
+            )
+    if not hasattr(estimator, "feature_scores"):
+        raise AttributeError(
+            f"{estimator!r} has no feature_scores: choose an estimator of skemvae, such as "
+            "EMGaussianMixture."
+        )
+    return estimator

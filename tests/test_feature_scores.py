@@ -1,0 +1,441 @@
+"""How surprising each value is, given all others: laws of ``feature_scores``."""
+
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.special import logsumexp
+from scipy.stats import multivariate_normal
+from sklearn.datasets import load_iris, load_wine
+from sklearn.exceptions import NotFittedError
+
+from skemvae import EMGaussianMixture, VAEEstimator, VariationalEM
+from skemvae.core.bayesian_mixture import Parameters, Predictive
+from skemvae.core.bound import log_conditionals
+from skemvae.core.expectation import map_conditionals, map_rows
+from skemvae.core.mixing import MIXING_WEIGHTS
+from skemvae.core.normal_wishart import NormalWishart
+from skemvae.core.rows import Frame, Rows
+from skemvae.core.structures import STRUCTURES
+from skemvae.likelihoods import Gaussian
+from skemvae.models import BayesianMixture, FactorModel
+from tests.own_models import GaussianPair, LinearGaussian
+from tests.strategies import mixtures, seeds
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+IRIS = load_iris().data
+ROWS = IRIS[::10]
+
+
+class GaussianPairByColumn(GaussianPair):
+    def log_probs(self, X, Z, parameters):
+        _, means, log_scale = parameters.values()
+        scale = log_scale.exp()[:, None]
+        return torch.distributions.Normal(means, scale, validate_args=False).log_prob(X)
+
+
+class LinearGaussianByColumn(LinearGaussian):
+    n_score_samples = 512
+
+    def log_probs(self, X, Z, parameters):
+        loadings, intercept, log_scale = parameters.values()
+        return torch.distributions.Normal(Z @ loadings + intercept, log_scale.exp()).log_prob(X)
+
+
+def quick(model, **parameters):
+    return VariationalEM(model, max_iter=20, random_state=0, **parameters)
+
+
+# The core: mixtures in closed form.
+
+
+def densities(model, X):
+    """log p(x) and log p(x_j | x_-j) of rows in the model's own coordinates."""
+    rows = Rows(X, None, Frame.identity(X.shape[1]))
+    log_density = map_rows(model, rows, lambda seen: seen.log_evidence, np.empty(len(X)))
+    return log_density, map_conditionals(model, rows, np.empty(X.shape))
+
+
+@given(mixtures(), seeds, st.sampled_from([0.0, 1e3, 1e6]))
+def test_conditionals_of_a_mixture_are_the_density_over_the_marginal(mixture, seed, offset):
+    """Far from the origin, other arithmetic takes over; 1e6 costs six of sixteen digits."""
+    rng = np.random.default_rng(seed)
+    X, _ = mixture.sample(20, rng)
+    X[:10] += rng.standard_normal((10, 1)) * 20
+    mixture = mixture.into(Frame(np.full(X.shape[1], -offset), np.ones(X.shape[1])))
+    log_density, conditionals = densities(mixture, X + offset)
+    for j in range(X.shape[1]):
+        others = np.delete(np.arange(X.shape[1]), j)
+        marginal = np.zeros(20)
+        if len(others):
+            marginal, _ = densities(mixture.marginal(others), X[:, others] + offset)
+        tolerance = 1e-9 * max(1.0, offset)
+        np.testing.assert_allclose(
+            conditionals[:, j], log_density - marginal, rtol=1e-8, atol=tolerance
+        )
+
+
+def test_conditionals_of_one_gaussian_are_those_of_the_textbook():
+    rng = np.random.default_rng(0)
+    factor = rng.standard_normal((4, 6))
+    mean, covariance = rng.standard_normal(4), factor @ factor.T
+    X = rng.multivariate_normal(mean, covariance, 30)
+    gaussian = EMGaussianMixture.from_parameters([1.0], [mean], [covariance])
+    scores = gaussian.feature_scores(X)
+    for j in range(4):
+        o = np.delete(np.arange(4), j)
+        gain = np.linalg.solve(covariance[np.ix_(o, o)], covariance[o, j])
+        variance = covariance[j, j] - gain @ covariance[o, j]
+        residuals = X[:, j] - mean[j] - (X[:, o] - mean[o]) @ gain
+        textbook = -multivariate_normal.logpdf(residuals, 0.0, variance)
+        expected = 0.5 * (1 + np.log(2 * np.pi * variance))
+        difference = scores[:, j] - (textbook - expected)
+        np.testing.assert_allclose(difference, difference[0], atol=1e-10)
+        assert abs(difference[0]) < 0.1  # the expectation is that of 512 draws
+
+
+@pytest.mark.parametrize("name", sorted(STRUCTURES))
+@pytest.mark.parametrize("d", [1, 3])
+def test_conditionals_of_student_mixtures_are_densities(name, d):
+    """They integrate to 1, and log p(x) less them does not depend on x_j."""
+    rng = np.random.default_rng(1)
+    structure = STRUCTURES[name]
+    factor = rng.standard_normal((3, d, d + 2))
+    dense = factor @ factor.transpose(0, 2, 1) / d
+    diagonal = np.diagonal(dense, axis1=1, axis2=2)
+    public = {"full": dense, "tied": dense[0], "diag": diagonal, "spherical": dense[:, 0, 0]}
+    dof = np.full(3, 4.5) if name == "tied" else np.array([3.5, 5.0, 40.0])
+    components = NormalWishart(
+        rng.standard_normal((3, d)),
+        np.array([0.5, 3.0, 30.0]),
+        dof,
+        structure.from_public(public[name], 3, d),
+    )
+    weights = MIXING_WEIGHTS["dirichlet_distribution"].prior(3, 1.0)
+    model = Predictive(Parameters(weights, components))
+    x = rng.standard_normal(d)
+    t = np.linspace(-12, 12, 4001)  # x_j = sinh t reaches into the tails
+    for j in range(d):
+        X = np.where(np.arange(d) == j, np.sinh(t)[:, None], x)
+        log_density, conditionals = densities(model, X)
+        mass = np.trapezoid(np.exp(conditionals[:, j]) * np.cosh(t), t)
+        assert mass == pytest.approx(1, abs=1e-6)
+        rest = log_density - conditionals[:, j]
+        np.testing.assert_allclose(rest, rest[2000], atol=1e-5)
+        near = np.abs(t) < 5
+        np.testing.assert_allclose(rest[near], rest[2000], atol=1e-10)
+
+
+def test_a_state_that_underflows_does_not_count_and_none_leaves_no_state_favoured():
+    log_joint = np.array([[-np.inf, -1.0], [-np.inf, -np.inf]])
+    log_given = np.log(np.array([[[0.2], [0.5]], [[0.2], [0.5]]]))
+    values = log_conditionals(log_joint, log_given)
+    assert values[0, 0] == pytest.approx(np.log(0.5))
+    assert values[1, 0] == pytest.approx(np.log(2) - np.log(1 / 0.2 + 1 / 0.5))
+    log_given[0] = -np.inf
+    assert log_conditionals(log_joint, log_given)[0, 0] == -np.inf
+    assert np.isnan(log_conditionals(log_joint, log_given)).sum() == 0
+
+
+# All estimators.
+
+COUNTS = np.random.RandomState(0).poisson(np.exp(np.random.RandomState(1).randn(80, 1)), (80, 3))
+BITS = (COUNTS > 1).astype(float)
+LABELS = np.minimum(COUNTS, 3)
+MIXED = np.c_[IRIS[:80, 0], LABELS[:, 0], IRIS[:80, 2], COUNTS[:, 1], BITS[:, 2]]
+KINDS = [("poisson", [3]), ("gaussian", [2]), ("categorical", [1]), ("bernoulli", [4])]
+KINDS.append(("student_t", [0]))
+MANY = 512  # points for each row
+NETWORK = {
+    "hidden_layer_sizes": (8,),
+    "max_iter": 30,
+    "n_score_samples": MANY,
+    "random_state": 0,
+}
+
+EXACT = {
+    **{f"EM {name}": (EMGaussianMixture(3, covariance_type=name), IRIS) for name in STRUCTURES},
+    **{f"Bayes {name}": (quick(BayesianMixture(3, name)), IRIS) for name in STRUCTURES},
+    "factors": (quick(FactorModel(2)), IRIS),
+    "factors, shared": (quick(FactorModel(2, Gaussian("shared"))), IRIS),
+    "own, enumerated": (quick(GaussianPairByColumn(3)), IRIS),
+}
+SAMPLED = {
+    "factors, t": (quick(FactorModel(1, "student_t", MANY)), IRIS),
+    "factors, row": (quick(FactorModel(1, Gaussian("row"), MANY)), IRIS),
+    "factors, bits": (quick(FactorModel(1, "bernoulli", MANY)), BITS),
+    "factors, counts": (quick(FactorModel(1, "negative_binomial", MANY)), COUNTS),
+    "factors, labels": (quick(FactorModel(1, "categorical", MANY)), LABELS),
+    "factors, mixed": (quick(FactorModel(1, KINDS, MANY)), MIXED),
+    "own": (quick(LinearGaussianByColumn(1)), IRIS),
+    "VAE": (VAEEstimator(**NETWORK), IRIS),
+    "VAE, vamp": (VAEEstimator(**NETWORK, prior="vamp", likelihood=Gaussian("row")), IRIS),
+    "VAE, mixed": (VAEEstimator(**NETWORK, likelihood=KINDS), MIXED),
+    "VAE, bits": (VAEEstimator(**NETWORK, likelihood="bernoulli"), BITS),
+}
+ALL = {**EXACT, **SAMPLED}
+fits = {}
+
+
+def fitted(name):
+    if name not in fits:
+        estimator, X = ALL[name]
+        fits[name] = estimator.fit(X)
+    return fits[name], ALL[name][1]
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_where_one_value_differs_its_score_falls_as_the_log_density_rises(name):
+    """p(x_-j) cancels: whatever the model and the kind of the column."""
+    estimator, X = fitted(name)
+    here, there = X[:60:12], X[5:65:12]
+    for j in range(X.shape[1]):
+        changed = here.copy()
+        changed[:, j] = there[:, j]
+        rise = estimator.score_samples(changed) - estimator.score_samples(here)
+        fall = estimator.feature_scores(here)[:, j] - estimator.feature_scores(changed)[:, j]
+        exact = name in EXACT
+        np.testing.assert_allclose(
+            fall, rise, atol=1e-8 if exact else 0.15, rtol=1e-7 if exact else 0.05
+        )
+
+
+@pytest.mark.parametrize("name", [name for name in ALL if name != "VAE, mixed"])
+def test_scores_know_the_density_of_all_other_columns(name):
+    """log p(x_-j) by a sum or an integral over x_j, from the density of whole rows."""
+    estimator, X = fitted(name)
+    j, rows = 2, X[3:63:20]
+    low, high = X[:, j].min(), X[:, j].max()
+    values = np.unique(X[:, j])
+    if "bits" not in name and "labels" not in name:
+        reach = 3 * (high - low)
+        values = np.linspace(low - reach, high + reach, 300)
+    if "counts" in name:
+        values = np.arange(200)
+    grid = np.repeat(rows, len(values), axis=0)
+    grid[:, j] = np.tile(values, len(rows))
+    each = estimator.score_samples(grid).reshape(len(rows), -1)
+    conditional = estimator.score_samples(rows) - logsumexp(each, axis=1)
+    difference = estimator.feature_scores(rows)[:, j] + conditional
+    atol = 1e-4 if name in EXACT else 0.15
+    np.testing.assert_allclose(difference, difference[0], atol=atol)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_the_mean_over_the_training_rows_is_zero(name):
+    estimator, X = fitted(name)
+    np.testing.assert_allclose(estimator.feature_scores(X).mean(0), 0, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_row_has_the_same_scores_in_any_company(name):
+    estimator, X = fitted(name)
+    together = estimator.feature_scores(X)
+    np.testing.assert_allclose(estimator.feature_scores(X[7:9]), together[7:9], atol=1e-7)
+    np.testing.assert_allclose(estimator.feature_scores(X[::-1]), together[::-1], atol=1e-7)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_pickle_scores_as_before(name):
+    estimator, X = fitted(name)
+    again = pickle.loads(pickle.dumps(estimator))
+    np.testing.assert_array_equal(again.feature_scores(X[:5]), estimator.feature_scores(X[:5]))
+
+
+@pytest.mark.parametrize("name", ["EM full", "Bayes diag", "factors", "factors, t", "VAE"])
+def test_absurd_values_are_to_blame_and_nothing_is_nan(name):
+    estimator, X = fitted(name)
+    row = X[:1].copy()
+    for value in (1e6, -1e30, 1e200):
+        row[0, 1] = value
+        scores = estimator.feature_scores(row)[0]
+        assert not np.isnan(scores).any()
+        if value == 1e6:
+            assert scores.argmax() == 1
+
+
+def test_linear_networks_and_factors_agree_with_the_gaussian_they_are():
+    """Both densities are N(b, W W^T + Psi): here from draws; the VAE at its points only."""
+    wine = load_wine().data[:, :5]
+    factors = quick(FactorModel(2)).fit(wine)
+    loadings, spread = factors.model_.loadings_, wine.std(0)
+    noise = np.exp(factors.model_.likelihoods_[0].moments(torch.zeros(1))[1].numpy())
+    covariance = (loadings @ loadings.T + np.diag(noise)) * np.outer(spread, spread)
+    mean = wine.mean(0) + spread * factors.model_.intercept_
+    gaussian = EMGaussianMixture.from_parameters([1.0], [mean], [covariance])
+    ours, theirs = factors.feature_scores(wine), gaussian.feature_scores(wine)
+    np.testing.assert_allclose(ours, theirs - theirs.mean(0), atol=1e-6)
+
+    vae = VAEEstimator(2, hidden_layer_sizes=(), max_iter=300, random_state=0).fit(wine)
+    network = vae.module_.decoder.double()
+    loadings = network.outputs.weight.detach().numpy()
+    noise = np.exp(network.heads[0].moments(torch.zeros(1))[1].detach().numpy())
+    scale, shift = vae._table.blocks[0].scale, vae._table.blocks[0].shift
+    covariance = (loadings @ loadings.T + np.diag(noise)) * np.outer(scale, scale)
+    mean = shift + scale * network.outputs.bias.detach().numpy()
+    gaussian = EMGaussianMixture.from_parameters([1.0], [mean], [covariance])
+    ours, theirs = vae.feature_scores(wine), gaussian.feature_scores(wine)
+    error = np.abs(ours - (theirs - theirs.mean(0)))
+    assert np.median(error) < 0.02
+    assert np.quantile(error, 0.99) < 0.3
+
+
+# Units, columns, weights.
+
+
+@pytest.mark.parametrize("name", sorted(STRUCTURES))
+@pytest.mark.parametrize(("scale", "offset"), [(1e100, 0.0), (1e-100, 0.0), (1.0, 1e8)])
+def test_units_and_offsets_do_not_matter(name, scale, offset):
+    X = np.round(IRIS * 64) / 64  # exact at the offset, too
+    estimator = EMGaussianMixture(2, covariance_type=name, random_state=0)
+    here, there = (estimator.fit(t).feature_scores(t) for t in (X, X * scale + offset))
+    np.testing.assert_allclose(there, here, atol=1e-6)
+
+
+def test_each_column_may_have_a_unit_of_its_own():
+    scale, offset = np.array([1e-6, 3.0, -50.0, 1e9]), np.array([0.0, 1.0, -7.0, 1e3])
+    estimator = EMGaussianMixture(2, random_state=0)
+    here, there = (estimator.fit(t).feature_scores(t) for t in (IRIS, IRIS * scale + offset))
+    np.testing.assert_allclose(there, here, atol=1e-5)
+
+
+@pytest.mark.parametrize("model", [None, FactorModel(1), FactorModel(1, "student_t")], ids=str)
+def test_scores_go_with_their_columns(model):
+    order = [2, 0, 3, 1]
+    estimator = EMGaussianMixture(2, random_state=0) if model is None else quick(model)
+    straight = estimator.fit(IRIS).feature_scores(ROWS)
+    turned = estimator.fit(IRIS[:, order]).feature_scores(ROWS[:, order])
+    atol = 0.2 if model is not None and model.likelihood == "student_t" else 1e-3
+    np.testing.assert_allclose(turned, straight[:, order], atol=atol)
+
+
+def test_weights_are_repetitions():
+    weight = np.arange(len(IRIS)) % 3
+    estimator = EMGaussianMixture(2, random_state=0)
+    weighted = estimator.fit(IRIS, sample_weight=weight).feature_scores(ROWS)
+    repeated = estimator.fit(IRIS.repeat(weight, axis=0)).feature_scores(ROWS)
+    np.testing.assert_allclose(weighted, repeated, atol=1e-9)
+
+
+def test_the_mean_of_a_long_table_comes_from_rows_at_even_steps_of_weight():
+    rng = np.random.RandomState(0)
+    X = np.sort(rng.standard_exponential((20_000, 2)), axis=0)  # the last rows are surprising
+    estimator = EMGaussianMixture(2, random_state=0).fit(X)
+    np.testing.assert_allclose(estimator.feature_scores(X).mean(0), 0, atol=0.02)
+    weight = np.where(np.arange(len(X)) < 15_000, 0.0, 1.0)
+    estimator.fit(X, sample_weight=weight)
+    np.testing.assert_allclose(estimator.feature_scores(X[15_000:]).mean(0), 0, atol=0.05)
+
+
+# Without training rows.
+
+
+def test_without_training_rows_the_mean_is_that_of_the_model():
+    mixture = EMGaussianMixture(2, random_state=0).fit(IRIS)
+    known = EMGaussianMixture.from_parameters(
+        mixture.weights_, mixture.means_, mixture.covariances_
+    )
+    marginal = mixture.marginal([1, 3])
+    for estimator, X in ((known, IRIS), (marginal, IRIS[:, [1, 3]])):
+        first = estimator.feature_scores(X)
+        np.testing.assert_array_equal(estimator.feature_scores(X), first)
+        drawn, _ = estimator.sample(4000, random_state=1)
+        np.testing.assert_allclose(estimator.feature_scores(drawn).mean(0), 0, atol=0.1)
+
+
+def test_after_partial_fit_the_mean_is_that_of_the_model():
+    vae = VAEEstimator(**NETWORK).fit(IRIS)
+    before = vae._mean_surprise
+    vae.partial_fit(IRIS)
+    drawn, _ = vae.sample(2000, random_state=1)
+    np.testing.assert_allclose(vae.feature_scores(drawn).mean(0), 0, atol=0.15)
+    assert vae._mean_surprise is None
+    assert before is not None
+
+
+# What users meet.
+
+
+def test_a_corrupted_value_has_the_largest_score_of_its_row():
+    rng = np.random.RandomState(0)
+    wine = load_wine().data
+    train, test = wine[::2], wine[1::2].copy()
+    wrong = rng.randint(wine.shape[1], size=len(test))
+    test[np.arange(len(test)), wrong] += 6 * wine.std(0)[wrong]
+    for estimator in (
+        EMGaussianMixture(reg_covar=1e-2, random_state=0),
+        quick(BayesianMixture(2)),
+        quick(FactorModel(3)),
+        quick(FactorModel(3, "student_t")),
+    ):
+        found = estimator.fit(train).feature_scores(test).argmax(1)
+        assert (found == wrong).mean() > 0.85
+
+
+def test_labels_and_names_are_taken_as_in_fit():
+    n = 80
+    frame = pd.DataFrame(
+        {
+            "age": IRIS[:n, 0],
+            "colour": np.array(["red", "green", "blue"])[LABELS[:, 0] % 3],
+            "visits": COUNTS[:, 1],
+        }
+    )
+    kinds = [("categorical", ["colour"]), ("gaussian", ["age"]), ("poisson", ["visits"])]
+    for estimator in (VAEEstimator(**NETWORK, likelihood=kinds), quick(FactorModel(1, kinds))):
+        estimator.fit(frame)
+        odd = frame.iloc[:2].copy()
+        odd.loc[0, "age"], odd.loc[1, "colour"] = 30.0, "purple"
+        scores = estimator.feature_scores(odd)
+        assert scores.shape == (2, 3)
+        assert list(scores.argmax(1)) == [0, 1]
+
+
+def test_grey_values_are_taken_as_in_fit():
+    grey = np.random.RandomState(0).uniform(size=(60, 5))
+    vae = VAEEstimator(**NETWORK, likelihood="bernoulli").fit(grey)
+    assert np.isfinite(vae.feature_scores(grey)).all()
+
+
+@pytest.mark.parametrize("name", ["EM full", "factors", "VAE"])
+def test_float32_in_is_float32_out(name):
+    estimator, X = fitted(name)
+    narrow = estimator.feature_scores(X[:9].astype(np.float32))
+    assert narrow.dtype == np.float32
+    np.testing.assert_allclose(narrow, estimator.feature_scores(X[:9]), atol=1e-2)
+
+
+@pytest.mark.parametrize(
+    "estimator", [EMGaussianMixture(), VariationalEM(), VAEEstimator()], ids=repr
+)
+def test_an_estimator_without_a_fit_says_so(estimator):
+    with pytest.raises(NotFittedError):
+        estimator.feature_scores(IRIS)
+
+
+def test_wrong_rows_are_named():
+    estimator, _ = fitted("EM full")
+    with pytest.raises(ValueError, match="3 features"):
+        estimator.feature_scores(IRIS[:, :3])
+    with pytest.raises(ValueError, match="NaN"):
+        estimator.feature_scores(np.full((2, 4), np.nan))
+
+
+def test_a_model_that_knows_whole_rows_only_says_what_to_write():
+    em = quick(LinearGaussian(1)).fit(IRIS)
+    with pytest.raises(NotImplementedError, match=r"LinearGaussian .* write its method log_probs"):
+        em.feature_scores(IRIS)
+
+
+def test_a_method_of_ones_own_that_returns_another_shape_is_named():
+    class Wrong(GaussianPair):
+        def log_probs(self, X, Z, parameters):
+            return X
+
+    with pytest.raises(ValueError, match=r"Wrong.log_probs returned .* and column"):
+        quick(Wrong(2)).fit(IRIS)
