@@ -2,10 +2,10 @@
 How many components, and of which shape?
 ========================================
 
-A Bayesian mixture pays for its parameters inside the bound on log p(X): it empties the components that
-it does not need, and bounds of different K and different covariances can be compared. BIC pays by a
-formula, and needs a fit for each candidate. Here both are asked about Fisher's irises: 150 flowers, four
-lengths, three species of which two overlap.
+A Bayesian mixture pays for its parameters inside the bound on log p(X): it empties the
+components that it does not need, and bounds of different K and different covariances can be
+compared. BIC pays by a formula, and needs a fit for each candidate. Here both are asked about
+Fisher's irises: 150 flowers, four lengths, three species of which two overlap.
 """
 
 import matplotlib.pyplot as plt
@@ -20,8 +20,9 @@ iris = load_iris()
 X = iris.data
 
 # %%
-# One fit from more components than anybody expects. A Dirichlet process prior lets the superfluous ones
-# run empty, and neighbours that share a cluster are merged whenever the bound then rises.
+# One fit from more components than anybody expects. A Dirichlet process prior lets the
+# superfluous ones run empty, and neighbours that share a cluster are merged whenever the bound
+# then rises.
 
 em = VariationalEM(BayesianMixture(n_components=10), random_state=0).fit(X)
 agreement = adjusted_rand_score(iris.target, em.predict(X))
@@ -51,9 +52,9 @@ for name, table in (("Bound on log p(X), nats", bounds), ("-BIC / 2, nats", crit
         print(f"{structure:<11}" + "".join(f"{value:9.1f}" for value in table[structure]))
 
 # %%
-# Both choose two components with full covariances: setosa, and the other two species together, which
-# these four lengths do not hold apart as normal distributions. Too many components cost a little, too
-# few cost a lot.
+# Both choose two components with full covariances: setosa, and the other two species together,
+# which these four lengths do not hold apart as normal distributions. Too many components cost a
+# little, too few cost a lot.
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
 for species in range(3):

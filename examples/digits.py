@@ -2,9 +2,10 @@
 A VAE of handwritten digits
 ===========================
 
-How probable is an image? The images are scikit-learn's: 1,797 of 8 x 8 pixels with 17 grey levels, here
-as probabilities of ink. The number of latent dimensions and the prior are chosen by held-out nats; then
-the VAE generates, reconstructs, and says which images are unlike those that it knows.
+How probable is an image? The images are scikit-learn's: 1,797 of 8 x 8 pixels with 17 grey
+levels, here as probabilities of ink. The number of latent dimensions and the prior are chosen
+by held-out nats; then the VAE generates, reconstructs, and says which images are unlike those
+that it knows.
 """
 
 import matplotlib.pyplot as plt
@@ -16,8 +17,8 @@ from sklearn.model_selection import GridSearchCV, train_test_split
 from skemvae import VAEEstimator
 
 # %%
-# Grey values are probabilities of ink: a Bernoulli likelihood draws them as 0 or 1 anew for each batch.
-# Only bits can be scored, for a grey value has no probability.
+# Grey values are probabilities of ink: a Bernoulli likelihood draws them as 0 or 1 anew for
+# each batch. Only bits can be scored, for a grey value has no probability.
 
 digits = load_digits()
 grey = digits.data / 16
@@ -46,8 +47,8 @@ for parameters, score in zip(
     print(f"{parameters['n_components']} dimensions, {parameters['prior']:<8}{score:8.2f} nats")
 
 # %%
-# The best one again, with grey values and a fit that stops by itself. Its score has a standard error for
-# each image.
+# The best one again, with grey values and a fit that stops by itself. Its score has a standard
+# error for each image.
 
 vae = search.best_estimator_.set_params(max_iter=300, learning_rate="adaptive").fit(grey[train])
 log_probability, error = vae.score_samples(bits[test], return_std=True)

@@ -2,10 +2,10 @@
 Why EM never falls
 ==================
 
-The free energy F(q, θ) lies below log p(X) for every q, and touches it where q is the posterior at the
-present θ. Whoever climbs F from there cannot fall. One parameter is enough to see it: the mean of one
-of two components, for the sepal lengths of 150 irises. The last picture shows what happens where the
-regularisation is no part of what is climbed.
+The free energy F(q, θ) lies below log p(X) for every q, and touches it where q is the posterior
+at the present θ. Whoever climbs F from there cannot fall. One parameter is enough to see it:
+the mean of one of two components, for the sepal lengths of 150 irises. The last picture shows
+what happens where the regularisation is no part of what is climbed.
 """
 
 import warnings
@@ -45,8 +45,8 @@ def free_energy(q, theta):
 
 
 # %%
-# Each E step takes the posterior at the present θ as q, which makes F touch the curve there; each M step
-# goes to the top of F, which is the mean of the rows weighted by q.
+# Each E step takes the posterior at the present θ as q, which makes F touch the curve there;
+# each M step goes to the top of F, which is the mean of the rows weighted by q.
 
 theta = 8.0
 steps = []
@@ -54,10 +54,9 @@ for _ in range(4):
     q = mixture_at(theta).predict_proba(X)
     better = float(q[:, 1] @ X[:, 0] / q[:, 1].sum())
     steps.append((theta, better, q))
-    print(
-        f"theta {theta:.3f}: log p = F = {mixture_at(theta).score(X):.4f}; at the top of F, "
-        f"{better:.3f}: F = {free_energy(q, better):.4f} <= log p = {mixture_at(better).score(X):.4f}"
-    )
+    print(f"theta {theta:.3f}: log p(X) = F = {mixture_at(theta).score(X):.4f}")
+    print(f"  top of F: {free_energy(q, better):.4f} at {better:.3f}", end=", ")
+    print(f"where log p(X) = {mixture_at(better).score(X):.4f}")
     theta = better
 
 # %%
@@ -82,10 +81,10 @@ axis.legend()
 # The whole climb, and one that falls
 # -----------------------------------
 #
-# ``lower_bounds_`` holds the bound after each iteration. With a regularised covariance it is the
-# regularised objective that must be climbed: skemvae has the regularisation in both steps, so that the
-# objective rises. Where it is only added to the covariances after the M step, as in scikit-learn, the
-# bound can fall, and does.
+# ``lower_bounds_`` holds the bound after each iteration. With a regularised covariance it is
+# the regularised objective that must be climbed: skemvae has the regularisation in both steps,
+# so that the objective rises. Where it is only added to the covariances after the M step, as in
+# scikit-learn, the bound can fall, and does.
 
 ours = EMGaussianMixture(5, reg_covar=0.1, init_params="kmeans", random_state=0)
 theirs = GaussianMixture(5, reg_covar=0.1, random_state=0)

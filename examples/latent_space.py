@@ -2,8 +2,8 @@
 A map of the digits
 ===================
 
-With two latent dimensions a VAE draws a map: where each image lies, and what lies in between. A learned
-mixture as prior p(z) makes it a map with districts, found without any label.
+With two latent dimensions a VAE draws a map: where each image lies, and what lies in between. A
+learned mixture as prior p(z) makes it a map with districts, found without any label.
 """
 
 import matplotlib.pyplot as plt
@@ -22,11 +22,17 @@ train, test = train_test_split(np.arange(len(grey)), test_size=0.3, random_state
 # Two priors
 # ----------
 #
-# The standard normal prior packs all digits into one disc; a mixture of twenty may leave gaps between
-# them. Both are judged by the log probability of unseen images, drawn as bits from their grey values.
+# The standard normal prior packs all digits into one disc; a mixture of twenty may leave gaps
+# between them. Both are judged by the log probability of unseen images, drawn as bits from
+# their grey values.
 
 bits = (np.random.RandomState(0).uniform(size=grey[test].shape) < grey[test]).astype(float)
-settings = {"likelihood": "bernoulli", "max_iter": 120, "learning_rate": "cosine", "random_state": 0}
+settings = {
+    "likelihood": "bernoulli",
+    "max_iter": 120,
+    "learning_rate": "cosine",
+    "random_state": 0,
+}
 maps = {
     "normal": VAEEstimator(2, **settings),
     "mixture": VAEEstimator(2, prior="mixture", n_prior_components=20, **settings),
@@ -49,8 +55,8 @@ figure.colorbar(points, ax=axes, ticks=range(10), label="digit")
 # What lies in between
 # --------------------
 #
-# The decoder turns any point into an image. Here is a grid over the map with the normal prior, at equal
-# steps of probability.
+# The decoder turns any point into an image. Here is a grid over the map with the normal prior,
+# at equal steps of probability.
 
 steps = norm.ppf(np.linspace(0.03, 0.97, 16))
 grid = np.stack(np.meshgrid(steps, steps[::-1]), -1).reshape(-1, 2)

@@ -2,9 +2,9 @@
 A model of your own: directions
 ===============================
 
-A mixture of von Mises distributions, for angles, is nowhere in the library. Written as a model, it gets
-exact EM, scores, samples, a grid search and all the rest. z is one of K states, so its posterior is exact
-by enumeration; the M step has no closed form and needs none.
+A mixture of von Mises distributions, for angles, is nowhere in the library. Written as a model,
+it gets exact EM, scores, samples, a grid search and all the rest. z is one of K states, so its
+posterior is exact by enumeration; the M step has no closed form and needs none.
 """
 
 import matplotlib.pyplot as plt
@@ -51,8 +51,8 @@ class VonMisesMixture(LatentVariableModel):
 
 
 # %%
-# The wind comes mostly from two directions; one of them lies across the border at ±π, where a Gaussian
-# mixture of the angle would see two clusters. The data are simulated, so we know.
+# The wind comes mostly from two directions; one of them lies across the border at ±π, where a
+# Gaussian mixture of the angle would see two clusters. The data are simulated, so we know.
 
 rng = np.random.RandomState(0)
 X = np.concatenate([rng.vonmises(3.0, 4, 400), rng.vonmises(0.5, 8, 200)])

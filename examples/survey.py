@@ -2,9 +2,10 @@
 A yes-or-no survey
 ==================
 
-1,500 people answer 20 questions with yes or no; two attitudes lie behind the answers. A factor model with
-Bernoulli columns (the logistic model of item-response theory) finds them, and the sheets that somebody
-filled in by tossing a coin. The survey is simulated, so what is found can be checked.
+1,500 people answer 20 questions with yes or no; two attitudes lie behind the answers. A factor
+model with Bernoulli columns (the logistic model of item-response theory) finds them, and the
+sheets that somebody filled in by tossing a coin. The survey is simulated, so what is found can
+be checked.
 """
 
 import matplotlib.pyplot as plt

@@ -2,10 +2,10 @@
 Exact, variational, amortised: three E steps
 ============================================
 
-Counts in four columns, with one hidden rate z behind them: x_j ~ Poisson(exp(W_j z + b_j)), z ~ N(0, 1).
-Exact EM is possible here, for a z on a grid of 121 values has a posterior by Bayes' rule; variational EM
-gives each row the best normal q(z); a VAE has one network for all rows. The same model, the same
-(simulated) data, one likelihood scale.
+Counts in four columns, with one hidden rate z behind them: x_j ~ Poisson(exp(W_j z + b_j)), z ~
+N(0, 1). Exact EM is possible here, for a z on a grid of 121 values has a posterior by Bayes'
+rule; variational EM gives each row the best normal q(z); a VAE has one network for all rows.
+The same model, the same (simulated) data, one likelihood scale.
 """
 
 import sys
@@ -51,8 +51,8 @@ X = rng.poisson(np.exp(rng.normal(size=(2000, 1)) * W + b)).astype(float)
 train, test = train_test_split(X, test_size=0.5, random_state=0)
 
 # %%
-# Three fits. The exact one has no gap; the best normal q comes close; the network, which is linear here,
-# has to serve all rows with one formula.
+# Three fits. The exact one has no gap; the best normal q comes close; the network, which is
+# linear here, has to serve all rows with one formula.
 
 exact = VariationalEM(PoissonOnAGrid(), tol=1e-4, random_state=0).fit(train)
 variational = VariationalEM(
@@ -70,8 +70,8 @@ for name, estimator in estimators.items():
     print(f"{name:<21}{score:11.3f}{elbo:10.3f}{score - elbo:10.4f}")
 
 # %%
-# What each E step says of four rows: the exact posterior in grey, and q. A rare row shows best what the
-# network loses.
+# What each E step says of four rows: the exact posterior in grey, and q. A rare row shows best
+# what the network loses.
 
 rows = np.array([[0, 0, 0, 0], [0, 0, 0, 4], [1, 1, 0, 0], [3, 2, 4, 0]], dtype=float)
 posterior = exact.predict_proba(rows) / (GRID[1] - GRID[0])
