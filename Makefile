@@ -4,12 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL = install --quiet --constraint constraints.txt --editable
 
-.PHONY: help demo test test-oldest lint format bench clean
+.PHONY: help demo test test-oldest docs lint format bench clean
 
 help:
 	@echo "make demo         compare EM and VAEs on real data, flag anomalies, draw a picture"
 	@echo "make test         run the tests"
 	@echo "make test-oldest  run the tests with the oldest versions of the dependencies"
+	@echo "make docs         build the site with all examples: docs/_build/html/index.html"
 	@echo "make lint         check style and types"
 	@echo "make format       put the code into the common style"
 	@echo "make bench        time EM and variational EM against scikit-learn, VAEs against bare torch"
@@ -22,6 +23,12 @@ demo: $(VENV)/demo
 test: $(VENV)/test
 	@echo "== Running the tests"
 	$(BIN)/python -m pytest
+
+# -W: a warning is an error; -n: so is a reference to nothing.
+docs: $(VENV)/docs
+	@echo "== Building the site (some minutes: every example runs)"
+	rm -rf docs/generated
+	$(BIN)/sphinx-build -W --keep-going -n -q docs docs/_build/html
 
 lint: $(VENV)/lint
 	@echo "== Checking style and types"
@@ -44,7 +51,8 @@ bench: $(VENV)/demo
 	$(BIN)/python benchmarks/variational.py
 
 clean:
-	rm -rf $(VENV) $(VENV)-oldest build output *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-oldest build output *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis \
+	  docs/_build docs/generated docs/gallery docs/sg_execution_times.rst
 
 # What each command needs; the files tell make that it is installed.
 $(VENV)/bin/python:
@@ -53,7 +61,7 @@ $(VENV)/bin/python:
 	@echo "== Creating $(VENV)"
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/demo $(VENV)/test $(VENV)/lint: $(VENV)/bin/python pyproject.toml constraints.txt
+$(VENV)/demo $(VENV)/test $(VENV)/docs $(VENV)/lint: $(VENV)/bin/python pyproject.toml constraints.txt
 
 $(VENV)/demo:
 	@echo "== Installing skemvae and what the demo needs (a few minutes)"
@@ -63,6 +71,11 @@ $(VENV)/demo:
 $(VENV)/test:
 	@echo "== Installing skemvae and what the tests need (a few minutes)"
 	$(BIN)/pip $(PIP_INSTALL) ".[vae,plot,test]"
+	@touch $@
+
+$(VENV)/docs:
+	@echo "== Installing skemvae and what the site needs (a few minutes)"
+	$(BIN)/pip $(PIP_INSTALL) ".[vae,plot,docs]"
 	@touch $@
 
 $(VENV)/lint:

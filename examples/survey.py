@@ -1,14 +1,14 @@
-"""A binary survey by a logistic factor model (item-response theory).
+"""
+A yes-or-no survey
+==================
 
-    python examples/survey.py
-
-1,500 people answer 20 questions with yes or no; two attitudes lie behind the answers. The survey is
-simulated, so what the model finds can be checked. It takes some seconds.
+1,500 people answer 20 questions with yes or no; two attitudes lie behind the answers. A factor
+model with Bernoulli columns (the logistic model of item-response theory) finds them, and the
+sheets that somebody filled in by tossing a coin. The survey is simulated, so what is found can
+be checked.
 """
 
-from pathlib import Path
-
-import matplotlib
+import matplotlib.pyplot as plt
 import numpy as np
 from scipy.special import expit
 from sklearn.model_selection import GridSearchCV, train_test_split
@@ -16,10 +16,9 @@ from sklearn.model_selection import GridSearchCV, train_test_split
 from skemvae import VariationalEM
 from skemvae.models import FactorModel
 
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
+# %%
+# Ten questions for each attitude, some of them hard to say yes to.
 
-# 1. The survey: ten questions for each attitude, one of them hard to say yes to.
 rng = np.random.RandomState(0)
 attitudes = rng.normal(size=(1500, 2))
 loadings = np.kron(np.eye(2), rng.uniform(0.8, 2.0, (10, 1)))
@@ -27,39 +26,40 @@ difficulty = rng.normal(size=20)
 answers = (rng.uniform(size=(1500, 20)) < expit(attitudes @ loadings.T - difficulty)).astype(float)
 train, test = train_test_split(answers, test_size=0.3, random_state=0)
 
-# 2. How many attitudes? By held-out log probability of a whole sheet of answers.
+# %%
+# How many attitudes? By the held-out log probability of a whole sheet of answers.
+
 em = VariationalEM(FactorModel(likelihood="bernoulli"), random_state=0)
 search = GridSearchCV(em, {"model__n_factors": [1, 2, 3]}, cv=3).fit(train)
-print("Held-out nats per person:")
 for parameters, score in zip(
     search.cv_results_["params"], search.cv_results_["mean_test_score"], strict=True
 ):
-    print(f"  {parameters['model__n_factors']} factors {score:8.3f}")
+    print(f"{parameters['model__n_factors']} factors: {score:.3f} held-out nats per person")
+em = search.best_estimator_
 frequency = train.mean(0)
 independent = (test * np.log(frequency) + (1 - test) * np.log1p(-frequency)).sum(1).mean()
-em = search.best_estimator_
-print(
-    f"Unseen people: {em.score(test):.3f}; "
-    f"if the questions had nothing in common: {independent:.3f}"
-)
+print(f"Unseen people: {em.score(test):.3f}; if no question told of another: {independent:.3f}")
 
-# 3. What does a person think, and how sure can one be? Factors are found up to a rotation.
+# %%
+# What does a person think, and how sure can one be? Factors are found up to a rotation.
+
 scores = em.transform(answers)
 rotation, *_ = np.linalg.lstsq(scores, attitudes, rcond=None)
 found = scores @ rotation
-print(
-    "Correlation of each attitude with what was found:",
-    [round(float(np.corrcoef(found[:, j], attitudes[:, j])[0, 1]), 2) for j in range(2)],
-)
+for j in range(2):
+    correlation = np.corrcoef(found[:, j], attitudes[:, j])[0, 1]
+    print(f"Attitude {j + 1}: correlation {correlation:.2f} with what was found")
 uncertainty = np.sqrt(em.model_.posterior_covariance(answers)[:, 0, 0])
 print(f"Posterior standard deviation of the first factor: {uncertainty.mean():.2f} (prior: 1)")
 
-# 4. Which sheets of answers are odd? Fifty were filled in by tossing a coin.
+# %%
+# Which sheets are odd? Fifty were filled in by tossing a coin.
+
 coins = rng.randint(0, 2, (50, 20)).astype(float)
 log_probability = em.score_samples(np.concatenate([test, coins]))
 threshold = np.quantile(log_probability[: len(test)], 0.05)
 caught = (log_probability[len(test) :] < threshold).mean()
-print(f"At 5 % false alarms, {caught:.0%} of the sheets filled in by a coin are found.")
+print(f"At 5 % false alarms, {caught:.0%} of the sheets filled in by a coin are found")
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 4), layout="constrained")
 left.scatter(attitudes[:, 0], found[:, 0], s=4)
@@ -67,10 +67,7 @@ left.set(xlabel="attitude (simulated)", ylabel="attitude (found)")
 bins = np.linspace(log_probability.min(), log_probability.max(), 40)
 right.hist(log_probability[: len(test)], bins, density=True, alpha=0.6, label="people")
 right.hist(log_probability[len(test) :], bins, density=True, alpha=0.6, label="coins")
-right.axvline(threshold, color="k", lw=1)
-right.set(xlabel="log probability of a sheet (nats)")
+right.axvline(threshold, color="k", lw=1, label="5 % false alarms")
+right.set(xlabel="log probability of a sheet, nats", yticks=[])
 right.legend()
-output = Path("output")
-output.mkdir(exist_ok=True)
-figure.savefig(output / "survey.png", dpi=150)
-print(f"Picture: {output / 'survey.png'}")
+plt.show()

@@ -1,17 +1,16 @@
-"""Three E steps on one data set: exact, variational and amortised.
+"""
+Exact, variational, amortised: three E steps
+============================================
 
-    python examples/three_e_steps.py [FILE.png]
-
-Counts in four columns, with one hidden rate z behind them: x_j ~ Poisson(exp(W_j z + b_j)),
-z ~ N(0, 1). Exact EM is possible here, for a z on a grid of 121 values has a posterior by Bayes'
-rule; variational EM gives each row the best normal q(z); a VAE has one network for all rows. Same
-model, same data, one likelihood scale. Some seconds.
+Counts in four columns, with one hidden rate z behind them: x_j ~ Poisson(exp(W_j z + b_j)), z ~
+N(0, 1). Exact EM is possible here, for a z on a grid of 121 values has a posterior by Bayes'
+rule; variational EM gives each row the best normal q(z); a VAE has one network for all rows.
+The same model, the same (simulated) data, one likelihood scale.
 """
 
 import sys
-from pathlib import Path
 
-import matplotlib
+import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from scipy.stats import norm
@@ -19,9 +18,6 @@ from sklearn.model_selection import train_test_split
 
 from skemvae import VAEEstimator, VariationalEM
 from skemvae.models import FactorModel, LatentVariableModel
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 
 GRID = np.linspace(-5, 5, 121)
 
@@ -46,28 +42,37 @@ class PoissonOnAGrid(LatentVariableModel):
         return rng.poisson(np.exp(z * parameters["W"] + parameters["b"])).astype(float), z
 
 
-# 1. Few counts: the posterior of a row is broad, and not quite normal.
+# %%
+# Few counts: the posterior of a row is broad, and not quite normal.
+
 rng = np.random.RandomState(0)
 W, b = np.array([1.0, 0.8, 1.2, -0.7]), np.array([-0.7, -0.3, -1.0, -0.4])
 X = rng.poisson(np.exp(rng.normal(size=(2000, 1)) * W + b)).astype(float)
 train, test = train_test_split(X, test_size=0.5, random_state=0)
 
-# 2. Three fits.
+# %%
+# Three fits. The exact one has no gap; the best normal q comes close; the network, which is
+# linear here, has to serve all rows with one formula.
+
 exact = VariationalEM(PoissonOnAGrid(), tol=1e-4, random_state=0).fit(train)
 variational = VariationalEM(
     FactorModel(1, "poisson", n_score_samples=1024), tol=1e-4, random_state=0
 ).fit(train)
 amortised = VAEEstimator(1, hidden_layer_sizes=(), likelihood="poisson", random_state=0).fit(train)
-print("held-out nats per row        log p(x)      ELBO       gap")
-for name, estimator in (
-    ("exact EM", exact),
-    ("variational EM", variational),
-    ("VAE, linear maps", amortised),
-):
+estimators = {
+    "exact EM": exact,
+    "variational EM": variational,
+    "VAE, linear maps": amortised,
+}
+print("held-out nats per row   log p(x)      ELBO       gap")
+for name, estimator in estimators.items():
     score, elbo = estimator.score(test), estimator.elbo(test).mean()
-    print(f"  {name:<24} {score:10.3f} {elbo:9.3f} {score - elbo:9.4f}")
+    print(f"{name:<21}{score:11.3f}{elbo:10.3f}{score - elbo:10.4f}")
 
-# 3. What each E step says of four rows: the exact posterior, and q.
+# %%
+# What each E step says of four rows: the exact posterior in grey, and q. A rare row shows best
+# what the network loses.
+
 rows = np.array([[0, 0, 0, 0], [0, 0, 0, 4], [1, 1, 0, 0], [3, 2, 4, 0]], dtype=float)
 posterior = exact.predict_proba(rows) / (GRID[1] - GRID[0])
 
@@ -95,7 +100,6 @@ for i, ax in enumerate(axes):
     ax.set(title=f"x = {tuple(int(x) for x in rows[i])}", xlabel="z", xlim=(-4, 4))
 axes[0].set_ylabel("density")
 figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
-output = Path(sys.argv[1]) if len(sys.argv) > 1 else Path("output") / "three_e_steps.png"
-output.parent.mkdir(exist_ok=True)
-figure.savefig(output, dpi=110)
-print(f"Picture: {output}")
+if len(sys.argv) > 1:
+    figure.savefig(sys.argv[1], dpi=110)
+plt.show()

@@ -108,7 +108,7 @@ class EMGaussianMixture(MixtureDensity):
         The objective at the returned parameters, in nats per sample and the
         units of X. With ``reg_covar=0`` it equals ``score(X)``; otherwise it
         lies below by the mean penalty of the regularisation.
-    lower_bounds_ : ndarray of shape (n_iter_ + 1,)
+    lower_bounds_ : ndarray of shape (n_iter + 1,)
         The objective at the start and after each iteration:
         ``lower_bounds_[i]`` is what ``max_iter=i`` would return. Warm starts
         append to it.

@@ -131,11 +131,11 @@ class VAEEstimator(DeepDensity):
 
     Attributes
     ----------
-    lower_bounds_ : ndarray of shape (n_iter_ + 1,)
+    lower_bounds_ : ndarray of shape (n_iter + 1,)
         The bound on the training rows in nats per sample: at the start, then
         the mean over each epoch, while the weights move. Calls that go on
         append to it.
-    validation_lower_bounds_ : ndarray of shape (n_iter_ + 1,) or None
+    validation_lower_bounds_ : ndarray of shape (n_iter + 1,) or None
         The bound on held-out rows at the start and after each epoch; None
         without early stopping, NaN for epochs of earlier calls without it.
     lower_bound_ : float
@@ -156,7 +156,7 @@ class VAEEstimator(DeepDensity):
     module_ : torch.nn.Module
         The networks: ``encoder``, ``decoder``, ``prior``.
     n_features_in_ : int
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Only if X has string column names.
 
     References

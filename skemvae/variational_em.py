@@ -59,7 +59,7 @@ class VariationalEM(ModelDensity):
         The bound at the returned parameters, nats per sample, in the units of
         X: the mean of ``elbo`` over the training rows, less KL(q || prior) of the
         parameters divided by the number of rows, where they have a prior.
-    lower_bounds_ : ndarray of shape (n_iter_ + 1,)
+    lower_bounds_ : ndarray of shape (n_iter + 1,)
         The bound at the start and after each iteration.
     converged_ : bool
         Whether the stopping rule was met.

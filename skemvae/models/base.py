@@ -76,7 +76,7 @@ class Model(BaseEstimator, ABC):
 
     @abstractmethod
     def posterior_mean(self, X: Any) -> Any:
-        """E_q[z] of each row, shape (n, n_latent_)."""
+        """E_q[z] of each row, shape (n, ``n_latent_``)."""
 
     @abstractmethod
     def expected_rows(self, Z: Any) -> Any:

@@ -1,0 +1,44 @@
+"""What the guide says: its code runs and prints what stands below it; the reference is complete."""
+
+import contextlib
+import io
+import pkgutil
+import re
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+import skemvae
+
+DOCS = Path(__file__).parents[1] / "docs"
+# A block of code, and the block of text that may follow it: what it prints.
+BLOCK = re.compile(r"^```python\n(.*?)^```\n(?:\n```text\n(.*?)^```\n)?", re.DOTALL | re.MULTILINE)
+PAGES = [page for page in sorted(DOCS.glob("*.md")) if BLOCK.search(page.read_text())]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_the_guides_code_prints_what_the_guide_says(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+    names = {"__name__": "__main__"}
+    for code, expected in BLOCK.findall(page.read_text()):
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            exec(compile(code, page.name, "exec"), names)
+        if expected:
+            assert printed.getvalue().strip() == expected.strip()
+
+
+def test_every_public_package_is_in_the_reference():
+    reference = (DOCS / "api.rst").read_text().split()
+    for module in pkgutil.iter_modules(skemvae.__path__, "skemvae."):
+        if module.ispkg and hasattr(import_module(module.name), "__all__"):
+            assert module.name in reference
+
+
+def test_links_between_pages_lead_somewhere():
+    for page in [*DOCS.glob("*.md"), *DOCS.parent.glob("*.md")]:
+        for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text()):
+            if not target.startswith("http"):
+                assert (page.parent / target).exists(), (page.name, target)
