@@ -2,14 +2,18 @@
 
 from skemvae._version import __version__
 from skemvae.base import VersionMismatchWarning
+from skemvae.comparison import Comparison, IncomparableDensitiesWarning, compare
 from skemvae.em_gaussian_mixture import EMGaussianMixture
 from skemvae.vae import VAEEstimator
 from skemvae.variational_em import VariationalEM
 
 __all__ = [
+    "Comparison",
     "EMGaussianMixture",
+    "IncomparableDensitiesWarning",
     "VAEEstimator",
     "VariationalEM",
     "VersionMismatchWarning",
     "__version__",
+    "compare",
 ]
