@@ -2,6 +2,8 @@
 
 from skemvae._version import __version__
 from skemvae.base import VersionMismatchWarning
+from skemvae.bound_monitor import BoundLog, BoundMonitor
+from skemvae.comparison import Comparison, IncomparableDensitiesWarning, compare
 from skemvae.core.decomposition import BoundDecomposition, decompose_bound
 from skemvae.em_gaussian_mixture import EMGaussianMixture
 from skemvae.outliers import DensityOutlierDetector
@@ -11,12 +13,17 @@ from skemvae.variational_em import VariationalEM
 
 __all__ = [
     "BoundDecomposition",
+    "BoundLog",
+    "BoundMonitor",
+    "Comparison",
     "DensityOutlierDetector",
     "EMGaussianMixture",
+    "IncomparableDensitiesWarning",
     "TransformedDensity",
     "VAEEstimator",
     "VariationalEM",
     "VersionMismatchWarning",
     "__version__",
+    "compare",
     "decompose_bound",
 ]

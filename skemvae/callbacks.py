@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 try:
     from sklearn.callback import CallbackSupportMixin, with_callbacks
+
+    CALLBACKS_EXIST = True
 except ImportError:  # scikit-learn < 1.9 has no callbacks: everything below does nothing
+    CALLBACKS_EXIST = False
 
     class _NoContext:
         def subcontext(self, **kwargs: Any) -> _NoContext:
@@ -42,7 +47,42 @@ except ImportError:  # scikit-learn < 1.9 has no callbacks: everything below doe
         return undecorated
 
 
-__all__ = ["CallbackSupportMixin", "FitProgress", "LoopProgress", "fit_part", "with_callbacks"]
+__all__ = [
+    "CALLBACKS_EXIST",
+    "CallbackSupportMixin",
+    "FitProgress",
+    "LoopProgress",
+    "Step",
+    "ended_step",
+    "fit_part",
+    "with_callbacks",
+]
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a fit has come to by a step that ends.
+
+    scikit-learn passes a fitted estimator to callbacks, which costs a copy of
+    networks; this tells the bound for nothing, and makes the estimator on
+    demand.
+
+    Attributes
+    ----------
+    bound : float
+        Nats per sample, in the units of X.
+    fitted : callable
+        Makes an estimator as if the fit had stopped here.
+    """
+
+    bound: float
+    fitted: Callable[[], Any]
+
+
+def ended_step(context: Any) -> Step | None:
+    """Return the step that a callback's task is, or None for other tasks."""
+    step: Step | None = getattr(context, "skemvae_step", None)
+    return step
 
 
 @contextmanager
@@ -119,7 +159,12 @@ class LoopProgress:
                 f"\t bound {bound:.6f}{gain}\t {seconds:.3f}s",
             )
         self._last = bound
+        attributes = functools.cache(attributes)
+        self._task.skemvae_step = Step(
+            bound, lambda: copy.copy(self._estimator)._set(**attributes())
+        )
         stop = self._task.call_on_fit_task_end(reconstruction_attributes=attributes, **self._data)
+        del self._task.skemvae_step  # the task lives as long as the fit, the state must not
         return bool(stop)
 
     def end(self) -> None:
