@@ -40,7 +40,9 @@ lint: $(VENV)/lint
 	  skemvae/vae.py skemvae/deep_density.py skemvae/variational_em.py skemvae/model_density.py \
 	  skemvae/models/bayesian_mixture.py skemvae/models/factor_model.py \
 	  skemvae/models/latent_variable_model.py \
-	  skemvae/transformed.py skemvae/bijections/base.py
+	  skemvae/transformed.py skemvae/bijections/base.py \
+	  skemvae/displays/bound.py skemvae/displays/density.py skemvae/displays/feature_score.py \
+	  skemvae/displays/gap.py skemvae/displays/latent.py skemvae/displays/mixture.py
 
 format: $(VENV)/lint
 	$(BIN)/ruff check --fix .

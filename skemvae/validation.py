@@ -168,8 +168,12 @@ def check_columns(estimator: Any, columns: Any) -> Any:
     )
 
 
-def select_columns(columns: Any, d: int, names: Any, *, or_none: bool = False) -> Any:
+def select_columns(
+    columns: Any, d: int, names: Any, *, or_none: bool = False, parameter: str = "columns"
+) -> Any:
     """Turn positions, a boolean mask, a slice or names into distinct positions.
+
+    ``parameter`` is what errors call ``columns``.
 
     Raises
     ------
@@ -179,41 +183,44 @@ def select_columns(columns: Any, d: int, names: Any, *, or_none: bool = False) -
     """
     if isinstance(columns, slice):
         if isinstance(columns.start, str) or isinstance(columns.stop, str):
-            columns = _slice_of_names(columns, list(names))
+            columns = _slice_of_names(columns, list(names), parameter)
         positions = np.arange(d)[columns]
     else:
         columns = np.atleast_1d(np.asarray(columns))
         if columns.ndim > 1:
-            raise ValueError(f"columns has shape {columns.shape}, expected one dimension.")
+            raise ValueError(f"{parameter} has shape {columns.shape}, expected one dimension.")
         if columns.dtype.kind in "UO":
             names = list(names)
             unknown = [str(name) for name in columns if name not in names]
             if unknown:
-                raise ValueError(f"columns={unknown} are not among the feature names {names}.")
+                raise ValueError(f"{parameter}={unknown} are not among the feature names {names}.")
             positions = np.array([names.index(name) for name in columns])
         elif columns.dtype.kind == "b":
             if columns.shape != (d,):
-                raise ValueError(f"columns is a mask of shape {columns.shape}, expected ({d},).")
+                raise ValueError(
+                    f"{parameter} is a mask of shape {columns.shape}, expected ({d},)."
+                )
             positions = np.flatnonzero(columns)
         else:
+            refused = f"{parameter}={columns.tolist()} are not positions of {d} features."
             if columns.dtype.kind not in "iuf" or not np.isfinite(columns).all():
-                raise ValueError(f"columns={columns.tolist()} are not positions of {d} features.")
+                raise ValueError(refused)
             positions = np.clip(columns, -d - 1, d).astype(int)
             if (positions != columns).any() or (positions < -d).any() or (positions >= d).any():
-                raise ValueError(f"columns={columns.tolist()} are not positions of {d} features.")
+                raise ValueError(refused)
             positions = positions % d
     if len(positions) == 0 and not or_none:
-        raise ValueError("columns selects no feature: give at least one.")
+        raise ValueError(f"{parameter} selects no feature: give at least one.")
     if len(np.unique(positions)) < len(positions):
-        raise ValueError(f"columns={positions.tolist()} names a feature twice.")
+        raise ValueError(f"{parameter}={positions.tolist()} names a feature twice.")
     return positions
 
 
-def _slice_of_names(columns: slice, names: list[str]) -> slice:
+def _slice_of_names(columns: slice, names: list[str], parameter: str) -> slice:
     """Names include the last one, as in pandas."""
     for name in (columns.start, columns.stop):
         if name is not None and name not in names:
-            raise ValueError(f"columns={columns} are not among the feature names {names}.")
+            raise ValueError(f"{parameter}={columns} are not among the feature names {names}.")
     start = None if columns.start is None else names.index(columns.start)
     stop = None if columns.stop is None else names.index(columns.stop) + 1
     return slice(start, stop, columns.step)

@@ -1,0 +1,370 @@
+"""``LatentDisplay``: rows in the latent space, and what its points decode to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from sklearn.utils import check_consistent_length
+from sklearn.utils.multiclass import type_of_target
+
+from skemvae.displays.style import (
+    SEQUENTIAL,
+    axes_for,
+    colours,
+    legend_beside,
+    markers,
+    number,
+    point_size,
+)
+from skemvae.displays.subject import look_into
+from skemvae.validation import select_columns
+
+# More different numbers than this are a scale, not classes.
+_MOST_CLASSES = 20
+_PRIOR_DRAWS = 4096
+# The images show that much of the prior, in each direction.
+_SHOWN = 0.95
+
+
+class LatentDisplay:
+    """Rows by their latent z, coloured by a target, and a plane of decoded images.
+
+    Use ``from_estimator`` to make one. The parameters are stored as
+    attributes.
+
+    Parameters
+    ----------
+    Z : array-like of shape (n_samples, 1) or (n_samples, 2)
+        Where the rows are.
+    y : array-like of shape (n_samples,), default=None
+        Target: classes, or numbers of which there are many.
+    target_name : str, default=None
+        Its name.
+    latent_names : sequence of str, default=("z0", "z1")
+        Labels of the axes.
+    images : array-like of shape (n_rows, n_columns, height, width[, 3]), default=None
+        Decoded points of a grid.
+    image_grid : pair of array-likes of shape (n_columns,) and (n_rows,), default=None
+        Where the images are.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+        With the rows.
+    axes_ : list of Axes
+        This, and that with the images, if there are any.
+    figure_ : matplotlib Figure
+    points_ : list of artists
+        The rows: of each class in turn, or of all.
+    image_ : AxesImage or None
+        The images.
+
+    Examples
+    --------
+    >>> import matplotlib.pyplot as plt
+    >>> from sklearn.datasets import load_iris
+    >>> from skemvae import VariationalEM
+    >>> from skemvae.displays import LatentDisplay
+    >>> X, y = load_iris(return_X_y=True)
+    >>> em = VariationalEM("factor_model", tol=0.05, random_state=0).fit(X)
+    >>> display = LatentDisplay.from_estimator(em, X, y)
+    >>> len(display.points_)
+    3
+    >>> plt.close(display.figure_)
+    """
+
+    def __init__(
+        self,
+        Z: Any,
+        *,
+        y: Any = None,
+        target_name: str | None = None,
+        latent_names: Sequence[str] = ("z0", "z1"),
+        images: Any = None,
+        image_grid: tuple[Any, Any] | None = None,
+    ):
+        self.Z = Z
+        self.y = y
+        self.target_name = target_name
+        self.latent_names = latent_names
+        self.images = images
+        self.image_grid = image_grid
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator: Any,
+        X: Any,
+        y: Any = None,
+        *,
+        dimensions: Any = None,
+        image_shape: Sequence[int] | None = None,
+        n_images: int = 12,
+        ax: Any = None,
+        **kwargs: Any,
+    ) -> Self:
+        """Draw the posterior means E_q[z | x] of rows, and images if these have a shape.
+
+        Parameters
+        ----------
+        estimator : estimator
+            Fitted, with ``transform``; for images also with
+            ``inverse_transform``. A search, a Pipeline or a meta-estimator
+            around one will do.
+        X : array-like of shape (n_samples, n_features)
+            Rows to draw.
+        y : array-like of shape (n_samples,), default=None
+            Gives the rows their colours: classes get a legend, numbers of
+            which there are more than 20 a scale.
+        dimensions : int or sequence of 1 or 2 int, default=None
+            Which dimensions of z. None means both, or the first two principal
+            components of the posterior means where there are more.
+        image_shape : sequence of int, default=None
+            (height, width) of the images that rows are, or (height, width,
+            3). If given, a second panel shows E[x | z] over the plane, at
+            quantiles of the prior; the other dimensions have their means.
+        n_images : int, default=12
+            Images along each side.
+        ax : matplotlib Axes, or pair of them with images, default=None
+            Where to draw; None makes a figure.
+        **kwargs : dict
+            For ``plot``.
+
+        Returns
+        -------
+        LatentDisplay
+            Drawn.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        TypeError
+            If it has no latent space, or images are asked for and it cannot
+            decode.
+        ValueError
+            If ``dimensions`` or ``image_shape`` do not fit.
+        """
+        subject = look_into(estimator, ("transform",), X)
+        Z = np.asarray(subject.estimator.transform(subject.X), dtype=float)
+        if y is not None:
+            check_consistent_length(Z, y)
+        plane = _Plane.of(Z, dimensions)
+        images, image_grid = None, None
+        if image_shape is not None:
+            image_grid = plane.quantiles(_prior(subject.estimator, Z), n_images)
+            images = _decoded(estimator, plane, image_grid, tuple(image_shape))
+        display = cls(
+            plane.coordinates(Z),
+            y=y,
+            target_name=getattr(y, "name", None),
+            latent_names=plane.names,
+            images=images,
+            image_grid=image_grid,
+        )
+        return display.plot(ax, **kwargs)
+
+    def plot(
+        self,
+        ax: Any = None,
+        *,
+        scatter_kwargs: dict[str, Any] | None = None,
+        image_kwargs: dict[str, Any] | None = None,
+    ) -> Self:
+        """Draw rows, and images if there are any.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, or pair of them with images, default=None
+            Where to draw; None makes a figure.
+        scatter_kwargs : dict, default=None
+            For ``Axes.scatter``, which draws the rows.
+        image_kwargs : dict, default=None
+            For ``Axes.imshow``, which draws the images: dark is a large value
+            unless told otherwise.
+
+        Returns
+        -------
+        self
+            Drawn.
+        """
+        n_panels = 1 if self.images is None else 2
+        size = {} if self.images is None else {"figsize": (10.5, 4.8)}
+        self.axes_ = axes_for(ax, n_panels, **size)
+        self.ax_, self.figure_ = self.axes_[0], self.axes_[0].figure
+        Z = np.asarray(self.Z, dtype=float)
+        if self.y is not None and _is_scale(self.y):
+            self.points_ = self._draw_scale(Z, scatter_kwargs or {})
+        else:
+            self.points_ = self._draw_classes(Z, scatter_kwargs or {})
+        self.ax_.set_xlabel(self.latent_names[0])
+        if Z.shape[1] == 2:
+            self.ax_.set_ylabel(self.latent_names[1])
+        self.image_ = None if self.images is None else self._draw_images(image_kwargs or {})
+        return self
+
+    def _draw_scale(self, Z: Any, scatter: dict[str, Any]) -> list[Any]:
+        y, name = np.asarray(self.y, dtype=float), self.target_name or "y"
+        style = {"s": point_size(len(Z)), "linewidths": 0, "rasterized": True, **scatter}
+        if Z.shape[1] == 1:
+            self.ax_.set_ylabel(name)
+            return [self.ax_.scatter(Z[:, 0], y, **style)]
+        points = self.ax_.scatter(*Z.T, c=y, **{"cmap": SEQUENTIAL, **style})
+        self.figure_.colorbar(points, ax=self.ax_, label=name)
+        return [points]
+
+    def _draw_classes(self, Z: Any, scatter: dict[str, Any]) -> list[Any]:
+        y = np.zeros(len(Z)) if self.y is None else np.asarray(self.y)
+        classes, label = np.unique(y, return_inverse=True)
+        groups = [Z[label == i] for i in range(len(classes))]
+        palette = colours(len(classes))
+        if Z.shape[1] == 1:
+            values = [group[:, 0] for group in groups]
+            names = [str(one) for one in classes]
+            artists = self.ax_.hist(values, 30, stacked=True, color=list(palette), label=names)[2]
+            points = list(artists) if len(classes) > 1 else [artists]
+            self.ax_.set_ylabel("rows")
+        else:
+            style = {"s": point_size(len(Z)), "alpha": 0.8, "linewidths": 0, "rasterized": True}
+            points = [
+                self.ax_.scatter(
+                    *group.T,
+                    **{"color": colour, "marker": marker, "label": str(one), **style, **scatter},
+                )
+                for one, group, colour, marker in zip(
+                    classes, groups, palette, markers(len(classes)), strict=True
+                )
+            ]
+        if self.y is not None:
+            legend_beside(self.ax_, len(classes), title=self.target_name, markerscale=2)
+        return points
+
+    def _draw_images(self, image_kwargs: dict[str, Any]) -> Any:
+        images = np.asarray(self.images, dtype=float)
+        n_rows, n_columns, height, width = images.shape[:4]
+        # White lines between the images.
+        gap = 1 + min(height, width) // 16
+        borders = [(0, 0), (0, 0), (0, gap), (0, gap), *((0, 0),) * (images.ndim - 4)]
+        images = np.pad(images, borders, constant_values=np.nan)
+        # The first row of the grid is the lowest of the picture.
+        tiled = np.concatenate([np.concatenate(list(row), axis=1) for row in images[::-1]])
+        ax = self.axes_[1]
+        image = ax.imshow(tiled, **{"cmap": "gray_r", "interpolation": "nearest", **image_kwargs})
+        x, y = self.image_grid or (np.arange(n_columns), np.arange(n_rows))
+        shown_x, shown_y = (
+            np.unique(np.linspace(0, n - 1, 5, dtype=int)) for n in (n_columns, n_rows)
+        )
+        ax.set_xticks(shown_x * (width + gap) + width / 2 - 0.5, _ticks(x, shown_x))
+        ax.set_yticks(
+            (n_rows - 1 - shown_y) * (height + gap) + height / 2 - 0.5, _ticks(y, shown_y)
+        )
+        ax.set(xlabel=self.latent_names[0], ylabel=self.latent_names[1], title="E[x | z]")
+        return image
+
+
+@dataclass(frozen=True)
+class _Plane:
+    """A line or a plane in the latent space.
+
+    Attributes
+    ----------
+    centre : array of shape (n_latent,)
+    basis : array of shape (1 or 2, n_latent)
+        With orthonormal rows.
+    names : list of str
+    """
+
+    centre: Any
+    basis: Any
+    names: list[str]
+
+    @classmethod
+    def of(cls, Z: Any, dimensions: Any) -> _Plane:
+        """Through chosen dimensions, or where rows differ most."""
+        n_latent = Z.shape[1]
+        if dimensions is None and n_latent > 2:
+            centre = Z.mean(0)
+            _, spread, axes = np.linalg.svd(Z - centre, full_matrices=False)
+            share = spread**2 / max((spread**2).sum(), np.finfo(float).tiny)
+            # The sign of an axis is arbitrary: its largest entry is positive.
+            sign = np.sign(np.take_along_axis(axes, np.abs(axes).argmax(1)[:, None], 1))
+            names = [
+                f"principal component {i + 1} of z ({100 * share[i]:.0f} %)"
+                for i in range(min(2, len(share)))
+            ]
+            return cls(centre, (sign * axes)[:2], names)
+        if dimensions is None:
+            dimensions = range(n_latent)
+        if np.ndim(dimensions) or isinstance(dimensions, range):
+            dimensions = list(dimensions)
+        chosen = select_columns(dimensions, n_latent, [], parameter="dimensions")
+        if len(chosen) > 2:
+            raise ValueError(f"dimensions={dimensions} are {len(chosen)}: give one or two.")
+        centre = Z.mean(0)
+        centre[chosen] = 0
+        return cls(centre, np.eye(n_latent)[chosen], [f"z{j}" for j in chosen])
+
+    def coordinates(self, Z: Any) -> Any:
+        """Where points are on the plane."""
+        return (Z - self.centre) @ self.basis.T
+
+    def points(self, coordinates: Any) -> Any:
+        """Points of the latent space that are there on the plane."""
+        return self.centre + coordinates @ self.basis
+
+    def quantiles(self, Z: Any, n: int) -> Any:
+        """n quantiles of points, along each direction."""
+        tail = (1 - _SHOWN) / 2
+        return tuple(np.quantile(self.coordinates(Z), np.linspace(tail, 1 - tail, n), axis=0).T)
+
+
+def _ticks(values: Any, shown: Any) -> list[str]:
+    """Some of the values, with as many decimals as their range asks for."""
+    span = np.ptp(values) or 1.0
+    decimals = max(0, 1 - int(np.floor(np.log10(span))))
+    return [number(values[i], f".{decimals}f") for i in shown]
+
+
+def _is_scale(y: Any) -> bool:
+    """Whether a target is a scale, rather than classes."""
+    if type_of_target(y) == "continuous":
+        return True
+    y = np.asarray(y)
+    return y.dtype.kind in "iuf" and len(np.unique(y)) > _MOST_CLASSES
+
+
+def _prior(estimator: Any, Z: Any) -> Any:
+    """Draws from p(z); the rows' own z where the estimator has no prior."""
+    if not hasattr(estimator, "sample"):
+        return Z
+    drawn = estimator.sample(_PRIOR_DRAWS, random_state=0)[1]
+    if np.ndim(drawn) != 2:
+        raise TypeError(
+            f"image_shape: {type(estimator).__name__} has a discrete latent z here, which is no "
+            "plane of images. Draw the means of its components instead."
+        )
+    return drawn
+
+
+def _decoded(estimator: Any, plane: _Plane, grid: Any, image_shape: tuple[int, ...]) -> Any:
+    """Images at the points of a grid on a plane."""
+    if not hasattr(estimator, "inverse_transform"):
+        raise TypeError(
+            f"image_shape={image_shape} asks for images, but {type(estimator).__name__} has no "
+            "inverse_transform."
+        )
+    if len(grid) != 2:
+        raise ValueError(
+            f"image_shape={image_shape} asks for a plane of images: choose two dimensions."
+        )
+    x, y = np.meshgrid(*grid)
+    rows = np.asarray(estimator.inverse_transform(plane.points(np.c_[x.ravel(), y.ravel()])))
+    if len(image_shape) not in (2, 3) or np.prod(image_shape) != rows.shape[1]:
+        raise ValueError(
+            f"image_shape={image_shape} does not hold the {rows.shape[1]} features of a row: give "
+            "(height, width), or (height, width, 3)."
+        )
+    return rows.astype(float).reshape(*x.shape, *image_shape)

@@ -1,0 +1,171 @@
+"""What a display looks at: the estimator inside of searches, Pipelines and meta-estimators."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sklearn.pipeline import Pipeline
+from sklearn.utils import _safe_indexing, check_array
+from sklearn.utils.validation import check_is_fitted
+
+from skemvae.validation import select_columns
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A fitted estimator, with rows as it sees them.
+
+    Attributes
+    ----------
+    estimator : estimator
+    X : array or frame of shape (n_samples, n_features), or None
+    feature_names : list of str
+        Empty where the estimator does not know its number of features.
+    """
+
+    estimator: Any
+    X: Any
+    feature_names: list[str]
+
+    def positions(self, features: Any) -> Any:
+        """Positions of features that are given by position or name."""
+        names = self.feature_names
+        return select_columns(features, len(names), names, parameter="features")
+
+    def columns(self, positions: Any) -> Any:
+        """These columns of the rows as numbers, shape (n_samples, len(positions))."""
+        return numbers(self.X, positions, self.feature_names)
+
+
+def look_into(
+    estimator: Any, attributes: tuple[str, ...], X: Any = None, feature_names: Any = None
+) -> Subject:
+    """Go down to the estimator that has one of some attributes, and take the rows along.
+
+    A search is seen as its best estimator, a Pipeline as its last step on
+    transformed rows, a meta-estimator as the estimator that it has fitted.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Fitted.
+    attributes : tuple of str
+        What the display can do with.
+    X : array-like of shape (n_samples, n_features), default=None
+        Rows as ``estimator`` sees them.
+    feature_names : array-like of str, default=None
+        Of the columns that the estimator inside sees. None means those of its
+        table, or x0, x1 and so on.
+
+    Returns
+    -------
+    Subject
+        The estimator inside, and rows as it sees them.
+
+    Raises
+    ------
+    NotFittedError
+        If the estimator is not fitted.
+    TypeError
+        If no estimator inside has any of the attributes.
+    """
+    outer, names = estimator, None
+    while True:
+        check_is_fitted(estimator)
+        if hasattr(estimator, "best_estimator_"):
+            estimator = estimator.best_estimator_
+        elif isinstance(estimator, Pipeline):
+            before, estimator = estimator[:-1], estimator[-1]
+            if len(before):
+                X = None if X is None else before.transform(X)
+                names = _names_after(before)
+        elif any(hasattr(estimator, attribute) for attribute in attributes):
+            break
+        elif hasattr(estimator, "estimator_"):
+            before = getattr(estimator, "transformer_", None)
+            if before is not None:
+                X = None if X is None else before.transform(X)
+                names = _names_after(before)
+            estimator = estimator.estimator_
+        else:
+            raise TypeError(
+                f"{type(outer).__name__} has no {' or '.join(attributes)}, nor has an estimator "
+                "inside of it: this picture cannot be drawn of it."
+            )
+    if X is not None and not hasattr(X, "shape"):
+        X = np.asarray(X)
+    return Subject(estimator, X, _names(estimator, X, names, feature_names))
+
+
+def named(estimators: Any) -> dict[str, Any]:
+    """Estimators by name: one, a list of them, or a mapping from names."""
+    if isinstance(estimators, Mapping):
+        by_name = {str(name): estimator for name, estimator in estimators.items()}
+    elif isinstance(estimators, list | tuple):
+        kinds = [type(_inmost(estimator)).__name__ for estimator in estimators]
+        numbered = len(set(kinds)) < len(kinds)
+        by_name = {
+            f"{kind} {i}" if numbered else kind: estimator
+            for i, (kind, estimator) in enumerate(zip(kinds, estimators, strict=True))
+        }
+    else:
+        by_name = {type(_inmost(estimators)).__name__: estimators}
+    if not by_name:
+        raise ValueError(f"estimator={estimators!r} holds no estimator: give at least one.")
+    return by_name
+
+
+def numbers(X: Any, positions: Any, names: Any) -> Any:
+    """Columns of a table as float64, shape (n_samples, len(positions))."""
+    columns = _safe_indexing(X, [int(j) for j in positions], axis=1)
+    try:
+        return check_array(columns, dtype=np.float64)
+    except (ValueError, TypeError) as error:
+        chosen = [names[j] for j in positions]
+        raise ValueError(
+            f"features={chosen} cannot be drawn as numbers ({error}): choose others."
+        ) from error
+
+
+def _inmost(estimator: Any) -> Any:
+    """The estimator after which searches, Pipelines and meta-estimators are called."""
+    while True:
+        if hasattr(estimator, "best_estimator_"):
+            estimator = estimator.best_estimator_
+        elif isinstance(estimator, Pipeline):
+            estimator = estimator[-1]
+        elif hasattr(estimator, "estimator_"):
+            estimator = estimator.estimator_
+        else:
+            return estimator
+
+
+def _names_after(transformer: Any) -> list[str] | None:
+    """Names of transformed columns, which say that they are transformed."""
+    try:
+        return [f"{name}, transformed" for name in transformer.get_feature_names_out()]
+    except (AttributeError, ValueError):  # a transformer without names
+        return None
+
+
+def _names(estimator: Any, X: Any, after: list[str] | None, given: Any) -> list[str]:
+    """Names of the columns that an estimator sees: given, of a transformer, or its own."""
+    d = getattr(estimator, "n_features_in_", None if X is None else X.shape[1])
+    if given is not None:
+        names = [str(name) for name in given]
+        if d is not None and len(names) != d:
+            raise ValueError(f"feature_names holds {len(names)} names, expected {d}.")
+        return names
+    if d is None:
+        return []
+    if after is not None and len(after) == d:
+        return after
+    return [str(name) for name in getattr(estimator, "feature_names_in_", _numbered(d))]
+
+
+def _numbered(d: int) -> list[str]:
+    """As scikit-learn names columns that have no name."""
+    return [f"x{j}" for j in range(d)]
