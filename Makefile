@@ -4,6 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL = install --quiet --constraint constraints.txt --editable
 
+# Where docstrings must be complete.
+PUBLIC = $(wildcard skemvae/*.py skemvae/models/*.py skemvae/bijections/*.py skemvae/displays/*.py)
+
 .PHONY: help demo test test-oldest docs lint format bench clean
 
 help:
@@ -35,14 +38,7 @@ lint: $(VENV)/lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m numpydoc lint skemvae/em_gaussian_mixture.py skemvae/mixture_density.py skemvae/base.py \
-	  skemvae/comparison.py skemvae/bound_monitor.py \
-	  skemvae/vae.py skemvae/deep_density.py skemvae/variational_em.py skemvae/model_density.py \
-	  skemvae/models/bayesian_mixture.py skemvae/models/factor_model.py \
-	  skemvae/models/latent_variable_model.py \
-	  skemvae/transformed.py skemvae/bijections/base.py \
-	  skemvae/displays/bound.py skemvae/displays/density.py skemvae/displays/feature_score.py \
-	  skemvae/displays/gap.py skemvae/displays/latent.py skemvae/displays/mixture.py
+	$(BIN)/python -m numpydoc lint $(PUBLIC)
 
 format: $(VENV)/lint
 	$(BIN)/ruff check --fix .
