@@ -16,8 +16,9 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter, validate_data
 
 from skemvae.base import DensityEstimator, unchanged_if_refused, weighted_sum
-from skemvae.bijections import Bijection, bijection_of, check_known, differentiate
-from skemvae.bijections.base import rows_where
+from skemvae.bijections import Bijection, bijection_of
+from skemvae.bijections.base import check_known, rows_where
+from skemvae.bijections.function import differentiate
 from skemvae.callbacks import fit_part, with_callbacks
 from skemvae.core.decomposition import BoundDecomposition
 from skemvae.truncation import draw_within, log_mass_within

@@ -27,7 +27,8 @@ from sklearn.preprocessing import (
     StandardScaler,
 )
 
-from skemvae.bijections import Bijection, bijection_for, bijection_of, differentiate
+from skemvae.bijections import Bijection, bijection_for, bijection_of
+from skemvae.bijections.function import differentiate
 from tests.strategies import seeds
 
 
