@@ -21,8 +21,11 @@ _CHUNK_ROWS = 2**14
 class DeepDensity(LatentDensityEstimator):
     """Methods of an estimator that has a ``module_`` and a table of codes, ``_table``.
 
-    ``_score_seed`` fixes the points at which every row is looked at.
+    ``_score_seed`` fixes the points at which every row is looked at,
+    ``_optimiser`` is what ``partial_fit`` remembers.
     """
+
+    _optimiser: Any
 
     def score_samples(self, X: Any, return_std: bool = False) -> Any:
         """Estimate log p(x) of each row by importance sampling.

@@ -2,11 +2,11 @@
 
 import datetime
 import json
-import os
 import pickle
 import signal
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import joblib
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceW
 
 RNG = np.random.RandomState(0)
 X = RNG.normal(size=(40, 3)) @ RNG.normal(size=(3, 3)) + 5
-BITS = (X > X.mean(0)).astype(int)
+BITS = (X.mean(0) < X).astype(int)
 COUNTS = RNG.poisson(3, (40, 3))
 LABELS = RNG.choice(["a", "b", "c"], (40, 2)).astype(object)
 ODD_LABELS = np.empty((40, 1), dtype=object)
@@ -44,7 +44,8 @@ ODD_LABELS[:, 0] = [
     *("ü\ud800", -0.5, np.float32(0.1), np.bool_(False), 10**30, float("inf")),
     *["a"] * 23,
 ]
-MIXED = pd.DataFrame({"height": X[:, 0], "n": COUNTS[:, 0], "kind": LABELS[:, 0], "yes": BITS[:, 0]})
+COLUMNS = {"height": X[:, 0], "n": COUNTS[:, 0], "kind": LABELS[:, 0], "yes": BITS[:, 0]}
+MIXED = pd.DataFrame(COLUMNS)
 BLOCKS = [
     ("gaussian", ["height"]),
     ("negative_binomial", slice("n", "n")),
@@ -85,9 +86,9 @@ DESIGNS = {
     },
     "bayes one": (em(BayesianMixture(1, mean_prior=np.zeros(3))), X),
     "bayes default": (em(None), X),
-    **{f"factor {n}": (em(FactorModel(2, n)), table) for n, table in TABLES.items()},
+    **{f"factor {n}": (em(FactorModel(2, n, 16)), table) for n, table in TABLES.items()},
     "factor row": (em(FactorModel(1, Gaussian("row"), 16)), X),
-    "factor mixed": (em(FactorModel(2, BLOCKS)), MIXED),
+    "factor mixed": (em(FactorModel(2, BLOCKS, 16)), MIXED),
     "own states": (em(GaussianPair(2)), X),
     "own points": (em(LinearGaussian(2)), X),
     **{f"vae {n}": (vae(likelihood=n), table) for n, table in TABLES.items()},
@@ -99,25 +100,23 @@ DESIGNS = {
     "vae row": (vae(likelihood=Gaussian("row", 1e-4), hidden_layer_sizes=()), X),
     "vae shared": (vae(likelihood=Gaussian("shared"), hidden_layer_sizes=[3, 5]), X),
     "vae mixed": (vae(likelihood=BLOCKS), MIXED),
-    "vae polars": (vae(likelihood=BLOCKS), pl.DataFrame(MIXED.to_dict("list"))),
+    "vae polars": (vae(likelihood=BLOCKS), pl.DataFrame(COLUMNS)),
     "vae odd": (vae(likelihood=[("categorical", [0])]), ODD_LABELS),
     "vae raw": (vae(standardize=False, early_stopping=False), X),
 }
 OWN = [GaussianPair, LinearGaussian]
-FITTED: dict = {}
 
 
-@pytest.fixture(params=DESIGNS)
-def fitted(request):
-    return fit(request.param)
-
-
+@cache
 def fit(name):
-    """A fitted estimator, its rows, of which few are needed, and its name."""
-    if name not in FITTED:
-        estimator, rows = DESIGNS[name]
-        FITTED[name] = clone(estimator).fit(rows), rows[:20]
-    return FITTED[name]
+    """A fitted estimator."""
+    estimator, rows = DESIGNS[name]
+    return clone(estimator).fit(rows)
+
+
+@cache
+def answers_of(name):
+    return answers(fit(name), DESIGNS[name][1][:5])
 
 
 def round_trip(estimator, path):
@@ -137,7 +136,6 @@ def assert_equal(one, other):
             assert_equal(a, b)
     elif isinstance(one, np.ndarray):
         assert one.dtype == other.dtype
-        assert one.flags.f_contiguous == other.flags.f_contiguous
         np.testing.assert_array_equal(one, other, strict=True)
         if one.dtype == object:
             assert_equal(one.tolist(), other.tolist())
@@ -173,37 +171,42 @@ def answers(estimator, rows):
 # Round trips.
 
 
-def test_what_comes_back_is_what_was(fitted, tmp_path):
-    estimator, rows = fitted
-    same = round_trip(estimator, tmp_path / "file")
-    assert_equal(estimator.get_params(deep=False).keys(), same.get_params(deep=False).keys())
-    assert_equal(state(estimator), state(same))
-    assert_equal(answers(estimator, rows), answers(same, rows))
+@pytest.mark.parametrize("name", DESIGNS)
+def test_what_comes_back_is_what_was(name, tmp_path):
+    same = round_trip(fit(name), tmp_path / "file")
+    assert_equal(fit(name).get_params(deep=False).keys(), same.get_params(deep=False).keys())
+    assert_equal(state(fit(name)), state(same))
+    assert_equal(answers_of(name), answers(same, DESIGNS[name][1][:5]))
     assert not list(tmp_path.glob(".*"))
 
 
-@pytest.mark.parametrize("dump", [pickle, joblib, skops.io])
-def test_pickles_answer_alike(fitted, dump, tmp_path):
-    estimator, rows = fitted
+@pytest.mark.parametrize("name", DESIGNS)
+def test_joblib_and_skops_bring_back_the_same(name, tmp_path):
+    joblib.dump(fit(name), tmp_path / "joblib")
+    same = joblib.load(tmp_path / "joblib")
+    assert_equal(state(fit(name)), state(same))
+    if name == "vae odd":
+        return  # skops has its own opinion of labels such as bytes
+    path = tmp_path / "skops"
+    skops.io.dump(fit(name), path)
+    same = skops.io.load(path, trusted=skops.io.get_untrusted_types(file=path))
+    rows = DESIGNS[name][1][:5]
+    assert_equal(fit(name).score_samples(rows), same.score_samples(rows))
+
+
+def test_skops_saves_pipelines_with_networks(tmp_path):
+    pipeline = make_pipeline(StandardScaler(), vae(likelihood=Gaussian("row"))).fit(X)
     path = tmp_path / "file"
-    if dump is pickle:
-        same = pickle.loads(pickle.dumps(estimator))
-    elif dump is joblib:
-        joblib.dump(estimator, path)
-        same = joblib.load(path)
-    else:
-        if estimator is fit("vae odd")[0]:
-            pytest.skip("skops has no bytes within tuples")
-        skops.io.dump(estimator, path)
-        same = skops.io.load(path, trusted=skops.io.get_untrusted_types(file=path))
-    assert_equal(answers(estimator, rows), answers(same, rows))
+    skops.io.dump(pipeline, path)
+    same = skops.io.load(path, trusted=skops.io.get_untrusted_types(file=path))
+    assert_equal(pipeline.score_samples(X), same.score_samples(X))
 
 
 @pytest.mark.parametrize(
     "name", ["em tied", "bayes full process", "factor mixed", "own points", "vae vamp alternating"]
 )
 def test_a_fit_goes_on_as_if_nothing_had_happened(name, tmp_path):
-    estimator, _ = fit(name)
+    estimator = fit(name)
     rows = DESIGNS[name][1]
     same = round_trip(estimator, tmp_path / "file")
     goes_on = {"warm_start": True, "max_iter": 2}
@@ -213,7 +216,7 @@ def test_a_fit_goes_on_as_if_nothing_had_happened(name, tmp_path):
 
 @pytest.mark.parametrize("update", ["joint", "alternating"])
 def test_partial_fit_remembers_its_steps(update, tmp_path):
-    one = vae(update=update, prior="mixture").partial_fit(X)
+    one = vae(update=update, prior="mixture").partial_fit(X).partial_fit(X)
     other = round_trip(one, tmp_path / "file")
     fresh = round_trip(one, tmp_path / "file")
     fresh._optimiser = None
@@ -226,16 +229,16 @@ def test_partial_fit_remembers_its_steps(update, tmp_path):
 def test_another_process_gives_the_same_answers(tmp_path):
     names = ["em full", "bayes tied process", "factor mixed", "own states", "vae mixed", "vae odd"]
     for name in names:
-        skemvae.save(fit(name)[0], tmp_path / name)
+        skemvae.save(fit(name), tmp_path / name)
     code = f"""
 import pickle, sys, skemvae
 skemvae.load(sys.argv[1] + "/em full")
 skemvae.load(sys.argv[1] + "/bayes tied process")
-assert "torch" not in sys.modules and "pandas" not in sys.modules
+assert "torch" not in sys.modules
 from tests.test_persistence import DESIGNS, OWN, answers
 found = {{}}
 for name in {names}:
-    rows = DESIGNS[name][1][:20]
+    rows = DESIGNS[name][1][:5]
     found[name] = answers(skemvae.load(sys.argv[1] + "/" + name, models=OWN), rows)
 sys.stdout.buffer.write(pickle.dumps(found))
 """
@@ -243,7 +246,7 @@ sys.stdout.buffer.write(pickle.dumps(found))
     out = subprocess.run(run, capture_output=True, check=True, cwd=Path(__file__).parents[1])
     found = pickle.loads(out.stdout)
     for name in names:
-        assert_equal(answers(*fit(name)), found[name])
+        assert_equal(answers_of(name), found[name])
 
 
 @pytest.mark.parametrize(
@@ -270,8 +273,16 @@ def test_parameters_come_back_before_a_fit(estimator, tmp_path):
         assert estimator.random_state.rand() == same.random_state.rand()
 
 
+def test_the_order_of_arrays_comes_back(tmp_path):
+    """Sums are taken in its order, and so depends their last bit."""
+    for array in (X, np.asfortranarray(X), X.T, X[:, ::2]):
+        same = round_trip(EMGaussianMixture(means_init=array), tmp_path / "file").means_init
+        assert same.flags.f_contiguous == array.flags.f_contiguous
+        assert same.flags.writeable
+
+
 def test_a_fitted_model_may_be_a_parameter(tmp_path):
-    first, _ = fit("bayes full process")
+    first = fit("bayes full process")
     second = VariationalEM(first.model_, max_iter=1, random_state=0).fit(X[:, :2])
     same = round_trip(second, tmp_path / "file")
     assert_equal(same.model.means_, first.model_.means_)
@@ -281,15 +292,15 @@ def test_a_fitted_model_may_be_a_parameter(tmp_path):
 def test_smaller_mixtures_and_known_parameters(tmp_path):
     for mixture in (
         EMGaussianMixture.from_parameters([0.5, 0.5], [[0.0], [1e100]], [[[1e-300]], [[1e200]]]),
-        fit("em frame")[0].marginal(["n"]),
-        fit("em full")[0].condition([0], [5.0]),
+        fit("em frame").marginal(["n"]),
+        fit("em full").condition([0], [5.0]),
     ):
         same = round_trip(mixture, tmp_path / "file")
         assert_equal(state(mixture), state(same))
 
 
 def test_names_and_output_of_frames(tmp_path):
-    same = round_trip(fit("em frame")[0], tmp_path / "file")
+    same = round_trip(fit("em frame"), tmp_path / "file")
     frame = same.transform(MIXED[["height", "n"]])
     assert isinstance(frame, pd.DataFrame)
     assert list(same.feature_names_in_) == ["height", "n"]
@@ -298,20 +309,20 @@ def test_names_and_output_of_frames(tmp_path):
 
 
 def test_likelihoods_of_a_factor_model_are_those_of_its_parameters(tmp_path):
-    model = round_trip(fit("factor student_t")[0], tmp_path / "file").model_
+    model = round_trip(fit("factor student_t"), tmp_path / "file").model_
     assert model.likelihoods_[0] is model._factors.heads[0]
     assert not model._factors.intercept.requires_grad
 
 
 def test_the_global_generators_are_left_alone(tmp_path):
-    skemvae.save(fit("vae vamp joint")[0], tmp_path / "file")
+    skemvae.save(fit("vae vamp joint"), tmp_path / "file")
     before = np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
     skemvae.load(tmp_path / "file")
     assert before == (np.random.get_state()[1].tolist(), torch.get_rng_state().tolist())
 
 
 def test_numpy_and_safetensors_read_the_file(tmp_path):
-    mixture = fit("em full")[0]
+    mixture = fit("em full")
     skemvae.save(mixture, tmp_path / "file")
     arrays = safetensors.numpy.load_file(tmp_path / "file")
     np.testing.assert_array_equal(arrays["means_"], mixture.means_)
@@ -325,7 +336,7 @@ def test_numpy_and_safetensors_read_the_file(tmp_path):
 
 @pytest.mark.parametrize("name", [name for name in DESIGNS if name.startswith("vae")])
 def test_an_architecture_knows_how_many_numbers_it_holds(name):
-    estimator = fit(name)[0]
+    estimator = fit(name)
     module = estimator.module_
     own = {n: t for n, t in module.state_dict().items() if not n.startswith("decoder.heads")}
     architecture = estimator._design["architecture"]
@@ -338,7 +349,7 @@ def test_an_architecture_knows_how_many_numbers_it_holds(name):
 
 def test_a_kill_in_the_middle_leaves_the_old_file(tmp_path):
     path = tmp_path / "file"
-    skemvae.save(fit("em full")[0], path)
+    skemvae.save(fit("em full"), path)
     before = path.read_bytes()
     code = f"""
 import os, signal, skemvae
@@ -366,11 +377,11 @@ def test_an_error_in_the_middle_leaves_the_old_file_and_no_other(fails, tmp_path
 
 
 def test_what_could_not_be_loaded_is_not_saved(tmp_path):
-    mixture = clone(fit("em full")[0]).fit(X)
+    mixture = clone(fit("em full")).fit(X)
     mixture.means_[0, 0] = np.nan
     path = tmp_path / "file"
     path.write_text("old")
-    with pytest.raises(ValueError, match="EMGaussianMixture cannot be saved: means_ .* holds NaN"):
+    with pytest.raises(ValueError, match=r"EMGaussianMixture cannot be saved: means_ .* holds NaN"):
         skemvae.save(mixture, path)
     assert [p.read_text() for p in tmp_path.iterdir()] == ["old"]
 
@@ -385,7 +396,7 @@ def test_a_link_stays_a_link_and_permissions_are_those_of_new_files(tmp_path):
 
 
 def test_no_directory(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no directory .*missing"):
+    with pytest.raises(FileNotFoundError, match=r"no directory .*missing"):
         skemvae.save(EMGaussianMixture(), tmp_path / "missing" / "file")
     with pytest.raises(IsADirectoryError):
         skemvae.save(EMGaussianMixture(), tmp_path)
@@ -416,10 +427,10 @@ def with_attribute():
         (EMGaussianMixture, "cannot save"),
         (EMGaussianMixture(init_params=len), "init_params=.*is code"),
         (vae(likelihood=[("gaussian", lambda X: [0])]), r"likelihood\.0\.1=.*is code"),
-        (VariationalEM(FactorModel(likelihood=StandardScaler())), r"model\.likelihood .*Standard"),
-        (EMGaussianMixture(means_init=pd.DataFrame(X)), "means_init .*DataFrame"),
+        (VariationalEM(FactorModel(likelihood=StandardScaler())), r"model\.likelihood=.*Standard"),
+        (EMGaussianMixture(means_init=pd.DataFrame(X)), "means_init=.*DataFrame"),
         (EMGaussianMixture(means_init=X.astype(complex)), "means_init .*complex128"),
-        (EMGaussianMixture(random_state=np.random.default_rng(0)), "random_state .*Generator"),
+        (EMGaussianMixture(random_state=np.random.default_rng(0)), "random_state=.*Generator"),
         (
             EMGaussianMixture(random_state=np.random.RandomState(np.random.PCG64(0))),
             "random_state is a RandomState of PCG64",
@@ -436,23 +447,23 @@ def test_what_no_file_holds_is_refused_by_name(estimator, message, tmp_path):
 
 
 def test_labels_that_no_file_holds_are_refused_by_name(tmp_path):
-    zone = datetime.timezone.utc
+    zone = datetime.UTC
     for label in (datetime.datetime(2020, 1, 1, tzinfo=zone), pd.Timestamp("2020"), object()):
         labels = ODD_LABELS.copy()
         labels[0, 0] = label
         estimator = vae(likelihood="categorical", max_iter=0).fit(labels)
-        with pytest.raises(TypeError, match=r"_table.blocks.0.labels.0.0 .*cannot|does not know"):
+        with pytest.raises(TypeError, match=r"_table.blocks.0.labels.0.0"):
             skemvae.save(estimator, tmp_path / "file")
 
 
 def test_models_of_ones_own_are_named_by_the_caller(tmp_path):
     path = tmp_path / "file"
-    skemvae.save(fit("own states")[0], path)
+    skemvae.save(fit("own states"), path)
     with pytest.raises(ValueError, match=r"'GaussianPair'.*models=\["):
         skemvae.load(path)
     with pytest.raises(TypeError, match="subclasses of LatentVariableModel"):
         skemvae.load(path, models=[EMGaussianMixture])
-    with pytest.raises(ValueError, match="two"):
+    with pytest.raises(ValueError, match="Two models are called GaussianPair"):
         skemvae.load(path, models=[GaussianPair, type("GaussianPair", (GaussianPair,), {})])
     taken = type("FactorModel", (GaussianPair,), {})
     with pytest.raises(ValueError, match="FactorModel"):
@@ -466,7 +477,7 @@ def test_another_version_is_named(tmp_path, monkeypatch):
     path = tmp_path / "file"
     with monkeypatch.context() as patch:
         patch.setattr("skemvae.persistence.files.__version__", "0.0.1")
-        skemvae.save(fit("em full")[0], path)
+        skemvae.save(fit("em full"), path)
     with pytest.warns(VersionMismatchWarning, match=r"EMGaussianMixture.*0\.0\.1") as caught:
         skemvae.load(path)
     assert caught[0].filename == __file__

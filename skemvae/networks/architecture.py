@@ -98,7 +98,11 @@ class Architecture:
         encoder = _affine([n_features, *hidden, 2 * k])
         decoder = _affine([k, *reversed(hidden), n_outputs])
         own_encoder = 0 if self.shared_encoder else encoder
-        prior = {"normal": 0, "mixture": c * (1 + 2 * k), "vamp": c * (1 + n_features) + own_encoder}
+        prior = {
+            "normal": 0,
+            "mixture": c * (1 + 2 * k),
+            "vamp": c * (1 + n_features) + own_encoder,
+        }
         limits = 2 * n_features
         return encoder + decoder + prior[self.prior] + limits
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 
 from skemvae.likelihoods.base import head_of, head_state
@@ -55,7 +54,8 @@ def vae_of(state: dict[str, Any], architecture: Architecture, table: Table) -> V
         raise ValueError(f"names, shapes or types of weights are not those of {architecture}")
     for name, tensor in own.items():
         tensor.copy_(torch.tensor(state["weights"][name]))
-    return vae.requires_grad_(True).eval()
+    vae.requires_grad_(True).eval()
+    return vae
 
 
 def _kind(array: Any) -> tuple[Any, ...]:

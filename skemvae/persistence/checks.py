@@ -5,7 +5,7 @@ Letters in shapes are sizes: the first array that has one fixes it, all others m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from numbers import Integral, Real
 from typing import Any
 
@@ -60,23 +60,23 @@ def names(letter: str) -> Check:
 
 
 def positions(value: Any, sizes: Sizes) -> str | None:
-    """A tuple of arrays of int."""
-    if isinstance(value, tuple) and all(
-        isinstance(x, np.ndarray) and x.dtype.kind == "i" and x.ndim == 1 for x in value
-    ):
+    """An array of int, of one dimension."""
+    if isinstance(value, np.ndarray) and value.dtype.kind == "i" and value.ndim == 1:
         return None
-    return "must be a tuple of arrays of int"
+    return f"must be an array of int, but is {_kind(value)}"
 
 
 def axes(shape: tuple[int, ...], letters: str, sizes: Sizes) -> str | None:
-    """Compare a shape with letters, and fix those that are new; a number is itself."""
+    """Compare a shape with letters, and fix those that are new; "1" is 1, and "_" any size."""
     expected = []
     for n, letter in zip(shape, letters.split(), strict=False):
-        if letter.isdecimal():
-            expected.append(int(letter))
-            continue
         name, _, less = letter.partition("-")
-        expected.append(sizes.setdefault(name, n + int(less or 0)) - int(less or 0))
+        if letter == "_":
+            expected.append(n)
+        elif letter.isdecimal():
+            expected.append(int(letter))
+        else:
+            expected.append(sizes.setdefault(name, n + int(less or 0)) - int(less or 0))
     if len(shape) != len(letters.split()) or list(shape) != expected:
         return f"has shape {shape}, expected ({letters}) with {sizes}"
     return None
@@ -98,7 +98,6 @@ integer = of(Integral, "an int")
 real = of(Real, "a number")
 boolean = of(bool, "a bool")
 text = of(str, "a str")
-mapping = of(dict, "a dict")
 
 
 def choice(choices: Collection[Any]) -> Check:
@@ -116,26 +115,50 @@ def or_none(check: Check) -> Check:
     return lambda value, sizes: None if value is None else check(value, sizes)
 
 
-def tuple_of(kind: Check) -> Check:
+def tuple_of(item: Check) -> Check:
     """A tuple whose items pass a check."""
 
     def check(value: Any, sizes: Sizes) -> str | None:
-        if not isinstance(value, tuple):
-            return f"must be a tuple, but is {_kind(value)}"
-        return next((said for item in value if (said := kind(item, sizes))), None)
+        return of(tuple, "a tuple")(value, sizes) or _first(item, value, sizes)
 
     return check
 
 
-def items(check: Check) -> Check:
-    """A dict of str whose values pass a check."""
+def list_of(item: Check) -> Check:
+    """A list whose items pass a check."""
 
-    def check_items(value: Any, sizes: Sizes) -> str | None:
-        if not isinstance(value, dict):
-            return f"must be a dict, but is {_kind(value)}"
-        return next((said for item in value.values() if (said := check(item, sizes))), None)
+    def check(value: Any, sizes: Sizes) -> str | None:
+        return of(list, "a list")(value, sizes) or _first(item, value, sizes)
 
-    return check_items
+    return check
+
+
+def dict_of(item: Check) -> Check:
+    """A dict whose values pass a check."""
+
+    def check(value: Any, sizes: Sizes) -> str | None:
+        return of(dict, "a dict")(value, sizes) or _first(item, value.values(), sizes)
+
+    return check
+
+
+def dict_with(**items: Check) -> Check:
+    """A dict with these keys, and values that pass their checks."""
+
+    def check(value: Any, sizes: Sizes) -> str | None:
+        if not isinstance(value, dict) or value.keys() != items.keys():
+            return f"must be a dict of {sorted(items)}"
+        for name, item in items.items():
+            if said := item(value[name], sizes):
+                return f"has {name} that {said}"
+        return None
+
+    return check
+
+
+def _first(item: Check, values: Iterable[Any], sizes: Sizes) -> str | None:
+    """What is wrong with the first that is not right."""
+    return next((f"holds what {said}" for x in values if (said := item(x, sizes))), None)
 
 
 def _kind(value: Any) -> str:

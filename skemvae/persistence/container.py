@@ -98,16 +98,18 @@ def write(path: Path, text: dict[str, str], arrays: dict[str, AnyArray]) -> None
     line += b" " * (-len(line) % _LENGTH_BYTES)
     checksum = hashlib.sha256()
     with path.open("xb") as file:
-        for part in (
-            len(line).to_bytes(_LENGTH_BYTES, "little"),
-            line,
-            *(array.reshape(-1).view(np.uint8).data for array in arrays.values()),
-        ):
+        length = len(line).to_bytes(_LENGTH_BYTES, "little")
+        for part in (length, line, *map(_bytes, arrays.values())):
             checksum.update(part)
             file.write(part)
         file.write(checksum.digest())
         file.flush()
         os.fsync(file.fileno())
+
+
+def _bytes(array: AnyArray) -> memoryview:
+    """The memory of an array in C order."""
+    return memoryview(array.reshape(-1).view(np.uint8))
 
 
 def _entry(dtype: str, shape: tuple[int, ...], start: int, n_bytes: int) -> dict[str, Any]:
@@ -154,9 +156,9 @@ def read(path: Path) -> tuple[dict[str, str], dict[str, AnyArray]]:
             dtype, shape, n_bytes = _described(name, entry, end, n_data)
             end += n_bytes
             array = np.empty(shape, dtype)
-            if file.readinto(array.reshape(-1).view(np.uint8).data) != n_bytes:  # type: ignore[attr-defined]
+            if file.readinto(_bytes(array)) != n_bytes:
                 raise ValueError("it ends too early")
-            if dtype == bool and array.view(np.uint8).max(initial=0) > 1:
+            if dtype.kind == "b" and array.view(np.uint8).max(initial=0) > 1:
                 raise ValueError(f"its array {name!r} holds other bytes than true and false")
             arrays[name] = array
         if end != n_data or list(arrays)[-1:] != [_CHECKSUM]:
@@ -186,7 +188,8 @@ def _described(
     known = isinstance(entry, dict) and entry.keys() == {"dtype", "shape", "data_offsets"}
     if not known or entry["dtype"] not in _DTYPES:
         raise ValueError(f"its array {name!r} is not described as arrays are: {entry!r:.100}")
-    dtype, shape = _DTYPES[entry["dtype"]], entry["shape"]
+    dtype: np.dtype[Any] = _DTYPES[entry["dtype"]]
+    shape = entry["shape"]
     # No axis is longer than the file, so that even an empty array is harmless.
     if (
         not isinstance(shape, list)

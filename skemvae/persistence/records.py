@@ -102,7 +102,8 @@ class DataRecord(Record):
 
 def parameters_of(cls: type) -> list[str]:
     """The names of the constructor's parameters."""
-    return list(inspect.signature(cls).parameters)
+    parameters = inspect.signature(cls).parameters.values()
+    return [p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
 
 
 class LikelihoodRecord(Record):

@@ -15,10 +15,11 @@ from skemvae.persistence.checks import (
     axes,
     boolean,
     choice,
+    dict_of,
+    dict_with,
     floats,
     integer,
-    items,
-    mapping,
+    list_of,
     names,
     of,
     or_none,
@@ -129,7 +130,8 @@ def _complaint_of_architecture(values: Values, sizes: Sizes) -> str | None:
 _LABELS = tuple_of(text)
 _UNITS = ("Continuous", "Binary", "Counts", "Categories")
 _BOUND: dict[str, Check] = {"n_outputs": integer}
-_LIKELIHOODS: list[Record] = [
+_LIKELIHOODS = ("Gaussian", "StudentT", "Bernoulli", "Poisson", "NegativeBinomial", "Categorical")
+_TABLES: list[Record] = [
     LikelihoodRecord(
         "Gaussian", "skemvae.likelihoods.continuous:Gaussian", {**_BOUND, "separable": boolean}
     ),
@@ -142,8 +144,6 @@ _LIKELIHOODS: list[Record] = [
         "skemvae.likelihoods.discrete:Categorical",
         {**_BOUND, "sizes": of(list, "a list"), "unseen_mass": real},
     ),
-]
-_TABLES: list[Record] = [
     DataRecord(
         "Continuous",
         "skemvae.likelihoods.units:Continuous",
@@ -160,7 +160,7 @@ _TABLES: list[Record] = [
     DataRecord(
         "Table",
         "skemvae.likelihoods.table:Table",
-        {"columns": positions, "blocks": tuple_of(part(*_UNITS))},
+        {"columns": tuple_of(positions), "blocks": tuple_of(part(*_UNITS))},
         _complaint_of_table,
     ),
     DataRecord(
@@ -179,19 +179,30 @@ _TABLES: list[Record] = [
 ]
 
 
-def _complaint_of_heads(heads: Any, table: Any, dtype: str) -> str | None:
+def _heads(dtype: str) -> Check:
+    """States of likelihoods."""
+    parameters = dict_of(floats(dtype=dtype))
+    return list_of(dict_with(likelihood=part(*_LIKELIHOODS), weights=parameters))
+
+
+def _complaint_of_heads(heads: Any, values: Values) -> str | None:
     """Compare the likelihoods of networks with new ones for the same columns."""
     import torch
 
+    table = values["_table"]
+    design = [
+        (repr(state["likelihood"]), columns.tolist())
+        for state, columns in zip(heads, table.columns, strict=True)
+    ]
+    if design != values["_design"]["likelihood"]:
+        return f"has {design}, but its design says {values['_design']['likelihood']}"
     for state, units, columns in zip(heads, table.blocks, table.columns, strict=True):
         head = state["likelihood"]
-        if said := part(*(record.tag for record in _LIKELIHOODS))(head, {}):
-            return f"has a likelihood that {said}"
         if head.numeric != units.numeric:
             return f"has {head!r} for {units.names}, which are {type(units).__name__}"
         new = type(head)(**{name: getattr(head, name) for name in parameters_of(type(head))})
         new.bind(torch.zeros(1, len(columns)), torch.ones(1), units)
-        record = record_of(type(head))
+        record = _BY_PATH[path_of(type(head))]
         known, expected = ({**record.state(each), "unseen_mass": 0} for each in (head, new))
         if known != expected:
             return f"has a likelihood with {known}, expected {expected}"
@@ -199,14 +210,12 @@ def _complaint_of_heads(heads: Any, table: Any, dtype: str) -> str | None:
         expected = {name: tuple(p.shape) for name, p in new.named_parameters()}
         if shapes != expected:
             return f"has {head!r} with parameters of shapes {shapes}, expected {expected}"
-        if said := items(floats(dtype=dtype))(state["weights"], {}):
-            return f"has {head!r} with a parameter that {said}"
     return None
 
 
 # Models.
 
-_FULL_NOISE = floats("1 S k")
+_COLUMNS = of(list, "a list")
 
 
 def _complaint_of_covariances(values: Values, sizes: Sizes) -> str | None:
@@ -223,6 +232,9 @@ def _complaint_of_covariances(values: Values, sizes: Sizes) -> str | None:
 
 
 def _complaint_of_mixture(values: Values, sizes: Sizes) -> str | None:
+    history = _HISTORY.keys() & values.keys()
+    if history and history != _HISTORY.keys():
+        return f"has of its history only {sorted(history)}"
     if "means_" not in values:
         return None
     check_mixture_weights("weights_", values["weights_"], sizes["K"])
@@ -239,6 +251,8 @@ def _complaint_of_bayesian_mixture(values: Values, sizes: Sizes) -> str | None:
             return f"is not of covariance_type={values['covariance_type']!r:.60}"
     if type(mixture.prior.weights) is not type(mixture.q.weights):
         return "has weights of one kind in the prior, and of another in q"
+    if values["weight_concentration_"].shape != mixture.q.weights.public.shape:
+        return "has weight_concentration_ of another shape than that of q"
     return _complaint_of_covariances(values, sizes)
 
 
@@ -246,33 +260,15 @@ def _complaint_of_factor_model(values: Values, sizes: Sizes) -> str | None:
     if "_factors" not in values:
         return None
     for state in (values["_as_fitted"], values["_factors"]):
-        if said := _complaint_of_heads(state["heads"], values["_table"], "float64"):
+        if said := _complaint_of_heads(state["heads"], values):
             return said
-        for array in (*state["loadings"], *state["intercepts"]):
-            if said := floats()(array, {}):
-                return f"has loadings or an intercept that {said}"
-        k = {loadings.shape[1] for loadings in state["loadings"]}
-        if k != {sizes["k"]}:
-            return f"has loadings of {k} factors, expected {sizes['k']}"
     return None
 
 
 def _complaint_of_vae(values: Values, sizes: Sizes) -> str | None:
     if "module_" not in values:
         return None
-    module, memory = values["module_"], values["_optimiser"] or {"memory": [], "rates": []}
-    if said := part("Architecture")(values["_design"]["architecture"], sizes):
-        return f"has a design that {said}"
-    if said := _complaint_of_heads(module["heads"], values["_table"], "float32"):
-        return said
-    weights = floats(dtype="float32", infinite=True)
-    for arrays in (module["weights"], *memory["memory"]):
-        if said := items(weights)(arrays, {}):
-            return f"has networks with a weight that {said}"
-    for rate in memory["rates"]:
-        if said := real(rate, {}):
-            return f"has a rate that {said}"
-    return None
+    return _complaint_of_heads(values["module_"]["heads"], values)
 
 
 _HISTORY: dict[str, Check] = {
@@ -286,7 +282,7 @@ _HISTORY: dict[str, Check] = {
 _OF_FRAMES = frozenset({"feature_names_in_", "_sklearn_output_config"})
 _ESTIMATOR: dict[str, Check] = {
     "feature_names_in_": names("d"),
-    "_sklearn_output_config": items(text),
+    "_sklearn_output_config": dict_of(text),
     "n_features_in_": size("d"),
     "n_parameters_": integer,
     **_HISTORY,
@@ -297,7 +293,13 @@ _MIXTURE: dict[str, Check] = {
     "covariances_": floats(),
     "precisions_": floats(infinite=True),
 }
-_DESIGN = {"_table": part("Table"), "_design": mapping}
+_FACTORS = dict_with(
+    heads=_heads("float64"), loadings=list_of(floats("_ k")), intercepts=list_of(floats())
+)
+_NETWORKS = dict_with(
+    heads=_heads("float32"), weights=dict_of(floats(dtype="float32", infinite=True))
+)
+_OPTIMISER = dict_with(memory=list_of(dict_of(floats(dtype="float32"))), rates=list_of(real))
 _MODELS: list[Record] = [
     EstimatorRecord(
         "EMGaussianMixture",
@@ -332,10 +334,11 @@ _MODELS: list[Record] = [
         "FactorModel",
         "skemvae.models.factor_model:FactorModel",
         {
-            **_DESIGN,
-            "_as_fitted": mapping,
-            "_factors": mapping,
-            "_noise": _FULL_NOISE,
+            "_table": part("Table"),
+            "_design": dict_with(n_factors=size("k"), likelihood=_COLUMNS),
+            "_as_fitted": _FACTORS,
+            "_factors": _FACTORS,
+            "_noise": floats("1 S k"),
             "_seed": integer,
             "loadings_": floats("o k"),
             "intercept_": floats("o"),
@@ -348,9 +351,14 @@ _MODELS: list[Record] = [
         "skemvae.vae:VAEEstimator",
         {
             **_ESTIMATOR,
-            **_DESIGN,
-            "module_": mapping,
-            "_optimiser": or_none(mapping),
+            "_table": part("Table"),
+            "_design": dict_with(
+                architecture=part("Architecture"),
+                likelihood=_COLUMNS,
+                standardize=boolean,
+            ),
+            "module_": _NETWORKS,
+            "_optimiser": or_none(_OPTIMISER),
             "_n_epochs": integer,
             "_score_seed": integer,
             "n_active_units_": integer,
@@ -361,7 +369,7 @@ _MODELS: list[Record] = [
     ),
 ]
 _OWN_MODEL: dict[str, Check] = {
-    "parameters_": items(floats()),
+    "parameters_": dict_of(floats()),
     "n_parameters_": integer,
     "_n_latent": integer,
     "_noise": floats(dtype="float64 or int64"),  # of points, or of states
@@ -369,7 +377,7 @@ _OWN_MODEL: dict[str, Check] = {
     "_n_features": size("d"),
 }
 
-RECORDS = {record.tag: record for record in (*_CORE, *_LIKELIHOODS, *_TABLES, *_MODELS)}
+RECORDS = {record.tag: record for record in (*_CORE, *_TABLES, *_MODELS)}
 _BY_PATH = {record.path: record for record in RECORDS.values()}
 
 

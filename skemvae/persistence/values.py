@@ -151,15 +151,17 @@ class Encoder:
 
 def _refuse(value: Any, where: str) -> NoReturn:
     kind = type(value)
-    advice = "Give a plain value instead, or use joblib, whose files must be trusted."
+    shown = " ".join(repr(value).split())
     if callable(value):
         raise TypeError(
-            f"{where}={value!r:.80} is code, which no file of skemvae.save holds. Replace it by "
-            f"what it returns, or by a name. {advice}"
+            f"{where}={shown:.80} is code, which no file of skemvae.save holds: set the parameter "
+            "to something else first, which changes nothing that is fitted, or use joblib, whose "
+            "files must be trusted."
         )
     raise TypeError(
-        f"{where} holds {value!r:.80} of type {kind.__module__}.{kind.__qualname__}, which "
-        f"skemvae.save does not know. {advice}"
+        f"{where}={shown:.80} is a {kind.__module__}.{kind.__qualname__}, which skemvae.save does "
+        "not know: give a plain value instead (a number, str, list, array), or use joblib, whose "
+        "files must be trusted."
     )
 
 
@@ -215,8 +217,8 @@ class Decoder:
             return _CODECS[tag].back(self._decode(content, sizes))
         if tag not in self._records:
             raise ValueError(
-                f"it holds {tag!r:.80}, which is not of skemvae. If it is a model of your own, name "
-                "its class: load(path, models=[...])"
+                f"it holds {tag!r:.80}, which is not of skemvae: if it is a model of your own, "
+                "name its class in load(path, models=[...])"
             )
         record = self._records[tag]
         values = {

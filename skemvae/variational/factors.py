@@ -119,10 +119,11 @@ class Factors(nn.Module):
             or [b.shape for b in state["intercepts"]] != [(n,) for n in n_outputs]
         ):
             raise ValueError("loadings_ and intercept_ do not fit the likelihoods of the columns")
-        factors = cls(heads, table, *n_factors.pop())
+        factors: Self = cls(heads, table, *n_factors.pop())
         factors.loadings.extend(nn.Parameter(torch.tensor(W)) for W in state["loadings"])
         factors.intercepts.extend(nn.Parameter(torch.tensor(b)) for b in state["intercepts"])
-        return factors.requires_grad_(False)
+        factors.requires_grad_(False)
+        return factors
 
     @property
     def blocks(self) -> Iterator[Block]:
