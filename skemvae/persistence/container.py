@@ -26,7 +26,7 @@ import numpy as np
 from skemvae._version import __version__
 from skemvae.core.arrays import AnyArray
 
-_DTYPES = {
+_DTYPES: dict[str, np.dtype[Any]] = {
     "F64": np.dtype("<f8"),
     "F32": np.dtype("<f4"),
     "F16": np.dtype("<f2"),
@@ -98,7 +98,7 @@ def write(path: Path, text: dict[str, str], arrays: dict[str, AnyArray]) -> None
     line += b" " * (-len(line) % _LENGTH_BYTES)
     checksum = hashlib.sha256()
     with path.open("xb") as file:
-        length = len(line).to_bytes(_LENGTH_BYTES, "little")
+        length: Any = len(line).to_bytes(_LENGTH_BYTES, "little")
         for part in (length, line, *map(_bytes, arrays.values())):
             checksum.update(part)
             file.write(part)
@@ -107,9 +107,9 @@ def write(path: Path, text: dict[str, str], arrays: dict[str, AnyArray]) -> None
         os.fsync(file.fileno())
 
 
-def _bytes(array: AnyArray) -> memoryview:
+def _bytes(array: AnyArray) -> Any:
     """The memory of an array in C order."""
-    return memoryview(array.reshape(-1).view(np.uint8))
+    return array.reshape(-1).view(np.uint8).data
 
 
 def _entry(dtype: str, shape: tuple[int, ...], start: int, n_bytes: int) -> dict[str, Any]:
@@ -188,8 +188,7 @@ def _described(
     known = isinstance(entry, dict) and entry.keys() == {"dtype", "shape", "data_offsets"}
     if not known or entry["dtype"] not in _DTYPES:
         raise ValueError(f"its array {name!r} is not described as arrays are: {entry!r:.100}")
-    dtype: np.dtype[Any] = _DTYPES[entry["dtype"]]
-    shape = entry["shape"]
+    dtype, shape = _DTYPES[entry["dtype"]], entry["shape"]
     # No axis is longer than the file, so that even an empty array is harmless.
     if (
         not isinstance(shape, list)

@@ -36,7 +36,7 @@ class Record(ABC):
     fields : dict of Check
         What is written.
     rule : callable, optional
-        What is wrong with all values together, or nothing.
+        What is wrong with all values together, or nothing; of what is fitted.
     """
 
     tag: str
@@ -84,6 +84,8 @@ class Record(ABC):
             complaint = self.fields[name](values[name], sizes)
             if complaint:
                 raise ValueError(f"{name} of its {self.tag} {complaint}")
+
+    def _apply_rule(self, values: Values, sizes: Sizes) -> None:
         complaint = self.rule(values, sizes) if self.rule else None
         if complaint:
             raise ValueError(f"its {self.tag} {complaint}")
@@ -97,6 +99,7 @@ class DataRecord(Record):
 
     def build(self, values: Values, sizes: Sizes) -> Any:
         self._check(values, self.fields, sizes)
+        self._apply_rule(values, sizes)
         return self.cls(**values)
 
 
@@ -106,12 +109,17 @@ def parameters_of(cls: type) -> list[str]:
     return [p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
 
 
+def known_of(likelihood: Any) -> Values:
+    """What a likelihood knows: everything public but its tensors."""
+    known = vars(likelihood).items()
+    return {k: v for k, v in known if not k.startswith("_") and k != "training"}
+
+
 class LikelihoodRecord(Record):
     """Of a likelihood without its tensors: its parameters, and what it knows of its columns."""
 
     def state(self, instance: Any) -> Values:
-        known = {*parameters_of(type(instance)), *self.fields}
-        return {name: value for name, value in vars(instance).items() if name in known}
+        return known_of(instance)
 
     def build(self, values: Values, sizes: Sizes) -> Any:
         parameters = parameters_of(self.cls)
@@ -127,11 +135,11 @@ class ModelRecord(Record):
 
     Attributes
     ----------
-    optional : set of str
-        Attributes that a fitted one need not have.
+    optional : tuple of set of str
+        Attributes that a fitted one need not have: all of a set, or none.
     """
 
-    optional: frozenset[str] = frozenset()
+    optional: tuple[frozenset[str], ...] = ()
 
     def state(self, instance: Any) -> Values:
         state = {k: v for k, v in instance.__getstate__().items() if k not in _TRANSIENT}
@@ -146,10 +154,11 @@ class ModelRecord(Record):
 
     def build(self, values: Values, sizes: Sizes) -> Any:
         parameters = parameters_of(self.cls)
-        present = values.keys() & self.fields.keys()
-        required = self.fields.keys() - self.optional
-        fitted = required if present & required else set()
-        self._check(values, {*parameters, *present, *fitted}, sizes)
+        required = self.fields.keys() - frozenset().union(*self.optional)
+        present = [group for group in (required, *self.optional) if group & values.keys()]
+        self._check(values, set(parameters).union(*present), sizes)
+        if required in present:
+            self._apply_rule(values, sizes)
         instance = self.cls(**{name: values[name] for name in parameters})
         instance.__setstate__(self._state_to_set(values))
         return instance

@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-import numpy as np
-
-from skemvae.core.structures import STRUCTURES
 from skemvae.models import LatentVariableModel, Model
+from skemvae.persistence import rules
 from skemvae.persistence.checks import (
     Check,
     Sizes,
-    axes,
     boolean,
     choice,
     dict_of,
@@ -36,11 +33,8 @@ from skemvae.persistence.records import (
     ModelRecord,
     OwnModelRecord,
     Record,
-    Values,
-    parameters_of,
     path_of,
 )
-from skemvae.validation import check_mixture_weights
 
 
 def part(*tags: str) -> Check:
@@ -96,37 +90,6 @@ _CORE: list[Record] = [
 # Tables and networks.
 
 
-def _complaint_of_table(values: Values, sizes: Sizes) -> str | None:
-    columns, blocks = values["columns"], values["blocks"]
-    together = np.concatenate([np.empty(0, dtype=int), *columns])
-    if sorted(together.tolist()) != list(range(len(together))):
-        return "does not have each column once"
-    if len(columns) != len(blocks):
-        return "has blocks without columns, or columns without block"
-    for where, units in zip(columns, blocks, strict=True):
-        sizes_of_block = {"n": len(where)}
-        per_column = [(len(units.names),)]
-        per_column += [np.shape(getattr(units, name, where)) for name in ("shift", "scale")]
-        per_column.append((len(getattr(units, "labels", where)),))
-        for shape in per_column:
-            if axes(shape, "n", sizes_of_block):
-                return f"has units of {units.names}, but {len(where)} columns for them"
-    return axes((len(together),), "d", sizes)
-
-
-def _complaint_of_scale(values: Values, sizes: Sizes) -> str | None:
-    return None if (values["scale"] != 0).all() else "has a scale of 0"
-
-
-def _complaint_of_architecture(values: Values, sizes: Sizes) -> str | None:
-    from skemvae.networks.layers import ACTIVATIONS
-
-    numbers = [values["n_components"], values["n_prior_components"], *values["hidden_layer_sizes"]]
-    if min(numbers) < 1:
-        return f"has sizes {numbers}"
-    return choice(ACTIVATIONS)(values["activation"], sizes)
-
-
 _LABELS = tuple_of(text)
 _UNITS = ("Continuous", "Binary", "Counts", "Categories")
 _BOUND: dict[str, Check] = {"n_outputs": integer}
@@ -148,7 +111,7 @@ _TABLES: list[Record] = [
         "Continuous",
         "skemvae.likelihoods.units:Continuous",
         {"names": _LABELS, "shift": floats(), "scale": floats()},
-        _complaint_of_scale,
+        rules.of_continuous,
     ),
     DataRecord("Binary", "skemvae.likelihoods.units:Binary", {"names": _LABELS}),
     DataRecord("Counts", "skemvae.likelihoods.units:Counts", {"names": _LABELS}),
@@ -161,7 +124,7 @@ _TABLES: list[Record] = [
         "Table",
         "skemvae.likelihoods.table:Table",
         {"columns": tuple_of(positions), "blocks": tuple_of(part(*_UNITS))},
-        _complaint_of_table,
+        rules.of_table,
     ),
     DataRecord(
         "Architecture",
@@ -174,7 +137,7 @@ _TABLES: list[Record] = [
             "n_prior_components": integer,
             "shared_encoder": boolean,
         },
-        _complaint_of_architecture,
+        rules.of_architecture,
     ),
 ]
 
@@ -185,90 +148,9 @@ def _heads(dtype: str) -> Check:
     return list_of(dict_with(likelihood=part(*_LIKELIHOODS), weights=parameters))
 
 
-def _complaint_of_heads(heads: Any, values: Values) -> str | None:
-    """Compare the likelihoods of networks with new ones for the same columns."""
-    import torch
-
-    table = values["_table"]
-    design = [
-        (repr(state["likelihood"]), columns.tolist())
-        for state, columns in zip(heads, table.columns, strict=True)
-    ]
-    if design != values["_design"]["likelihood"]:
-        return f"has {design}, but its design says {values['_design']['likelihood']}"
-    for state, units, columns in zip(heads, table.blocks, table.columns, strict=True):
-        head = state["likelihood"]
-        if head.numeric != units.numeric:
-            return f"has {head!r} for {units.names}, which are {type(units).__name__}"
-        new = type(head)(**{name: getattr(head, name) for name in parameters_of(type(head))})
-        new.bind(torch.zeros(1, len(columns)), torch.ones(1), units)
-        record = _BY_PATH[path_of(type(head))]
-        known, expected = ({**record.state(each), "unseen_mass": 0} for each in (head, new))
-        if known != expected:
-            return f"has a likelihood with {known}, expected {expected}"
-        shapes = {name: array.shape for name, array in state["weights"].items()}
-        expected = {name: tuple(p.shape) for name, p in new.named_parameters()}
-        if shapes != expected:
-            return f"has {head!r} with parameters of shapes {shapes}, expected {expected}"
-    return None
-
-
 # Models.
 
 _COLUMNS = of(list, "a list")
-
-
-def _complaint_of_covariances(values: Values, sizes: Sizes) -> str | None:
-    structure = STRUCTURES.get(values["covariance_type"])
-    if structure is None:
-        return f"has covariance_type={values['covariance_type']!r:.60}"
-    k, d = sizes["K"], sizes["d"]
-    for name in ("covariances_", "precisions_", "precisions_cholesky_"):
-        expected = structure.public_shape(k, d)
-        if name in values and values[name].shape != expected:
-            return f"has {name} of shape {values[name].shape}, expected {expected}"
-    covariance = structure.from_public(values["covariances_"], k, d)
-    return None if (covariance.variances > 0).all() else "has variances that are not positive"
-
-
-def _complaint_of_mixture(values: Values, sizes: Sizes) -> str | None:
-    history = _HISTORY.keys() & values.keys()
-    if history and history != _HISTORY.keys():
-        return f"has of its history only {sorted(history)}"
-    if "means_" not in values:
-        return None
-    check_mixture_weights("weights_", values["weights_"], sizes["K"])
-    return _complaint_of_covariances(values, sizes)
-
-
-def _complaint_of_bayesian_mixture(values: Values, sizes: Sizes) -> str | None:
-    if "_mixture" not in values:
-        return None
-    structure = STRUCTURES.get(values["covariance_type"])
-    mixture = values["_mixture"]
-    for parameters in (mixture.prior, mixture.q):
-        if type(parameters.components.covariance) is not structure:
-            return f"is not of covariance_type={values['covariance_type']!r:.60}"
-    if type(mixture.prior.weights) is not type(mixture.q.weights):
-        return "has weights of one kind in the prior, and of another in q"
-    if values["weight_concentration_"].shape != mixture.q.weights.public.shape:
-        return "has weight_concentration_ of another shape than that of q"
-    return _complaint_of_covariances(values, sizes)
-
-
-def _complaint_of_factor_model(values: Values, sizes: Sizes) -> str | None:
-    if "_factors" not in values:
-        return None
-    for state in (values["_as_fitted"], values["_factors"]):
-        if said := _complaint_of_heads(state["heads"], values):
-            return said
-    return None
-
-
-def _complaint_of_vae(values: Values, sizes: Sizes) -> str | None:
-    if "module_" not in values:
-        return None
-    return _complaint_of_heads(values["module_"]["heads"], values)
 
 
 _HISTORY: dict[str, Check] = {
@@ -278,8 +160,7 @@ _HISTORY: dict[str, Check] = {
     "status_": text,
     "n_iter_": integer,
 }
-# Of every estimator; the first two only of some.
-_OF_FRAMES = frozenset({"feature_names_in_", "_sklearn_output_config"})
+_OF_FRAMES = (frozenset({"feature_names_in_"}), frozenset({"_sklearn_output_config"}))
 _ESTIMATOR: dict[str, Check] = {
     "feature_names_in_": names("d"),
     "_sklearn_output_config": dict_of(text),
@@ -305,9 +186,9 @@ _MODELS: list[Record] = [
         "EMGaussianMixture",
         "skemvae.em_gaussian_mixture:EMGaussianMixture",
         {**_ESTIMATOR, **_MIXTURE, "precisions_cholesky_": floats(infinite=True)},
-        _complaint_of_mixture,
+        rules.of_mixture,
         # What is made from known parameters has no history.
-        _OF_FRAMES | _HISTORY.keys(),
+        (*_OF_FRAMES, frozenset(_HISTORY)),
     ),
     EstimatorRecord(
         "VariationalEM",
@@ -328,7 +209,7 @@ _MODELS: list[Record] = [
             "n_active_components_": integer,
             "n_parameters_": integer,
         },
-        _complaint_of_bayesian_mixture,
+        rules.of_bayesian_mixture,
     ),
     ModelRecord(
         "FactorModel",
@@ -344,7 +225,7 @@ _MODELS: list[Record] = [
             "intercept_": floats("o"),
             "n_parameters_": integer,
         },
-        _complaint_of_factor_model,
+        rules.of_factor_model,
     ),
     EstimatorRecord(
         "VAEEstimator",
@@ -364,7 +245,7 @@ _MODELS: list[Record] = [
             "n_active_units_": integer,
             "validation_lower_bounds_": or_none(floats(nan=True, infinite=True)),
         },
-        _complaint_of_vae,
+        rules.of_vae,
         _OF_FRAMES,
     ),
 ]
