@@ -225,6 +225,7 @@ def write_document(path, document, arrays):
         ('{"slice":[1,2,3,4]}', ""),
         ('{"objects":{"items":[1,2],"shape":[1152921504606846976]}}', ""),
         ('{"timedelta":[1e300,0,0]}', ""),
+        ('{"Categories":{"names":{"tuple":["a"]},"labels":{"tuple":[{"tuple":[[]]}]}}}', "hash"),
         ('{"array":"../../etc/passwd"}', "passwd"),
         ('{"array":["means_"]}', ""),
     ],

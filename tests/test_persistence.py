@@ -256,6 +256,7 @@ sys.stdout.buffer.write(pickle.dumps(found))
         EMGaussianMixture(tol=float("inf"), reg_covar=-0.0, max_iter=np.int64(3)),
         EMGaussianMixture(means_init=np.asfortranarray(X)[::2, :2], weights_init=[1]),
         EMGaussianMixture(means_init=X.astype(">f4"), max_iter=2**80, n_init=True),
+        EMGaussianMixture(init_params=np.array([(1, "a"), None, ("b",)], dtype=object)),
         VariationalEM("factor_model"),
         VariationalEM(FactorModel(likelihood=StudentT(0.5))),
         VAEEstimator(hidden_layer_sizes=np.array([3, 4]), prior=np.str_("normal")),

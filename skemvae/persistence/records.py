@@ -80,8 +80,8 @@ class Record(ABC):
             raise ValueError(f"its {self.tag} lacks {sorted(missing)}")
         if unknown:
             raise ValueError(f"its {self.tag} has the unknown {sorted(unknown)}")
-        for name in values.keys() & self.fields.keys():
-            complaint = self.fields[name](values[name], sizes)
+        for name, check in self.fields.items():
+            complaint = check(values[name], sizes) if name in values else None
             if complaint:
                 raise ValueError(f"{name} of its {self.tag} {complaint}")
 

@@ -89,7 +89,6 @@ _CORE: list[Record] = [
 
 # Tables and networks.
 
-
 _LABELS = tuple_of(text)
 _UNITS = ("Continuous", "Binary", "Counts", "Categories")
 _BOUND: dict[str, Check] = {"n_outputs": integer}
@@ -119,6 +118,7 @@ _TABLES: list[Record] = [
         "Categories",
         "skemvae.likelihoods.units:Categories",
         {"names": _LABELS, "labels": tuple_of(of(tuple, "a tuple"))},
+        rules.of_categories,
     ),
     DataRecord(
         "Table",
@@ -150,9 +150,6 @@ def _heads(dtype: str) -> Check:
 
 # Models.
 
-_COLUMNS = of(list, "a list")
-
-
 _HISTORY: dict[str, Check] = {
     "lower_bound_": real,
     "lower_bounds_": floats("T", nan=True, infinite=True),
@@ -160,14 +157,18 @@ _HISTORY: dict[str, Check] = {
     "status_": text,
     "n_iter_": integer,
 }
-_OF_FRAMES = (frozenset({"feature_names_in_"}), frozenset({"_sklearn_output_config"}))
+_OPTIONAL = tuple(
+    frozenset({name}) for name in ("feature_names_in_", "_sklearn_output_config", "_mean_surprise")
+)
 _ESTIMATOR: dict[str, Check] = {
     "feature_names_in_": names("d"),
     "_sklearn_output_config": dict_of(text),
     "n_features_in_": size("d"),
     "n_parameters_": integer,
+    "_mean_surprise": or_none(floats("d")),
     **_HISTORY,
 }
+_COLUMNS = of(list, "a list")
 _MIXTURE: dict[str, Check] = {
     "weights_": floats("K"),
     "means_": floats("K d"),
@@ -188,14 +189,14 @@ _MODELS: list[Record] = [
         {**_ESTIMATOR, **_MIXTURE, "precisions_cholesky_": floats(infinite=True)},
         rules.of_mixture,
         # What is made from known parameters has no history.
-        (*_OF_FRAMES, frozenset(_HISTORY)),
+        (*_OPTIONAL, frozenset(_HISTORY)),
     ),
     EstimatorRecord(
         "VariationalEM",
         "skemvae.variational_em:VariationalEM",
         {**_ESTIMATOR, "model_": of(Model, "a model")},
-        None,
-        _OF_FRAMES,
+        rules.of_variational_em,
+        _OPTIONAL,
     ),
     ModelRecord(
         "BayesianMixture",
@@ -246,7 +247,7 @@ _MODELS: list[Record] = [
             "validation_lower_bounds_": or_none(floats(nan=True, infinite=True)),
         },
         rules.of_vae,
-        _OF_FRAMES,
+        _OPTIONAL,
     ),
 ]
 _OWN_MODEL: dict[str, Check] = {

@@ -36,6 +36,12 @@ def of_continuous(values: Values, sizes: Sizes) -> str | None:
     return None if (values["scale"] != 0).all() else "has a scale of 0"
 
 
+def of_categories(values: Values, sizes: Sizes) -> str | None:
+    """Labels are looked up."""
+    hash(values["labels"])  # raises TypeError
+    return None
+
+
 def of_architecture(values: Values, sizes: Sizes) -> str | None:
     """Sizes are positive, and the activation is known."""
     from skemvae.networks.layers import ACTIVATIONS
@@ -50,6 +56,11 @@ def of_mixture(values: Values, sizes: Sizes) -> str | None:
     """Weights sum to 1; covariances are those of their structure."""
     check_mixture_weights("weights_", values["weights_"], sizes["K"])
     return _of_covariances(values, sizes)
+
+
+def of_variational_em(values: Values, sizes: Sizes) -> str | None:
+    """The model is fitted."""
+    return None if hasattr(values["model_"], "n_parameters_") else "has a model_ without parameters"
 
 
 def of_bayesian_mixture(values: Values, sizes: Sizes) -> str | None:

@@ -209,7 +209,8 @@ class Decoder:
             return self._take(content)[()]
         if tag == "objects":
             array = np.empty(len(content["items"]), dtype=object)
-            array[:] = self._decode(content["items"], sizes)
+            for i, item in enumerate(content["items"]):  # at once, NumPy would unpack tuples
+                array[i] = self._decode(item, sizes)
             return array.reshape(content["shape"])
         if tag == "dict":
             return {key: self._decode(value, sizes) for key, value in content.items()}
