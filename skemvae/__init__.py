@@ -7,6 +7,7 @@ from skemvae.comparison import Comparison, IncomparableDensitiesWarning, compare
 from skemvae.core.decomposition import BoundDecomposition, decompose_bound
 from skemvae.em_gaussian_mixture import EMGaussianMixture
 from skemvae.outliers import DensityOutlierDetector
+from skemvae.persistence import load, save
 from skemvae.transformed import TransformedDensity
 from skemvae.vae import VAEEstimator
 from skemvae.variational_em import VariationalEM
@@ -26,4 +27,6 @@ __all__ = [
     "__version__",
     "compare",
     "decompose_bound",
+    "load",
+    "save",
 ]

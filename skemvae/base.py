@@ -27,7 +27,28 @@ _REFERENCE_ROWS = 512
 
 
 class VersionMismatchWarning(UserWarning):
-    """An estimator was unpickled by another version of skemvae than pickled it."""
+    """An estimator is read by another version of skemvae than wrote it."""
+
+
+def warn_of_other_version(name: str, version: str, *, stacklevel: int) -> None:
+    """Warn unless ``version``, which wrote an estimator, is this one.
+
+    Parameters
+    ----------
+    name : str
+        Of the estimator.
+    version : str
+        Of skemvae.
+    stacklevel : int
+        As in ``warnings.warn``, 1 being the caller.
+    """
+    if version != __version__:
+        warnings.warn(
+            f"This {name} was written by skemvae {version} and is now read by {__version__}: "
+            f"results may differ. Fit it again, or install {version}.",
+            VersionMismatchWarning,
+            stacklevel=stacklevel + 1,
+        )
 
 
 @contextmanager
@@ -100,13 +121,7 @@ class DensityEstimator(CallbackSupportMixin, DensityMixin, BaseEstimator, ABC):
     def __setstate__(self, state: dict[str, Any]) -> None:
         state = dict(state)
         version = state.pop("_skemvae_version", "unknown")
-        if version != __version__:
-            warnings.warn(
-                f"This {type(self).__name__} was pickled by skemvae {version} and is now read "
-                f"by {__version__}: results may differ. Fit it again, or install {version}.",
-                VersionMismatchWarning,
-                stacklevel=2,
-            )
+        warn_of_other_version(type(self).__name__, version, stacklevel=2)
         super().__setstate__(state)
 
 

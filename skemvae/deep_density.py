@@ -21,8 +21,11 @@ _CHUNK_ROWS = 2**14
 class DeepDensity(LatentDensityEstimator):
     """Methods of an estimator that has a ``module_`` and a table of codes, ``_table``.
 
-    ``_score_seed`` fixes the points at which every row is looked at.
+    ``_score_seed`` fixes the points at which every row is looked at,
+    ``_optimiser`` is what ``partial_fit`` remembers.
     """
+
+    _optimiser: Any
 
     def score_samples(self, X: Any, return_std: bool = False) -> Any:
         """Estimate log p(x) of each row by importance sampling.
@@ -235,3 +238,26 @@ class DeepDensity(LatentDensityEstimator):
         return np.concatenate(
             [function(inference, self._table.encode(x, dtype, exact=exact)) for x in chunks]
         )
+
+    # Pickles hold arrays and plain values only.
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = super().__getstate__()
+        if "module_" not in state:
+            return state
+        from skemvae.networks.state import optimiser_state, vae_state
+
+        state = {**state, "module_": vae_state(self.module_)}
+        if self._optimiser is not None:
+            state["_optimiser"] = optimiser_state(self._optimiser)
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if "module_" not in state:
+            return
+        from skemvae.networks.state import optimiser_of, vae_of
+
+        self.module_ = vae_of(state["module_"], self._design["architecture"], self._table)
+        if self._optimiser is not None:
+            self._optimiser = optimiser_of(self._optimiser, self.module_)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from numbers import Real
 from typing import Any
@@ -93,3 +94,20 @@ def weighted_mean(u: Tensor, weight: Tensor) -> Tensor:
 def weighted_variance(u: Tensor, weight: Tensor) -> Tensor:
     """Variance over the rows."""
     return weighted_mean((u - weighted_mean(u, weight)) ** 2, weight)
+
+
+def head_state(head: Likelihood) -> dict[str, Any]:
+    """A likelihood without its tensors, and these as arrays by name."""
+    weights = {name: p.numpy(force=True) for name, p in head.named_parameters(recurse=False)}
+    bare = copy.deepcopy(head)
+    for name in weights:
+        delattr(bare, name)
+    return {"likelihood": bare, "weights": weights}
+
+
+def head_of(state: dict[str, Any]) -> Likelihood:
+    """The likelihood of a state."""
+    head: Likelihood = copy.deepcopy(state["likelihood"])
+    for name, array in state["weights"].items():
+        head.register_parameter(name, nn.Parameter(torch.tensor(array)))
+    return head

@@ -160,3 +160,29 @@ class FactorModel(Model):
         self.likelihoods_ = list(self._factors.heads)
         self.n_parameters_ = self._factors.n_parameters
         return self
+
+    # Pickles hold arrays and plain values only.
+
+    def __getstate__(self) -> dict[str, Any]:
+        state: dict[str, Any] = super().__getstate__()
+        if "_factors" not in state:
+            return state
+        return {
+            **{name: value for name, value in state.items() if name != "likelihoods_"},
+            "_as_fitted": self._as_fitted.state,
+            "_factors": self._factors.state,
+            "_noise": self._noise.numpy(),
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if "_factors" not in state:
+            return
+        import torch
+
+        from skemvae.variational.factors import Factors
+
+        self._as_fitted = Factors.of(state["_as_fitted"], self._table)
+        self._factors = Factors.of(state["_factors"], self._table)
+        self._noise = torch.tensor(state["_noise"])
+        self.likelihoods_ = list(self._factors.heads)

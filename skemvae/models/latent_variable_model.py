@@ -262,3 +262,16 @@ class LatentVariableModel(Model):
         self._seed = seed
         self._n_features = n_features
         return self
+
+    # Pickles hold arrays and plain values only.
+
+    def __getstate__(self) -> dict[str, Any]:
+        state: dict[str, Any] = super().__getstate__()
+        return {**state, "_noise": self._noise.numpy()} if "_noise" in state else state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if "_noise" in state:
+            import torch
+
+            self._noise = torch.tensor(state["_noise"])

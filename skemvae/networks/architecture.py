@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 
@@ -53,6 +54,17 @@ class Architecture:
             head.bind(codes.u[:, where], codes.weight, units)
             for head, where, units in zip(heads, table.slices, table.blocks, strict=True)
         ]
+        return self.assemble(heads, table, outputs, codes.u, generator)
+
+    def assemble(
+        self,
+        heads: Sequence[Likelihood],
+        table: Table,
+        outputs: Sequence[torch.Tensor],
+        u: torch.Tensor,
+        generator: torch.Generator,
+    ) -> VAE:
+        """Make networks for codes ``u`` and bound heads, whose outputs are to start from here."""
         decoder = Decoder(
             self.n_components,
             self.hidden_layer_sizes,
@@ -62,7 +74,7 @@ class Architecture:
             self.activation,
             generator,
         )
-        features = decoder.features(codes.u)
+        features = decoder.features(u)
         encoder = Encoder(
             features.shape[1],
             self.hidden_layer_sizes,
@@ -72,6 +84,28 @@ class Architecture:
         )
         return VAE(encoder, decoder, self._prior(encoder, features, generator), features)
 
+    def n_numbers(self, n_features: int, n_outputs: int) -> int:
+        """How many numbers such networks hold, without the heads' own.
+
+        Parameters
+        ----------
+        n_features : int
+            Inputs of the encoder.
+        n_outputs : int
+            Outputs of the decoder.
+        """
+        k, hidden, c = self.n_components, self.hidden_layer_sizes, self.n_prior_components
+        encoder = _affine([n_features, *hidden, 2 * k])
+        decoder = _affine([k, *reversed(hidden), n_outputs])
+        own_encoder = 0 if self.shared_encoder else encoder
+        prior = {
+            "normal": 0,
+            "mixture": c * (1 + 2 * k),
+            "vamp": c * (1 + n_features) + own_encoder,
+        }
+        limits = 2 * n_features
+        return encoder + decoder + prior[self.prior] + limits
+
     def _prior(self, encoder: Encoder, features: torch.Tensor, generator: torch.Generator) -> Prior:
         if self.prior == "normal":
             return NormalPrior()
@@ -79,3 +113,8 @@ class Architecture:
             return MixturePrior(self.n_prior_components, self.n_components, generator)
         rows = torch.randint(len(features), (self.n_prior_components,), generator=generator)
         return VampPrior(features[rows], None if self.shared_encoder else encoder)
+
+
+def _affine(sizes: Sequence[int]) -> int:
+    """Weights and biases of affine maps between layers of these sizes."""
+    return sum((n_in + 1) * n_out for n_in, n_out in pairwise(sizes))

@@ -140,6 +140,16 @@ def _sum(terms: list[Tensor | None]) -> Tensor | None:
     return sum(found[1:], found[0]) if found else None
 
 
+def adam(vae: VAE) -> torch.optim.Adam:
+    """The optimiser of all parameters, before its first step."""
+    slow: list[Tensor] = []
+    fast: list[Tensor] = []
+    for name, parameter in vae.named_parameters():
+        (fast if name.startswith("decoder.heads") else slow).append(parameter)
+    groups = [{"params": slow, "speed": 1.0}, {"params": fast, "speed": _HEAD_SPEED}]
+    return torch.optim.Adam([group for group in groups if group["params"]], fused=True)
+
+
 Weights = dict[str, Tensor]
 
 
@@ -226,7 +236,7 @@ class Trainer:
         self.first_epoch = first_epoch
         self.generator = generator
         self.parameters = list(vae.parameters())
-        self.optimiser = self._adam()
+        self.optimiser = adam(vae)
         self._caution = 1.0
         # A part of a batch has its own random numbers, whichever thread takes it.
         self._generators = [
@@ -267,7 +277,7 @@ class Trainer:
             if math.isfinite(bound + watched) and all(w.isfinite().all() for w in weights.values()):
                 return progress.followed_by(watched, bound, weights)
             self.vae.load_state_dict(progress.weights)
-            self.optimiser = self._adam()
+            self.optimiser = adam(self.vae)
             self._caution /= 2
             warnings.warn(
                 f"The bound became non-finite in epoch {epoch + 1}: back to the epoch before, "
@@ -333,14 +343,6 @@ class Trainer:
         loss = torch.dot(part.weight, surrogate) / -n
         gradients = torch.autograd.grad(loss, climbing, allow_unused=True)
         return gradients, torch.dot(part.weight, bound)
-
-    def _adam(self) -> torch.optim.Adam:
-        slow: list[Tensor] = []
-        fast: list[Tensor] = []
-        for name, parameter in self.vae.named_parameters():
-            (fast if name.startswith("decoder.heads") else slow).append(parameter)
-        groups = [{"params": slow, "speed": 1.0}, {"params": fast, "speed": _HEAD_SPEED}]
-        return torch.optim.Adam([group for group in groups if group["params"]], fused=True)
 
     def _cut_gradient(self) -> None:
         gradients = [p.grad.flatten() for p in self.parameters if p.grad is not None]

@@ -5,13 +5,13 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, cast
 
 import torch
 from torch import Tensor, nn
 
 from skemvae.latent.distributions import FullGaussian
-from skemvae.likelihoods.base import Likelihood
+from skemvae.likelihoods.base import Likelihood, head_of, head_state
 from skemvae.likelihoods.table import Table
 from skemvae.variational.expectations import (
     N_NODES,
@@ -93,6 +93,39 @@ class Factors(nn.Module):
         loadings = loadings / information.sqrt()[:, None]
         sizes = [len(intercept) for intercept in factors.intercepts]
         factors.loadings.extend(nn.Parameter(part) for part in loadings.split(sizes))
+        factors.requires_grad_(False)
+        return factors
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """Everything in NumPy arrays and plain values: what is pickled and saved."""
+        return {
+            "heads": [head_state(cast(Likelihood, head)) for head in self.heads],
+            "loadings": [W.numpy(force=True) for W in self.loadings],
+            "intercepts": [b.numpy(force=True) for b in self.intercepts],
+        }
+
+    @classmethod
+    def of(cls, state: dict[str, Any], table: Table) -> Self:
+        """The parameters of a state.
+
+        Raises
+        ------
+        ValueError
+            If its parts do not fit together.
+        """
+        heads = [head_of(each) for each in state["heads"]]
+        n_factors = {W.shape[1:] for W in state["loadings"]}
+        n_outputs = [head.n_outputs for head in heads]
+        if (
+            len(n_factors) != 1
+            or [len(W) for W in state["loadings"]] != n_outputs
+            or [b.shape for b in state["intercepts"]] != [(n,) for n in n_outputs]
+        ):
+            raise ValueError("loadings_ and intercept_ do not fit the likelihoods of the columns")
+        factors: Self = cls(heads, table, *n_factors.pop())
+        factors.loadings.extend(nn.Parameter(torch.tensor(W)) for W in state["loadings"])
+        factors.intercepts.extend(nn.Parameter(torch.tensor(b)) for b in state["intercepts"])
         factors.requires_grad_(False)
         return factors
 

@@ -1,0 +1,106 @@
+"""Fitted networks as NumPy arrays and plain values: what is pickled and saved of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from skemvae.likelihoods.base import head_of, head_state
+from skemvae.likelihoods.table import Table
+from skemvae.networks.architecture import Architecture
+from skemvae.networks.training import adam
+from skemvae.networks.vae import VAE
+
+# Of the weights of heads, which are part of the state of the heads.
+_HEADS = "decoder.heads."
+
+
+def vae_state(vae: VAE) -> dict[str, Any]:
+    """Heads, and all other weights by name."""
+    return {
+        "heads": [head_state(head) for head in vae.decoder.heads],
+        "weights": {
+            name: tensor.numpy(force=True)
+            for name, tensor in vae.state_dict().items()
+            if not name.startswith(_HEADS)
+        },
+    }
+
+
+def vae_of(state: dict[str, Any], architecture: Architecture, table: Table) -> VAE:
+    """The networks of a state.
+
+    Raises
+    ------
+    ValueError
+        If it is not of such networks. Nothing is allocated before it is known
+        that it holds as many numbers as they do.
+    """
+    heads = [head_of(each) for each in state["heads"]]
+    blank = torch.zeros(1, sum(map(len, table.columns)))
+    parts = zip(heads, table.slices, strict=True)
+    n_features = sum(head.features(blank[:, where]).shape[1] for head, where in parts)
+    outputs = [torch.zeros(head.n_outputs) for head in heads]
+    expected = architecture.n_numbers(n_features, sum(map(len, outputs)))
+    found = sum(array.size for array in state["weights"].values())
+    if found != expected:
+        raise ValueError(f"there are {found} weights, but {architecture} has {expected}")
+    vae = architecture.assemble(heads, table, outputs, blank, torch.Generator())
+    own = {name: t for name, t in vae.state_dict().items() if not name.startswith(_HEADS)}
+    if {name: _kind(array) for name, array in state["weights"].items()} != {
+        name: _kind(tensor.numpy(force=True)) for name, tensor in own.items()
+    }:
+        raise ValueError(f"names, shapes or types of weights are not those of {architecture}")
+    for name, tensor in own.items():
+        tensor.copy_(torch.tensor(state["weights"][name]))
+    vae.requires_grad_(True).eval()
+    return vae
+
+
+def _kind(array: Any) -> tuple[Any, ...]:
+    return array.shape, array.dtype
+
+
+def optimiser_state(state: dict[str, Any]) -> dict[str, Any]:
+    """What Adam remembers of each parameter, in its own order, and its rates.
+
+    Parameters
+    ----------
+    state : dict
+        ``state_dict()`` of the optimiser.
+    """
+    numbers = [i for group in state["param_groups"] for i in group["params"]]
+    return {
+        "memory": [
+            {name: tensor.numpy(force=True) for name, tensor in state["state"].get(i, {}).items()}
+            for i in numbers
+        ],
+        "rates": [group["lr"] for group in state["param_groups"]],
+    }
+
+
+def optimiser_of(state: dict[str, Any], vae: VAE) -> dict[str, Any]:
+    """The ``state_dict()`` of an optimiser of the networks.
+
+    Raises
+    ------
+    ValueError
+        If the state is not of such an optimiser.
+    """
+    optimiser = adam(vae)
+    groups = optimiser.state_dict()["param_groups"]
+    parameters = [p for group in optimiser.param_groups for p in group["params"]]
+    for parameter, memory in zip(parameters, state["memory"], strict=True):
+        shape = tuple(parameter.shape)
+        shapes = {"step": (), "exp_avg": shape, "exp_avg_sq": shape}
+        if memory and {name: array.shape for name, array in memory.items()} != shapes:
+            raise ValueError("the memory of the optimiser is not of these networks")
+    for group, rate in zip(groups, state["rates"], strict=True):
+        group["lr"] = rate
+    memories = {
+        i: {name: torch.tensor(array) for name, array in memory.items()}
+        for i, memory in enumerate(state["memory"])
+        if memory
+    }
+    return {"state": memories, "param_groups": groups}

@@ -1,0 +1,167 @@
+"""What a field of a file must be. A check says what is wrong, or nothing.
+
+Letters in shapes are sizes: the first array that has one fixes it, all others must agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+
+Sizes = dict[str, int]
+Check = Callable[[Any, Sizes], str | None]
+
+
+def floats(
+    shape: str | None = None,
+    *,
+    nan: bool = False,
+    infinite: bool = False,
+    positive: bool = False,
+    dtype: str = "float64",
+) -> Check:
+    """An array of floats; ``"K d"`` names its axes, ``"K-1"`` is one less than K."""
+
+    def check(value: Any, sizes: Sizes) -> str | None:
+        if not isinstance(value, np.ndarray) or value.dtype.name not in dtype:
+            return f"must be an array of {dtype}, but is {_kind(value)}"
+        if not nan and np.isnan(value).any():
+            return "holds NaN"
+        if not infinite and np.isinf(value).any():
+            return "holds infinity"
+        if positive and not (value > 0).all():
+            return "must be positive"
+        return None if shape is None else axes(value.shape, shape, sizes)
+
+    return check
+
+
+def size(letter: str) -> Check:
+    """An int that is a size."""
+
+    def check(value: Any, sizes: Sizes) -> str | None:
+        return integer(value, sizes) or axes((value,), letter, sizes)
+
+    return check
+
+
+def names(letter: str) -> Check:
+    """An array of str, as many as a size."""
+
+    def check(value: Any, sizes: Sizes) -> str | None:
+        if not isinstance(value, np.ndarray) or not all(isinstance(x, str) for x in value.flat):
+            return f"must be an array of str, but is {_kind(value)}"
+        return axes(value.shape, letter, sizes)
+
+    return check
+
+
+def positions(value: Any, sizes: Sizes) -> str | None:
+    """An array of int, of one dimension."""
+    if isinstance(value, np.ndarray) and value.dtype.kind == "i" and value.ndim == 1:
+        return None
+    return f"must be an array of int, but is {_kind(value)}"
+
+
+def axes(shape: tuple[int, ...], letters: str, sizes: Sizes) -> str | None:
+    """Compare a shape with letters, and fix those that are new; "1" is 1, and "_" any size."""
+    expected = []
+    for n, letter in zip(shape, letters.split(), strict=False):
+        name, _, less = letter.partition("-")
+        if letter == "_":
+            expected.append(n)
+        elif letter.isdecimal():
+            expected.append(int(letter))
+        else:
+            expected.append(sizes.setdefault(name, n + int(less or 0)) - int(less or 0))
+    if len(shape) != len(letters.split()) or list(shape) != expected:
+        return f"has shape {shape}, expected ({letters}) with {sizes}"
+    return None
+
+
+def of(kind: type | tuple[type, ...], said: str) -> Check:
+    """An instance of a type; a bool is no number."""
+    wants_bool = kind is bool
+
+    def check(value: Any, sizes: Sizes) -> str | None:
+        if isinstance(value, kind) and isinstance(value, bool) == wants_bool:
+            return None
+        return f"must be {said}, but is {_kind(value)}"
+
+    return check
+
+
+integer = of(Integral, "an int")
+real = of(Real, "a number")
+boolean = of(bool, "a bool")
+text = of(str, "a str")
+
+
+def choice(choices: Collection[Any]) -> Check:
+    """One of some values."""
+
+    def check(value: Any, sizes: Sizes) -> str | None:
+        known = isinstance(value, str) and value in choices
+        return None if known else f"is {value!r:.60}, expected one of {sorted(choices)}"
+
+    return check
+
+
+def or_none(check: Check) -> Check:
+    """None, or what another check wants."""
+    return lambda value, sizes: None if value is None else check(value, sizes)
+
+
+def tuple_of(item: Check) -> Check:
+    """A tuple whose items pass a check."""
+
+    def check(value: Any, sizes: Sizes) -> str | None:
+        return of(tuple, "a tuple")(value, sizes) or _first(item, value, sizes)
+
+    return check
+
+
+def list_of(item: Check) -> Check:
+    """A list whose items pass a check."""
+
+    def check(value: Any, sizes: Sizes) -> str | None:
+        return of(list, "a list")(value, sizes) or _first(item, value, sizes)
+
+    return check
+
+
+def dict_of(item: Check) -> Check:
+    """A dict whose values pass a check."""
+
+    def check(value: Any, sizes: Sizes) -> str | None:
+        return of(dict, "a dict")(value, sizes) or _first(item, value.values(), sizes)
+
+    return check
+
+
+def dict_with(**items: Check) -> Check:
+    """A dict with these keys, and values that pass their checks."""
+
+    def check(value: Any, sizes: Sizes) -> str | None:
+        if not isinstance(value, dict) or value.keys() != items.keys():
+            return f"must be a dict of {sorted(items)}"
+        for name, item in items.items():
+            if said := item(value[name], sizes):
+                return f"has {name} that {said}"
+        return None
+
+    return check
+
+
+def _first(item: Check, values: Iterable[Any], sizes: Sizes) -> str | None:
+    """What is wrong with the first that is not right."""
+    return next((f"holds what {said}" for x in values if (said := item(x, sizes))), None)
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, np.ndarray):
+        return f"an array of {value.dtype} of shape {value.shape}"
+    return f"of type {type(value).__name__}"

@@ -1,0 +1,291 @@
+"""The classes of which a file may hold instances, and what these must look like: all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from skemvae.models import LatentVariableModel, Model
+from skemvae.persistence import rules
+from skemvae.persistence.checks import (
+    Check,
+    Sizes,
+    boolean,
+    choice,
+    dict_of,
+    dict_with,
+    floats,
+    integer,
+    list_of,
+    names,
+    of,
+    or_none,
+    positions,
+    real,
+    size,
+    text,
+    tuple_of,
+)
+from skemvae.persistence.records import (
+    DataRecord,
+    EstimatorRecord,
+    LikelihoodRecord,
+    ModelRecord,
+    OwnModelRecord,
+    Record,
+    path_of,
+)
+
+
+def part(*tags: str) -> Check:
+    """An instance of some of the classes below."""
+
+    def check(value: Any, sizes: Sizes) -> str | None:
+        known = any(path_of(type(value)) == RECORDS[tag].path for tag in tags)
+        return None if known else f"is a {type(value).__name__}, expected {' or '.join(tags)}"
+
+    return check
+
+
+# The core.
+
+_MATRICES = {"values": floats("K d d")}
+_VARIANCES = {"values": floats("K d", positive=True)}
+_COVARIANCES = ("Full", "Tied", "Diagonal", "Spherical")
+_CORE: list[Record] = [
+    DataRecord("Full", "skemvae.core.structures:Full", _MATRICES),
+    DataRecord("Tied", "skemvae.core.structures:Tied", _MATRICES),
+    DataRecord("Diagonal", "skemvae.core.structures:Diagonal", _VARIANCES),
+    DataRecord("Spherical", "skemvae.core.structures:Spherical", _VARIANCES),
+    DataRecord(
+        "Dirichlet", "skemvae.core.mixing:Dirichlet", {"concentration": floats("K", positive=True)}
+    ),
+    DataRecord(
+        "StickBreaking",
+        "skemvae.core.mixing:StickBreaking",
+        {"taken": floats("K-1", positive=True), "left": floats("K-1", positive=True)},
+    ),
+    DataRecord(
+        "NormalWishart",
+        "skemvae.core.normal_wishart:NormalWishart",
+        {
+            "mean": floats("K d"),
+            "mean_precision": floats("K", positive=True),
+            "dof": floats("K", positive=True),
+            "covariance": part(*_COVARIANCES),
+        },
+    ),
+    DataRecord(
+        "core.Parameters",
+        "skemvae.core.bayesian_mixture:Parameters",
+        {"weights": part("Dirichlet", "StickBreaking"), "components": part("NormalWishart")},
+    ),
+    DataRecord(
+        "core.BayesianMixture",
+        "skemvae.core.bayesian_mixture:BayesianMixture",
+        {"prior": part("core.Parameters"), "q": part("core.Parameters")},
+    ),
+]
+
+# Tables and networks.
+
+_LABELS = tuple_of(text)
+_UNITS = ("Continuous", "Binary", "Counts", "Categories")
+_BOUND: dict[str, Check] = {"n_outputs": integer}
+_LIKELIHOODS = ("Gaussian", "StudentT", "Bernoulli", "Poisson", "NegativeBinomial", "Categorical")
+_TABLES: list[Record] = [
+    LikelihoodRecord(
+        "Gaussian", "skemvae.likelihoods.continuous:Gaussian", {**_BOUND, "separable": boolean}
+    ),
+    LikelihoodRecord("StudentT", "skemvae.likelihoods.continuous:StudentT", _BOUND),
+    LikelihoodRecord("Bernoulli", "skemvae.likelihoods.discrete:Bernoulli", _BOUND),
+    LikelihoodRecord("Poisson", "skemvae.likelihoods.discrete:Poisson", _BOUND),
+    LikelihoodRecord("NegativeBinomial", "skemvae.likelihoods.discrete:NegativeBinomial", _BOUND),
+    LikelihoodRecord(
+        "Categorical",
+        "skemvae.likelihoods.discrete:Categorical",
+        {**_BOUND, "sizes": of(list, "a list"), "unseen_mass": real},
+    ),
+    DataRecord(
+        "Continuous",
+        "skemvae.likelihoods.units:Continuous",
+        {"names": _LABELS, "shift": floats(), "scale": floats()},
+        rules.of_continuous,
+    ),
+    DataRecord("Binary", "skemvae.likelihoods.units:Binary", {"names": _LABELS}),
+    DataRecord("Counts", "skemvae.likelihoods.units:Counts", {"names": _LABELS}),
+    DataRecord(
+        "Categories",
+        "skemvae.likelihoods.units:Categories",
+        {"names": _LABELS, "labels": tuple_of(of(tuple, "a tuple"))},
+        rules.of_categories,
+    ),
+    DataRecord(
+        "Table",
+        "skemvae.likelihoods.table:Table",
+        {"columns": tuple_of(positions), "blocks": tuple_of(part(*_UNITS))},
+        rules.of_table,
+    ),
+    DataRecord(
+        "Architecture",
+        "skemvae.networks.architecture:Architecture",
+        {
+            "n_components": integer,
+            "hidden_layer_sizes": tuple_of(integer),
+            "activation": text,
+            "prior": choice(("normal", "mixture", "vamp")),
+            "n_prior_components": integer,
+            "shared_encoder": boolean,
+        },
+        rules.of_architecture,
+    ),
+]
+
+
+def _heads(dtype: str) -> Check:
+    """States of likelihoods."""
+    parameters = dict_of(floats(dtype=dtype))
+    return list_of(dict_with(likelihood=part(*_LIKELIHOODS), weights=parameters))
+
+
+# Models.
+
+_HISTORY: dict[str, Check] = {
+    "lower_bound_": real,
+    "lower_bounds_": floats("T", nan=True, infinite=True),
+    "converged_": boolean,
+    "status_": text,
+    "n_iter_": integer,
+}
+_OPTIONAL = tuple(
+    frozenset({name}) for name in ("feature_names_in_", "_sklearn_output_config", "_mean_surprise")
+)
+_ESTIMATOR: dict[str, Check] = {
+    "feature_names_in_": names("d"),
+    "_sklearn_output_config": dict_of(text),
+    "n_features_in_": size("d"),
+    "n_parameters_": integer,
+    "_mean_surprise": or_none(floats("d")),
+    **_HISTORY,
+}
+_COLUMNS = of(list, "a list")
+_MIXTURE: dict[str, Check] = {
+    "weights_": floats("K"),
+    "means_": floats("K d"),
+    "covariances_": floats(),
+    "precisions_": floats(infinite=True),
+}
+_FACTORS = dict_with(
+    heads=_heads("float64"), loadings=list_of(floats("_ k")), intercepts=list_of(floats())
+)
+_NETWORKS = dict_with(
+    heads=_heads("float32"), weights=dict_of(floats(dtype="float32", infinite=True))
+)
+_OPTIMISER = dict_with(memory=list_of(dict_of(floats(dtype="float32"))), rates=list_of(real))
+_MODELS: list[Record] = [
+    EstimatorRecord(
+        "EMGaussianMixture",
+        "skemvae.em_gaussian_mixture:EMGaussianMixture",
+        {**_ESTIMATOR, **_MIXTURE, "precisions_cholesky_": floats(infinite=True)},
+        rules.of_mixture,
+        # What is made from known parameters has no history.
+        (*_OPTIONAL, frozenset(_HISTORY)),
+    ),
+    EstimatorRecord(
+        "VariationalEM",
+        "skemvae.variational_em:VariationalEM",
+        {**_ESTIMATOR, "model_": of(Model, "a model")},
+        rules.of_variational_em,
+        _OPTIONAL,
+    ),
+    ModelRecord(
+        "BayesianMixture",
+        "skemvae.models.bayesian_mixture:BayesianMixture",
+        {
+            **_MIXTURE,
+            "_mixture": part("core.BayesianMixture"),
+            "weight_concentration_": floats(),
+            "mean_precision_": floats("K"),
+            "degrees_of_freedom_": floats("K"),
+            "n_active_components_": integer,
+            "n_parameters_": integer,
+        },
+        rules.of_bayesian_mixture,
+    ),
+    ModelRecord(
+        "FactorModel",
+        "skemvae.models.factor_model:FactorModel",
+        {
+            "_table": part("Table"),
+            "_design": dict_with(n_factors=size("k"), likelihood=_COLUMNS),
+            "_as_fitted": _FACTORS,
+            "_factors": _FACTORS,
+            "_noise": floats("1 S k"),
+            "_seed": integer,
+            "loadings_": floats("o k"),
+            "intercept_": floats("o"),
+            "n_parameters_": integer,
+        },
+        rules.of_factor_model,
+    ),
+    EstimatorRecord(
+        "VAEEstimator",
+        "skemvae.vae:VAEEstimator",
+        {
+            **_ESTIMATOR,
+            "_table": part("Table"),
+            "_design": dict_with(
+                architecture=part("Architecture"),
+                likelihood=_COLUMNS,
+                standardize=boolean,
+            ),
+            "module_": _NETWORKS,
+            "_optimiser": or_none(_OPTIMISER),
+            "_n_epochs": integer,
+            "_score_seed": integer,
+            "n_active_units_": integer,
+            "validation_lower_bounds_": or_none(floats(nan=True, infinite=True)),
+        },
+        rules.of_vae,
+        _OPTIONAL,
+    ),
+]
+_OWN_MODEL: dict[str, Check] = {
+    "parameters_": dict_of(floats()),
+    "n_parameters_": integer,
+    "_n_latent": integer,
+    "_noise": floats(dtype="float64 or int64"),  # of points, or of states
+    "_seed": integer,
+    "_n_features": size("d"),
+}
+
+RECORDS = {record.tag: record for record in (*_CORE, *_TABLES, *_MODELS)}
+_BY_PATH = {record.path: record for record in RECORDS.values()}
+
+
+def record_of(cls: type) -> Record | None:
+    """How instances of a class are written, or None if they are not."""
+    if issubclass(cls, LatentVariableModel):
+        return own_models([cls])[cls.__name__]
+    return _BY_PATH.get(path_of(cls))
+
+
+def own_models(classes: Iterable[Any]) -> dict[str, Record]:
+    """How models that are not of this library are written, by tag.
+
+    Raises
+    ------
+    TypeError
+        If one is no such model.
+    ValueError
+        If a name is taken.
+    """
+    found: dict[str, Record] = {}
+    for cls in classes:
+        if not isinstance(cls, type) or not issubclass(cls, LatentVariableModel):
+            raise TypeError(f"models holds {cls!r}, expected subclasses of LatentVariableModel.")
+        tag = cls.__name__
+        if tag in RECORDS or tag in found:
+            raise ValueError(f"Two models are called {tag}: rename one of your own.")
+        found[tag] = OwnModelRecord(tag, path_of(cls), _OWN_MODEL, own=cls)
+    return found

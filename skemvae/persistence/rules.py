@@ -1,0 +1,130 @@
+"""What the values of a record must be together. A rule says what is wrong, or nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from skemvae.core.structures import STRUCTURES
+from skemvae.persistence.checks import Sizes, axes, choice
+from skemvae.persistence.records import Values, known_of, parameters_of
+from skemvae.validation import check_mixture_weights
+
+
+def of_table(values: Values, sizes: Sizes) -> str | None:
+    """Each column stands once, and has units."""
+    columns, blocks = values["columns"], values["blocks"]
+    together = np.concatenate([np.empty(0, dtype=int), *columns])
+    if sorted(together.tolist()) != list(range(len(together))):
+        return "does not have each column once"
+    if len(columns) != len(blocks):
+        return "has blocks without columns, or columns without block"
+    for where, units in zip(columns, blocks, strict=True):
+        sizes_of_block = {"n": len(where)}
+        per_column = [(len(units.names),)]
+        per_column += [np.shape(getattr(units, name, where)) for name in ("shift", "scale")]
+        per_column.append((len(getattr(units, "labels", where)),))
+        for shape in per_column:
+            if axes(shape, "n", sizes_of_block):
+                return f"has units of {units.names}, but {len(where)} columns for them"
+    return axes((len(together),), "d", sizes)
+
+
+def of_continuous(values: Values, sizes: Sizes) -> str | None:
+    """One divides by scales."""
+    return None if (values["scale"] != 0).all() else "has a scale of 0"
+
+
+def of_categories(values: Values, sizes: Sizes) -> str | None:
+    """Labels are looked up."""
+    hash(values["labels"])  # raises TypeError
+    return None
+
+
+def of_architecture(values: Values, sizes: Sizes) -> str | None:
+    """Sizes are positive, and the activation is known."""
+    from skemvae.networks.layers import ACTIVATIONS
+
+    numbers = [values["n_components"], values["n_prior_components"], *values["hidden_layer_sizes"]]
+    if min(numbers) < 1:
+        return f"has sizes {numbers}"
+    return choice(ACTIVATIONS)(values["activation"], sizes)
+
+
+def of_mixture(values: Values, sizes: Sizes) -> str | None:
+    """Weights sum to 1; covariances are those of their structure."""
+    check_mixture_weights("weights_", values["weights_"], sizes["K"])
+    return _of_covariances(values, sizes)
+
+
+def of_variational_em(values: Values, sizes: Sizes) -> str | None:
+    """The model is fitted."""
+    return None if hasattr(values["model_"], "n_parameters_") else "has a model_ without parameters"
+
+
+def of_bayesian_mixture(values: Values, sizes: Sizes) -> str | None:
+    """What is public goes with the distributions behind it."""
+    structure = STRUCTURES.get(values["covariance_type"])
+    mixture = values["_mixture"]
+    for parameters in (mixture.prior, mixture.q):
+        if type(parameters.components.covariance) is not structure:
+            return f"is not of covariance_type={values['covariance_type']!r:.60}"
+    if type(mixture.prior.weights) is not type(mixture.q.weights):
+        return "has weights of one kind in the prior, and of another in q"
+    if values["weight_concentration_"].shape != mixture.q.weights.public.shape:
+        return "has weight_concentration_ of another shape than that of q"
+    return _of_covariances(values, sizes)
+
+
+def of_factor_model(values: Values, sizes: Sizes) -> str | None:
+    """The likelihoods are those of the columns."""
+    for state in (values["_as_fitted"], values["_factors"]):
+        if said := _of_heads(state["heads"], values):
+            return said
+    return None
+
+
+def of_vae(values: Values, sizes: Sizes) -> str | None:
+    """The likelihoods are those of the columns."""
+    return _of_heads(values["module_"]["heads"], values)
+
+
+def _of_covariances(values: Values, sizes: Sizes) -> str | None:
+    structure = STRUCTURES.get(values["covariance_type"])
+    if structure is None:
+        return f"has covariance_type={values['covariance_type']!r:.60}"
+    k, d = sizes["K"], sizes["d"]
+    for name in ("covariances_", "precisions_", "precisions_cholesky_"):
+        expected = structure.public_shape(k, d)
+        if name in values and values[name].shape != expected:
+            return f"has {name} of shape {values[name].shape}, expected {expected}"
+    covariance = structure.from_public(values["covariances_"], k, d)
+    return None if (covariance.variances > 0).all() else "has variances that are not positive"
+
+
+def _of_heads(heads: Any, values: Values) -> str | None:
+    """Compare the likelihoods of networks with new ones for the same columns."""
+    import torch
+
+    table = values["_table"]
+    design = [
+        (repr(state["likelihood"]), columns.tolist())
+        for state, columns in zip(heads, table.columns, strict=True)
+    ]
+    if design != values["_design"]["likelihood"]:
+        return f"has {design}, but its design says {values['_design']['likelihood']}"
+    for state, units, columns in zip(heads, table.blocks, table.columns, strict=True):
+        head = state["likelihood"]
+        if head.numeric != units.numeric:
+            return f"has {head!r} for {units.names}, which are {type(units).__name__}"
+        new = type(head)(**{name: getattr(head, name) for name in parameters_of(type(head))})
+        new.bind(torch.zeros(1, len(columns)), torch.ones(1), units)
+        known, expected = ({**known_of(each), "unseen_mass": 0} for each in (head, new))
+        if known != expected:
+            return f"has a likelihood with {known}, expected {expected}"
+        shapes = {name: array.shape for name, array in state["weights"].items()}
+        expected_shapes = {name: tuple(p.shape) for name, p in new.named_parameters()}
+        if shapes != expected_shapes:
+            return f"has {head!r} with parameters of shapes {shapes}, expected {expected_shapes}"
+    return None
