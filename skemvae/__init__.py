@@ -4,6 +4,7 @@ from skemvae._version import __version__
 from skemvae.base import VersionMismatchWarning
 from skemvae.core.decomposition import BoundDecomposition, decompose_bound
 from skemvae.em_gaussian_mixture import EMGaussianMixture
+from skemvae.onnx import to_onnx
 from skemvae.vae import VAEEstimator
 from skemvae.variational_em import VariationalEM
 
@@ -15,4 +16,5 @@ __all__ = [
     "VersionMismatchWarning",
     "__version__",
     "decompose_bound",
+    "to_onnx",
 ]

@@ -255,12 +255,16 @@ class BayesianMixture(Model):
         *,
         is_density: bool = False,
     ) -> Any:
-        components = self._mixture.q.components
-        frame = frame_of(self.weights_, components.mean, components.covariance)
+        frame = self._frame
         offset = frame.log_volume if is_density else 0
         out = np.empty((X.shape[0], *columns), dtype=X.dtype)
         rows = Rows(X, None, frame)
         return map_rows(mixture.into(frame), rows, lambda seen: function(seen) - offset, out)
+
+    @property
+    def _frame(self) -> Frame:
+        components = self._mixture.q.components
+        return frame_of(self.weights_, components.mean, components.covariance)
 
     def _set(self, mixture: core.BayesianMixture) -> Self:
         """Set the fitted attributes from q, in the units of X."""
