@@ -13,8 +13,8 @@ import skemvae
 ROOT = Path(__file__).parents[1]
 
 
-def test_importing_imports_neither_torch_nor_matplotlib():
-    code = "import sys, skemvae; print({'torch', 'matplotlib'} & set(sys.modules))"
+def test_importing_imports_neither_torch_nor_matplotlib_nor_onnx():
+    code = "import sys, skemvae; print({'torch', 'matplotlib', 'onnx'} & set(sys.modules))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "set()"
 

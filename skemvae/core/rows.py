@@ -13,7 +13,7 @@ from skemvae.core.arrays import EPS, TINY, AnyArray, Array, power_of_two
 from skemvae.core.workspace import Workspace
 
 # Beyond this a square overflows: the density of such a row is 0 in float64.
-_FAR = 1e160
+FAR = 1e160
 # A feature that varies by less than this many units in the last place of its
 # largest value holds rounding errors, not information.
 _FLOOR_ULPS = 4096.0
@@ -65,7 +65,7 @@ class Frame:
         with np.errstate(over="ignore"):
             np.subtract(X.T, self.origin[:, None], out=z[:d])
             z[:d] *= 1 / self.scale[:, None]
-        np.clip(z[:d], -_FAR, _FAR, out=z[:d])
+        np.clip(z[:d], -FAR, FAR, out=z[:d])
         return z
 
 

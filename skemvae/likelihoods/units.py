@@ -12,7 +12,7 @@ import numpy as np
 # Relative to the largest value of a column, a spread that small is rounding error.
 _CONSTANT = 1e-12
 # Beyond this a value is no longer exact in float32, in which networks are trained.
-_LARGEST_COUNT = 2**24
+LARGEST_COUNT = 2**24
 
 
 class Units(ABC):
@@ -139,8 +139,8 @@ class Counts(Units):
 
     def encode(self, X: Any, *, exact: bool) -> Any:
         X = np.asarray(X, dtype=np.float64)
-        wrong = (X < 0) | (np.floor(X) != X) | (X > _LARGEST_COUNT)
-        self._refuse(X, wrong, f"counts are integers from 0 to {_LARGEST_COUNT}.")
+        wrong = (X < 0) | (np.floor(X) != X) | (X > LARGEST_COUNT)
+        self._refuse(X, wrong, f"counts are integers from 0 to {LARGEST_COUNT}.")
         return X
 
     def decode(self, codes: Any) -> Any:

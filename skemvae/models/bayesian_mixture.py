@@ -272,6 +272,11 @@ class BayesianMixture(Model):
         rows = Rows(X, None, frame)
         return map_rows(mixture.into(frame), rows, lambda seen: function(seen) - offset, out)
 
+    @property
+    def _frame(self) -> Frame:
+        components = self._mixture.q.components
+        return frame_of(self.weights_, components.mean, components.covariance)
+
     def _set(self, mixture: core.BayesianMixture) -> Self:
         """Set the fitted attributes from q, in the units of X."""
         q = mixture.q
