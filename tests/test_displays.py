@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import warnings
 
 import numpy as np
 import pandas as pd
@@ -14,7 +13,7 @@ from numpy.testing import assert_allclose
 from scipy.stats import chi2, norm
 from sklearn.base import BaseEstimator, DensityMixin
 from sklearn.decomposition import PCA
-from sklearn.exceptions import NotFittedError
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.mixture import BayesianGaussianMixture
 from sklearn.mixture import GaussianMixture as PeerMixture
 from sklearn.model_selection import GridSearchCV
@@ -22,8 +21,7 @@ from sklearn.neighbors import KernelDensity
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skemvae import EMGaussianMixture, VAEEstimator, VariationalEM
-from skemvae.decomposition import BoundDecomposition
+from skemvae import BoundDecomposition, EMGaussianMixture, VAEEstimator, VariationalEM
 from skemvae.models import BayesianMixture, FactorModel
 from tests.strategies import mixtures
 
@@ -67,14 +65,9 @@ def clusters(n=120, d=3, seed=0):
 
 
 @pytest.fixture(scope="module")
-def vae():
-    return VAEEstimator(2, hidden_layer_sizes=(8,), max_iter=30, kl_warmup=5, random_state=0)
-
-
-@pytest.fixture(scope="module")
-def fitted_vae(vae):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+def fitted_vae():
+    vae = VAEEstimator(2, hidden_layer_sizes=(8,), max_iter=30, kl_warmup=5, random_state=0)
+    with pytest.warns(ConvergenceWarning):
         return vae.fit(clusters())
 
 
@@ -97,7 +90,7 @@ class Stub(DensityMixin, BaseEstimator):
         n = len(X)
         return BoundDecomposition(
             log_likelihood=np.asarray(X)[:, 0],
-            expected_log_likelihood=np.asarray(X)[:, 0] - 0.7,
+            elbo=np.asarray(X)[:, 0] - 1,
             kl_to_prior=np.full(n, 0.3),
             amortisation_gap=np.full(n, 0.4),
             log_likelihood_std=np.full(n, 0.03),
@@ -614,16 +607,37 @@ def test_bars_lead_from_the_bound_to_the_log_likelihood():
     assert name == "scaled"
     assert log_likelihood.replace("−0", "0") == "log p(x) = 0.00"
     assert elbo == "ELBO = −0.70 − 0.30 = −1.00"
-    assert display.ax_.texts[1].get_text() == "1 ± 0.05"
+    assert display.ax_.texts[1].get_text() == "1.00 ± 0.05"
 
 
 def test_an_exact_bound_has_no_gap():
     zero, log_likelihood = np.zeros(3), np.array([-85.1, -3e5, -84.9])
-    exact = BoundDecomposition(log_likelihood, log_likelihood + 0.1, zero + 0.1, *[zero] * 4)
+    rounded = log_likelihood * (1 - 1e-15)
+    exact = BoundDecomposition(log_likelihood, rounded, zero + 0.1, *[zero] * 4)
     display = GapDisplay({"EM": exact}).plot()
     assert display.ax_.texts[0].get_text() == "0"
     assert display.ax_.get_xlim()[1] > 1
     assert not GapDisplay({"EM": exact}).plot(values=False).ax_.texts
+
+
+def test_gaps_without_a_prior_or_without_a_bound():
+    zero = np.zeros(2)
+    unsaid = BoundDecomposition(zero, zero - 1.0, zero * np.nan, *[zero] * 4)
+    labels = GapDisplay({"own": unsaid}).plot().ax_.get_yticklabels()
+    assert labels[0].get_text() == "own\nlog p(x) = 0.00\nELBO = −1.00"
+    impossible = BoundDecomposition(zero, zero - np.inf, zero, *[zero] * 4)
+    with pytest.raises(ValueError, match="'own' is not finite in 2 rows"):
+        GapDisplay({"own": impossible}).plot()
+
+
+def test_gaps_of_the_estimators(fitted_vae):
+    X = clusters()
+    em = EMGaussianMixture(2, random_state=0).fit(X)
+    display = GapDisplay.from_estimator([em, fitted_vae], X)
+    parts = fitted_vae.decompose_bound(X)
+    assert_allclose(display.bars_["approximation_gap"][0].get_width(), 0, atol=1e-9)
+    total = sum(bars[1].get_width() for bars in display.bars_.values())
+    assert_allclose(total, (parts.log_likelihood - parts.elbo).mean(), rtol=1e-6)
 
 
 # FeatureScoreDisplay.

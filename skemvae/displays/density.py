@@ -8,6 +8,7 @@ from typing import Any, Self
 
 import numpy as np
 from scipy.special import logsumexp, xlogy
+from sklearn.utils import check_random_state
 
 from skemvae.displays.style import PALETTE, axes_for, colours, point_size
 from skemvae.displays.subject import Subject, look_into, numbers
@@ -15,6 +16,8 @@ from skemvae.displays.subject import Subject, look_into, numbers
 # What of the model's own draws a picture shows at least, beside all rows of X.
 _SHOWN = 0.998
 _MARGIN = 0.05
+# Drawn at a time, on all features.
+_VALUES = 10**7
 # Fractions of the bandwidth that suits a normal density; one that has modes wants less.
 _BANDWIDTHS = 0.5 ** np.arange(6)
 _BINS = 15, 40
@@ -143,7 +146,7 @@ class DensityDisplay:
             probability instead of a density.
         """
         subject = look_into(estimator, ("score_samples",), X, feature_names)
-        names = subject.feature_names or []
+        names = subject.feature_names
         if features is None:
             features = range(min(2, len(names)))
         chosen = subject.positions(list(features) if np.ndim(features) else features)
@@ -223,8 +226,9 @@ class DensityDisplay:
         self._draw_regions(masses, marginals, contour_kwargs or {})
         if self.X is not None:
             X = np.asarray(self.X, dtype=float)
-            style = {"s": point_size(len(X)), "color": "0.2", "alpha": 0.5, "linewidths": 0}
-            style = {**style, "rasterized": True, **(scatter_kwargs or {})}
+            alpha = float(np.clip(2000 / len(X), 0.03, 0.5))  # regions shine through crowds
+            style = {"s": point_size(len(X)), "color": "0.2", "alpha": alpha, "linewidths": 0}
+            style = {**style, "rasterized": True, "zorder": 0.5, **(scatter_kwargs or {})}
             self.points_ = ax.scatter(X[:, 0], X[:, 1], **style)
         ax.set(xlabel=self.feature_names[0], ylabel=self.feature_names[1])
         ax.set(xlim=self.grid[0][[0, -1]], ylim=self.grid[1][[0, -1]])
@@ -298,12 +302,18 @@ def _draws(subject: Subject, chosen: Any, n: int, random_state: Any) -> Any:
     if not hasattr(subject.estimator, "sample"):
         return None
     sample = subject.estimator.sample
-    seeded = "random_state" in inspect.signature(sample).parameters
-    drawn = sample(n, random_state=random_state) if seeded else sample(n)
-    rows = numbers(drawn[0] if isinstance(drawn, tuple) else drawn, chosen, subject.feature_names)
+    rng = check_random_state(random_state)
+    seed = {"random_state": rng} if "random_state" in inspect.signature(sample).parameters else {}
+    n_block = max(1, _VALUES // len(subject.feature_names))
+    blocks = []
+    for start in range(0, n, n_block):
+        drawn = sample(min(n_block, n - start), **seed)
+        drawn = drawn[0] if isinstance(drawn, tuple) else drawn
+        blocks.append(numbers(drawn, chosen, subject.feature_names))
+    rows = np.concatenate(blocks)
     for j, values in zip(chosen, rows.T, strict=True):
         if np.array_equal(values, np.round(values)) and len(np.unique(values)) < len(values):
-            name = (subject.feature_names or [])[j]
+            name = subject.feature_names[j]
             raise ValueError(
                 f"features: {name!r} has whole values only, with probabilities instead of a "
                 "density. Choose other features."
@@ -324,7 +334,7 @@ def _axis(x: Any, draws: Any, n: int) -> Any:
 
 def _log_density(subject: Subject, chosen: Any, grid: list[Any], draws: Any) -> Any:
     """Log density of the chosen features at the points of the grid."""
-    estimator, d = subject.estimator, len(subject.feature_names or [])
+    estimator, d = subject.estimator, len(subject.feature_names)
     points = np.stack(np.meshgrid(*grid), -1).reshape(-1, len(grid))
     shape = tuple(len(axis) for axis in reversed(grid))
     if hasattr(estimator, "marginal"):

@@ -112,7 +112,7 @@ class FeatureScoreDisplay:
             raise ValueError(f"rows={rows!r} selects no row: give at least one.")
         index = getattr(X, "index", None)  # a frame of pandas names its rows
         names = positions if index is None or callable(index) else [index[i] for i in positions]
-        display = cls(scores[positions], subject.feature_names or [], list(names))
+        display = cls(scores[positions], subject.feature_names, list(names))
         return display.plot(ax, **kwargs)
 
     def plot(self, ax: Any = None, *, n_features: int = 10, **kwargs: Any) -> Self:

@@ -7,7 +7,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from skemvae.decomposition import BoundDecomposition
+from skemvae.core.decomposition import BoundDecomposition
 from skemvae.displays.style import NATS, PALETTE, axes_for, number
 from skemvae.displays.subject import look_into, named
 
@@ -29,7 +29,8 @@ class GapDisplay:
     Parameters
     ----------
     decompositions : dict of str to BoundDecomposition
-        By name of the estimator; of the same rows.
+        By name of the estimator; of the same rows. Also of what the function
+        ``decompose_bound`` returns for a pair of one's own.
 
     Attributes
     ----------
@@ -52,12 +53,12 @@ class GapDisplay:
     --------
     >>> import matplotlib.pyplot as plt
     >>> import numpy as np
-    >>> from skemvae.decomposition import BoundDecomposition
+    >>> from skemvae import BoundDecomposition
     >>> from skemvae.displays import GapDisplay
     >>> none = np.zeros(2)
     >>> parts = BoundDecomposition(
     ...     log_likelihood=np.array([-3.0, -5.0]),
-    ...     expected_log_likelihood=np.array([-3.0, -4.5]),
+    ...     elbo=np.array([-3.5, -5.5]),
     ...     kl_to_prior=np.array([0.5, 1.0]),
     ...     amortisation_gap=np.array([0.1, 0.3]),
     ...     log_likelihood_std=none,
@@ -102,6 +103,8 @@ class GapDisplay:
             If an estimator is not fitted.
         TypeError
             If it has no ``decompose_bound``.
+        ValueError
+            If a mean gap is infinite.
         """
         decompositions = {}
         for name, outer in named(estimator).items():
@@ -128,6 +131,12 @@ class GapDisplay:
             Drawn.
         """
         n = len(self.decompositions)
+        for name, one in self.decompositions.items():
+            if not np.isfinite(one.gap).all():
+                raise ValueError(
+                    f"The gap of {name!r} is not finite in {np.sum(~np.isfinite(one.gap))} rows, "
+                    "so its mean cannot be drawn: leave these rows out."
+                )
         (ax,) = axes_for(ax, figsize=(7.5, 1.3 + 0.75 * n))
         self.ax_, self.figure_, self.bars_ = ax, ax.figure, {}
         parts = list(self.decompositions.values())
@@ -139,7 +148,12 @@ class GapDisplay:
             end = end + width
         error = np.array([np.mean(one.gap_std) for one in parts])
         self.errors_ = ax.errorbar(
-            end, np.arange(n), xerr=error, fmt="none", color="0.2", capsize=3
+            end,
+            np.arange(n),
+            xerr=np.where(error > 0, error, np.nan),  # what is exact has no whisker
+            fmt="none",
+            color="0.2",
+            capsize=3,
         )
         names = list(self.decompositions)
         if values:
@@ -161,11 +175,17 @@ def _gap(gap: float, error: float, one: BoundDecomposition) -> str:
     """A gap with its error; rounding of log p(x) is none."""
     if abs(gap) <= _NO_GAP * max(1.0, np.abs(one.log_likelihood).max()) and error == 0:
         return "0"
-    return number(gap) + (f" ± {error:.1g}" if error else "")
+    if error == 0:
+        return number(gap)
+    decimals = max(0, -int(np.floor(np.log10(error))))  # as many as the error lets one trust
+    return f"{number(gap, f'.{decimals}f')} ± {error:.{decimals}f}"
 
 
 def _sum(one: BoundDecomposition) -> str:
     """What the means of the parts add up to."""
-    parts = (one.log_likelihood, one.expected_log_likelihood, one.kl_to_prior, one.elbo)
-    log_likelihood, expected, kl, elbo = (number(part.mean(), ".2f") for part in parts)
-    return f"log p(x) = {log_likelihood}\nELBO = {expected} − {kl} = {elbo}"
+    log_likelihood, expected, kl, elbo = (
+        number(part.mean(), ".2f")
+        for part in (one.log_likelihood, one.expected_log_likelihood, one.kl_to_prior, one.elbo)
+    )
+    parts = f"{expected} − {kl} = " if np.isfinite(one.kl_to_prior).all() else ""
+    return f"log p(x) = {log_likelihood}\nELBO = {parts}{elbo}"

@@ -146,7 +146,7 @@ class MixtureDisplay:
         if X is not None:
             rows = subject.columns(pair)
             responsibilities = subject.estimator.predict_proba(subject.X)[:, active]
-        names = subject.feature_names or []
+        names = subject.feature_names
         display = cls(
             means[active][:, pair],
             covariance.marginal(pair).dense()[active],
@@ -200,9 +200,9 @@ class MixtureDisplay:
             outline = np.linalg.cholesky(covariance) @ circle
             ellipses = []
             for s in n_std:
-                style = {"facecolor": (*colour, 0.1), "edgecolor": colour, "linewidth": 1.5}
+                style = {"facecolor": (*colour, 0.06), "edgecolor": colour, "linewidth": 1.5}
                 ellipse = Polygon(mean + s * outline.T, **{**style, **(ellipse_kwargs or {})})
-                ellipses.append(ax.add_patch(ellipse))
+                ellipses.append(outlined(ax.add_patch(ellipse)))
             self.ellipses_.append(ellipses)
             label = ax.text(*mean, str(number), ha="center", va="center", weight="bold")
             self.labels_.append(outlined(label))
@@ -224,7 +224,7 @@ class MixtureDisplay:
 
 
 def _pair(subject: Subject, features: Any) -> Any:
-    if len(subject.feature_names or []) < 2:
+    if len(subject.feature_names) < 2:
         raise ValueError("The mixture has one feature, but a plane needs two: use DensityDisplay.")
     pair = subject.positions(features)
     if len(pair) != 2:

@@ -89,12 +89,12 @@ def legend_beside(ax: Any, n_entries: int, **kwargs: Any) -> Any:
     )
 
 
-def outlined(text: Any) -> Any:
-    """Give a text a white outline, so that it can be read upon anything."""
+def outlined(artist: Any) -> Any:
+    """Give a text or a patch a white outline, so that it can be seen upon anything."""
     from matplotlib.patheffects import withStroke
 
-    text.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
-    return text
+    artist.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
+    return artist
 
 
 def number(value: float, form: str = ".3g") -> str:

@@ -22,17 +22,17 @@ class Subject:
     ----------
     estimator : estimator
     X : array or frame of shape (n_samples, n_features), or None
-    feature_names : list of str or None
-        None where the estimator does not know its number of features.
+    feature_names : list of str
+        Empty where the estimator does not know its number of features.
     """
 
     estimator: Any
     X: Any
-    feature_names: list[str] | None
+    feature_names: list[str]
 
     def positions(self, features: Any) -> Any:
         """Positions of features that are given by position or name."""
-        names = self.feature_names or []
+        names = self.feature_names
         return select_columns(features, len(names), names, parameter="features")
 
     def columns(self, positions: Any) -> Any:
@@ -151,7 +151,7 @@ def _names_after(transformer: Any) -> list[str] | None:
         return None
 
 
-def _names(estimator: Any, X: Any, after: list[str] | None, given: Any) -> list[str] | None:
+def _names(estimator: Any, X: Any, after: list[str] | None, given: Any) -> list[str]:
     """Names of the columns that an estimator sees: given, of a transformer, or its own."""
     d = getattr(estimator, "n_features_in_", None if X is None else X.shape[1])
     if given is not None:
@@ -160,7 +160,7 @@ def _names(estimator: Any, X: Any, after: list[str] | None, given: Any) -> list[
             raise ValueError(f"feature_names holds {len(names)} names, expected {d}.")
         return names
     if d is None:
-        return None
+        return []
     if after is not None and len(after) == d:
         return after
     return [str(name) for name in getattr(estimator, "feature_names_in_", _numbered(d))]
