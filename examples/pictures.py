@@ -40,8 +40,8 @@ mixture = MixtureDisplay.from_estimator(em, iris, features=petals)
 density = DensityDisplay.from_estimator(em, iris, features=petals)
 
 # %%
-# A VAE with two latent dimensions, for counts: grey levels of handwritten digits go from 0 to 16. It
-# was not told the classes. On the right what it makes of points of the latent plane.
+# A VAE with two latent dimensions, for counts: grey levels of handwritten digits go from 0 to 16.
+# It was not told the classes. On the right what it makes of points of the latent plane.
 
 digits = load_digits()
 vae = VAEEstimator(2, likelihood="poisson", learning_rate="cosine", max_iter=100, random_state=0)
@@ -55,8 +55,8 @@ bound = BoundDisplay.from_estimator(vae)
 
 # %%
 # How far bounds are from log p(x), on chemical analyses of wines. EM's posterior is exact. The best
-# normal q of each row is nearly so. A VAE has one encoder for all rows: most of its gap is what that
-# loses.
+# normal q of each row is nearly so. A VAE has one encoder for all rows: most of its gap is what
+# that loses.
 
 wine = StandardScaler().fit_transform(load_wine().data)
 fits = {
