@@ -299,7 +299,7 @@ class DensityOutlierDetector(OutlierMixin, BaseEstimator):
                 f"X has n_samples={len(rows)} rows, all of them equal: none can be held out. Set "
                 "contamination to a number."
             )
-        folds = np.random.RandomState(0).permutation(n_distinct) % min(self.cv, n_distinct)
+        folds = np.random.RandomState(0).permutation(n_distinct) % min(int(self.cv), n_distinct)
         fold = folds[number]
         return ((rows[fold != f], rows[fold == f]) for f in np.unique(fold))
 
