@@ -31,7 +31,7 @@ lint: $(VENV)/lint
 	$(BIN)/python -m numpydoc lint skemvae/em_gaussian_mixture.py skemvae/mixture_density.py skemvae/base.py \
 	  skemvae/vae.py skemvae/deep_density.py skemvae/variational_em.py skemvae/model_density.py \
 	  skemvae/models/bayesian_mixture.py skemvae/models/factor_model.py \
-	  skemvae/models/latent_variable_model.py
+	  skemvae/models/latent_variable_model.py skemvae/outliers.py
 
 format: $(VENV)/lint
 	$(BIN)/ruff check --fix .

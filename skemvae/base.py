@@ -169,6 +169,7 @@ class LatentDensityEstimator(
     def _remember_surprise(self, rows: Any, weight: Any) -> None:
         """Set what ``feature_scores`` subtracts, from valid training rows."""
         self._mean_surprise = None
+        weight = None if weight is None else weight / weight.max()
         some, weight = _spread(rows.shape[0], weight)
         try:
             surprise = -self._log_conditionals(_safe_indexing(rows, some)).astype(np.float64)

@@ -62,7 +62,8 @@ class DensityOutlierDetector(OutlierMixin, BaseEstimator):
     estimator_ : estimator
         Fitted to all rows.
     offset_ : float
-        The threshold: a log density in nats, in the units of X.
+        The threshold: a log density in nats, in the units of X, or of the last
+        step of a Pipeline.
     n_features_in_ : int
     feature_names_in_ : ndarray
         As far as ``estimator_`` has them.
