@@ -22,8 +22,10 @@ from skemvae.callbacks import CallbackSupportMixin
 from skemvae.core.decomposition import BoundDecomposition
 from skemvae.validation import check_weights
 
-# Mean surprises come from at most so many rows: enough for an error of some hundredths of a nat.
-_REFERENCE_ROWS = 512
+# Mean surprises come from at most so many training rows, for every fit pays for them: the error
+# is about a tenth of a nat. Draws, where there are no rows, are paid for when they are needed.
+_REFERENCE_ROWS = 128
+_REFERENCE_DRAWS = 512
 
 
 class VersionMismatchWarning(UserWarning):
@@ -149,7 +151,7 @@ class LatentDensityEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             -log p(x_j | x_-j), less its mean over the training rows: nats,
             whatever the units of X. 0 is as usual, 5 is e^5 times less
             probable than usual; the largest of a row says which value to look
-            at first. The mean comes from at most 512 rows, spread evenly over
+            at first. The mean comes from at most 128 rows, spread evenly over
             the table; where there are none (known parameters, marginals,
             conditionals, after ``partial_fit``) from draws of the model.
 
@@ -187,13 +189,14 @@ class LatentDensityEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         surprise = -self._log_conditionals(self._rows(X))
         mean = getattr(self, "_mean_surprise", None)
         if mean is None:
-            drawn, _ = self.sample(_REFERENCE_ROWS, random_state=0)
+            drawn, _ = self.sample(_REFERENCE_DRAWS, random_state=0)
             mean = -self._log_conditionals(drawn).mean(axis=0)
         return surprise - mean.astype(surprise.dtype)
 
     def _remember_surprise(self, rows: Any, weight: Any) -> None:
         """Set what ``feature_scores`` subtracts, from valid training rows."""
         self._mean_surprise = None
+        weight = None if weight is None else weight / weight.max()
         some, weight = _spread(rows.shape[0], weight)
         try:
             surprise = -self._log_conditionals(_safe_indexing(rows, some)).astype(np.float64)

@@ -62,7 +62,8 @@ class DensityOutlierDetector(OutlierMixin, BaseEstimator):
     estimator_ : estimator
         Fitted to all rows.
     offset_ : float
-        The threshold: a log density in nats, in the units of X.
+        The threshold: a log density in nats, in the units of X, or of the last
+        step of a Pipeline.
     n_features_in_ : int
     feature_names_in_ : ndarray
         As far as ``estimator_`` has them.
@@ -299,7 +300,7 @@ class DensityOutlierDetector(OutlierMixin, BaseEstimator):
                 f"X has n_samples={len(rows)} rows, all of them equal: none can be held out. Set "
                 "contamination to a number."
             )
-        folds = np.random.RandomState(0).permutation(n_distinct) % min(self.cv, n_distinct)
+        folds = np.random.RandomState(0).permutation(n_distinct) % min(int(self.cv), n_distinct)
         fold = folds[number]
         return ((rows[fold != f], rows[fold == f]) for f in np.unique(fold))
 
