@@ -334,7 +334,7 @@ def _axis(x: Any, draws: Any, n: int) -> Any:
 
 def _log_density(subject: Subject, chosen: Any, grid: list[Any], draws: Any) -> Any:
     """Log density of the chosen features at the points of the grid."""
-    estimator, d = subject.estimator, lensubject.feature_names
+    estimator, d = subject.estimator, len(subject.feature_names)
     points = np.stack(np.meshgrid(*grid), -1).reshape(-1, len(grid))
     shape = tuple(len(axis) for axis in reversed(grid))
     if hasattr(estimator, "marginal"):

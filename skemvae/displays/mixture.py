@@ -224,7 +224,7 @@ class MixtureDisplay:
 
 
 def _pair(subject: Subject, features: Any) -> Any:
-    if lensubject.feature_names < 2:
+    if len(subject.feature_names) < 2:
         raise ValueError("The mixture has one feature, but a plane needs two: use DensityDisplay.")
     pair = subject.positions(features)
     if len(pair) != 2:
