@@ -62,8 +62,9 @@ for name in ("none", "standard", "min-max", "robust"):
     print(f"Pipeline, {name:8}{np.mean(by_fold):8.2f} nats, in units of its own")
 
 # %%
-# Power transformations with exponents outside of [0, 2] do not reach all of space. The mass that the
-# density has beyond is estimated, and given back to what is inside; samples are drawn inside only.
+# Power transformations with exponents outside of [0, 2] do not reach all of space. The mass that
+# the density has beyond is estimated, and given back to what is inside; samples are drawn inside
+# only.
 
 power = TransformedDensity(PowerTransformer(), mixture).fit(X)
 exponents = power.transformer_.lambdas_

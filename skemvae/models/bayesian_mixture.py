@@ -252,11 +252,6 @@ class BayesianMixture(Model):
     def draw(self, n: int, rng: Any) -> tuple[Any, Any]:
         return self._mixture.predictive().sample(n, rng)
 
-    @property
-    def _frame(self) -> Frame:
-        components = self._mixture.q.components
-        return frame_of(self.weights_, components.mean, components.covariance)
-
     def _by_rows(
         self,
         mixture: core.BayesianMixture | core.Predictive,
