@@ -51,7 +51,7 @@ bench: $(VENV)/demo
 
 clean:
 	rm -rf $(VENV) $(VENV)-oldest build output *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis \
-	  docs/_build docs/generated docs/gallery docs/sg_execution_times.rst
+	  docs/_build docs/generated docs/gallery examples/output docs/sg_execution_times.rst
 
 # What each command needs; the files tell make that it is installed.
 $(VENV)/bin/python:

@@ -7,8 +7,6 @@ how good is the bound, and why is a row anomalous? One display of ``skemvae.disp
 question, on data that scikit-learn ships. Half a minute.
 """
 
-from pathlib import Path
-
 import matplotlib.pyplot as plt
 from sklearn.datasets import load_breast_cancer, load_digits, load_iris, load_wine
 from sklearn.pipeline import make_pipeline
@@ -32,12 +30,12 @@ from skemvae.models import FactorModel
 iris = load_iris(as_frame=True).data
 petals = ["petal length (cm)", "petal width (cm)"]
 em = EMGaussianMixture(3, random_state=0).fit(iris)
-mixture = MixtureDisplay.from_estimator(em, iris, features=petals)
+MixtureDisplay.from_estimator(em, iris, features=petals)
 
 # %%
 # The same mixture as a density: the smallest regions that hold 50, 90 and 99 % of the probability.
 
-density = DensityDisplay.from_estimator(em, iris, features=petals)
+DensityDisplay.from_estimator(em, iris, features=petals)
 
 # %%
 # A VAE with two latent dimensions, for counts: grey levels of handwritten digits go from 0 to 16.
@@ -46,12 +44,12 @@ density = DensityDisplay.from_estimator(em, iris, features=petals)
 digits = load_digits()
 vae = VAEEstimator(2, likelihood="poisson", learning_rate="cosine", max_iter=100, random_state=0)
 vae.fit(digits.data)
-latent = LatentDisplay.from_estimator(vae, digits.data, digits.target, image_shape=(8, 8))
+LatentDisplay.from_estimator(vae, digits.data, digits.target, image_shape=(8, 8))
 
 # %%
 # Its bound, epoch by epoch, on the rows that it was trained on and on those that were held out.
 
-bound = BoundDisplay.from_estimator(vae)
+BoundDisplay.from_estimator(vae)
 
 # %%
 # How far bounds are from log p(x), on chemical analyses of wines. EM's posterior is exact. The best
@@ -66,7 +64,7 @@ fits = {
     ),
     "VAE": VAEEstimator(2, hidden_layer_sizes=(32,), random_state=0),
 }
-gap = GapDisplay.from_estimator({name: fit.fit(wine) for name, fit in fits.items()}, wine)
+GapDisplay.from_estimator({name: fit.fit(wine) for name, fit in fits.items()}, wine)
 
 # %%
 # Which measurements make tumours unlike the benign ones? Those of the ten rows with the lowest log
@@ -75,18 +73,7 @@ gap = GapDisplay.from_estimator({name: fit.fit(wine) for name, fit in fits.items
 cancer = load_breast_cancer(as_frame=True)
 pipeline = make_pipeline(StandardScaler(), EMGaussianMixture(2, reg_covar=1e-2, random_state=0))
 pipeline.fit(cancer.data[cancer.target == 1])
-scores = FeatureScoreDisplay.from_estimator(
+FeatureScoreDisplay.from_estimator(
     pipeline, cancer.data, feature_names=cancer.feature_names
 )
 plt.show()
-
-# %%
-# As a script it leaves the pictures in ``output/``.
-
-if __name__ == "__main__" and "__file__" in globals():
-    output = Path(__file__).parents[1] / "output"
-    output.mkdir(exist_ok=True)
-    for display in (mixture, density, latent, bound, gap, scores):
-        path = output / f"{type(display).__name__}.png"
-        display.figure_.savefig(path, dpi=110)
-        print(f"Picture: {path}")

@@ -7,6 +7,8 @@ import re
 from importlib import import_module
 from pathlib import Path
 
+import matplotlib
+import matplotlib.pyplot as plt
 import pytest
 
 import skemvae
@@ -20,12 +22,13 @@ PAGES = [page for page in sorted(DOCS.glob("*.md")) if BLOCK.search(page.read_te
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_the_guides_code_prints_what_the_guide_says(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MPLBACKEND", "Agg")
+    matplotlib.use("Agg")
     names = {"__name__": "__main__"}
     for code, expected in BLOCK.findall(page.read_text()):
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):
             exec(compile(code, page.name, "exec"), names)
+        plt.close("all")
         if expected:
             assert printed.getvalue().strip() == expected.strip()
 
