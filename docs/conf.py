@@ -24,6 +24,8 @@ extensions = [
 templates_path = ["_templates"]
 exclude_patterns = ["_build", "gallery/README.*"]
 nitpicky = True
+# Without a network there is nothing of other libraries to refer to.
+nitpick_ignore_regex = [("py:.*", r"(matplotlib|numpy|sklearn|torch)\..*")]
 
 # Pages are Markdown that GitHub shows as well.
 myst_enable_extensions = ["amsmath", "dollarmath"]

@@ -75,7 +75,7 @@ class TransformedDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Dens
     Fits the transformer T, then a density p_Y to the transformed rows, and
     reports the density that this means for X itself,
 
-        log p(x) = log p_Y(T(x)) + log |det dT/dx| - log mass,
+        ``log p(x) = log p_Y(T(x)) + log |det dT/dx| - log mass``,
 
     where ``mass`` is what p_Y has in the image of T. So densities behind
     different transformers are on one scale, and a search over transformers
@@ -95,7 +95,7 @@ class TransformedDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Dens
         all of space also needs its ``sample``.
     log_abs_det : callable or dict, default=None
         For a FunctionTransformer: maps its rows, of shape (n, d), to
-        log |det| of shape (n,); -inf where the function is not defined. A
+        ``log |det|`` of shape (n,); -inf where the function is not defined. A
         dict has one for each ``func``, where there are several.
 
     Attributes

@@ -19,7 +19,7 @@ class Affine(Bijection):
     transformer : transformer
         Fitted.
     log_abs_det : float
-        log |det dT/dx|, in nats.
+        ``log |det dT/dx|``, in nats.
     """
 
     def __init__(self, transformer: Any, log_abs_det: float):

@@ -44,7 +44,7 @@ class Bijection(ABC):
 
     @abstractmethod
     def log_abs_det(self, X: Any) -> Any:
-        """log |det dT/dx| at each row.
+        """``log |det dT/dx|`` at each row.
 
         Parameters
         ----------

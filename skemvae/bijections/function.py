@@ -21,7 +21,7 @@ class Function(Bijection):
     Attributes
     ----------
     derivative : callable or None
-        Maps rows of shape (n, d) to log |det| of shape (n,). ``differentiate`` sets it.
+        Maps rows of shape (n, d) to ``log |det|`` of shape (n,). ``differentiate`` sets it.
     """
 
     def __init__(self, transformer: Any):
@@ -72,7 +72,7 @@ class Function(Bijection):
 
 
 def differentiate(bijection: Bijection, log_abs_det: Any) -> None:
-    """Give each FunctionTransformer within a bijection its log |det|.
+    """Give each FunctionTransformer within a bijection its ``log |det|``.
 
     Parameters
     ----------
