@@ -73,7 +73,5 @@ GapDisplay.from_estimator({name: fit.fit(wine) for name, fit in fits.items()}, w
 cancer = load_breast_cancer(as_frame=True)
 pipeline = make_pipeline(StandardScaler(), EMGaussianMixture(2, reg_covar=1e-2, random_state=0))
 pipeline.fit(cancer.data[cancer.target == 1])
-FeatureScoreDisplay.from_estimator(
-    pipeline, cancer.data, feature_names=cancer.feature_names
-)
+FeatureScoreDisplay.from_estimator(pipeline, cancer.data, feature_names=cancer.feature_names)
 plt.show()
