@@ -80,6 +80,6 @@ for number, structure in enumerate(structures):
     right.plot(sizes, bounds[structure], "o-", color=colour, label=structure)
     right.plot(sizes, criteria[structure], "s:", color=colour, mfc="w")
 right.set(xlabel="components", ylabel="nats", title="Solid: evidence bound; dotted: -BIC / 2")
-right.set_ylim(-560, -270)
-right.legend(title="covariances")
+right.set_ylim(-680, -270)
+right.legend(title="covariances", loc="lower right", ncols=2)
 plt.show()

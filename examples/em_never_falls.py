@@ -49,11 +49,11 @@ def free_energy(q, theta):
 # each M step goes to the top of F, which is the mean of the rows weighted by q.
 
 theta = 8.0
-steps = []
+climbed = []
 for _ in range(4):
     q = mixture_at(theta).predict_proba(X)
     better = float(q[:, 1] @ X[:, 0] / q[:, 1].sum())
-    steps.append((theta, better, q))
+    climbed.append((theta, better, q))
     print(f"theta {theta:.3f}: log p(X) = F = {mixture_at(theta).score(X):.4f}")
     print(f"  top of F: {free_energy(q, better):.4f} at {better:.3f}", end=", ")
     print(f"where log p(X) = {mixture_at(better).score(X):.4f}")
@@ -65,7 +65,7 @@ for _ in range(4):
 grid = np.linspace(5.4, 8.2, 150)
 figure, axis = plt.subplots(figsize=(8, 4.5), layout="constrained")
 axis.plot(grid, [mixture_at(t).score(X) for t in grid], "k", lw=2, label="log p(X | θ) / n")
-for i, (begin, end, q) in enumerate(steps[:3]):
+for i, (begin, end, q) in enumerate(climbed[:3]):
     axis.plot(grid, [free_energy(q, t) for t in grid], color=f"C{i}", label=f"F, q of step {i + 1}")
     axis.plot(begin, mixture_at(begin).score(X), "o", color=f"C{i}")
     axis.annotate(
@@ -102,7 +102,9 @@ for axis, (name, climb) in zip(axes, climbs.items(), strict=True):
     gains, iteration = np.diff(climb), np.arange(2, len(climb) + 1)
     for sign, word, colour in ((1, "rises", "C0"), (-1, "falls", "C3")):
         chosen = sign * gains > 0
-        axis.bar(iteration[chosen], sign * gains[chosen], color=colour, label=f"the bound {word}")
+        if chosen.any():
+            steps = sign * gains[chosen]
+            axis.bar(iteration[chosen], steps, color=colour, label=f"the bound {word}")
     axis.set(yscale="log", xlabel="iteration", ylabel="step of the bound, nats", title=name)
     axis.legend()
 plt.show()

@@ -73,5 +73,5 @@ for axis, objective in zip(axes, ("elbo", "iwae"), strict=True):
     axis.set(yscale="log", title=objective.upper())
     axis.set_xticks(np.arange(3) + 0.2, [name.replace("_", "\n") for name in names])
 axes[0].set_ylabel("variance of the encoder's gradient")
-axes[0].legend()
+axes[0].legend(loc="upper left")
 plt.show()

@@ -58,10 +58,11 @@ figure.colorbar(points, ax=axes, ticks=range(10), label="digit")
 # The decoder turns any point into an image. Here is a grid over the map with the normal prior,
 # at equal steps of probability.
 
-steps = norm.ppf(np.linspace(0.03, 0.97, 16))
+steps = norm.ppf(np.linspace(0.03, 0.97, 14))
 grid = np.stack(np.meshgrid(steps, steps[::-1]), -1).reshape(-1, 2)
-images = maps["normal"].inverse_transform(grid).reshape(16, 16, 8, 8)
+images = maps["normal"].inverse_transform(grid).reshape(14, 14, 8, 8)
+tiles = np.pad(images, ((0, 0), (0, 0), (1, 1), (1, 1))).transpose(0, 2, 1, 3)
 figure, axis = plt.subplots(figsize=(6, 6), layout="constrained")
-axis.imshow(images.transpose(0, 2, 1, 3).reshape(128, 128), cmap="gray_r")
+axis.imshow(tiles.reshape(140, 140), cmap="gray_r")
 axis.set(title="Mean ink over the map", xlabel="$z_1$", ylabel="$z_2$", xticks=[], yticks=[])
 plt.show()

@@ -90,5 +90,5 @@ figure, axis = plt.subplots(
 axis.hist(X[:, 0], bins=36, density=True, alpha=0.4, label="wind")
 axis.plot(angles, density, label="p(x)")
 axis.set(yticklabels=[], theta_zero_location="N", theta_direction=-1)
-axis.legend(loc="lower right")
+axis.legend(loc="lower right", bbox_to_anchor=(1.1, -0.05))
 plt.show()
