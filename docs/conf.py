@@ -1,12 +1,8 @@
 """How the site is built: ``make docs``."""
 
 import inspect
-import os
 
 import skemvae
-
-# One thread, one order: the same site from the same sources.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 project = "skemvae"
 author = "The skemvae developers"
