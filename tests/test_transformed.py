@@ -271,6 +271,7 @@ def test_the_breast_cancer_table():
     other, _ = density.sample(2000, random_state=1)
     error = density.score_samples(samples).std() / np.sqrt(1000)
     assert abs(density.score(samples) - density.score(other)) < 4 * error
+    assert (density.predict(samples) == components).mean() > 0.95
     assert abs((components == 0).mean() - density.estimator_.weights_[0]) < 0.05
 
 
