@@ -25,8 +25,8 @@ from skemvae.truncation import draw_within, log_mass_within
 from skemvae.validation import check_weights
 
 # A row comes back from its transform if it moves by less than this share of its distance from the
-# mean, or of the mean distance.
-_ROUNDING = 1e-3
+# mean, or of the mean distance. Tables are rounded as coarsely, and densities bear that.
+_ROUNDING = 0.05
 # Some rows may be so extreme that their transforms are rounded to the edge of the image.
 _MOST_LOST = 0.1
 
