@@ -258,8 +258,8 @@ class DensityInOriginalUnits(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         transformed, log_abs_det = self.bijection_.forward(X)
         for i in np.flatnonzero(log_abs_det == -np.inf):
             raise ValueError(
-                f"Row {i} of X is not in the domain of {self.bijection_.transformer}: its density is 0, and "
-                "nothing else is known of it. Leave it out."
+                f"Row {i} of X is not in the domain of {self.bijection_.transformer}: its density "
+                "is 0, and nothing else is known of it. Leave it out."
             )
         return transformed, log_abs_det - self.log_mass_
 

@@ -55,8 +55,10 @@ def log_mass_within(bijection: Bijection, density: Any) -> tuple[float, float]:
 
     Returns
     -------
-    log_mass, std : float
-        Nats, and the standard error; both 0 if the image is all of space.
+    log_mass : float
+        Nats; 0 if the image is all of space.
+    std : float
+        Its standard error.
 
     Raises
     ------
