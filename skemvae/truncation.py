@@ -16,9 +16,23 @@ _N_BLOCKS = 8  # an error of 0.003 nats where half of the mass is lost
 
 
 def draw(density: Any, n: int, rng: Any) -> tuple[Any, Any]:
-    """Draw n rows from a fitted density that may or may not take a seed.
+    """Draw rows from a fitted density that may or may not take a seed.
 
-    Returns the rows, and what belongs to each, such as its component, or None.
+    Parameters
+    ----------
+    density : estimator
+        With ``sample``, as in this library or as in scikit-learn.
+    n : int
+        How many rows.
+    rng : RandomState
+        Source of randomness.
+
+    Returns
+    -------
+    Y : ndarray of shape (n, n_features)
+        Rows.
+    Z : ndarray of shape (n, ...) or None
+        What belongs to each, such as its component.
     """
     if "random_state" in inspect.signature(density.sample).parameters:
         drawn = density.sample(n, random_state=rng)
@@ -30,7 +44,27 @@ def draw(density: Any, n: int, rng: Any) -> tuple[Any, Any]:
 
 
 def log_mass_within(bijection: Bijection, density: Any) -> tuple[float, float]:
-    """The log of the mass that a density has in the image, and its standard error, in nats."""
+    """Estimate the log of the mass that a density has in the image, from draws.
+
+    Parameters
+    ----------
+    bijection : Bijection
+        Whose image it is.
+    density : estimator
+        Fitted, of transformed rows.
+
+    Returns
+    -------
+    log_mass : float
+        Nats; 0 if the image is all of space.
+    std : float
+        Its standard error.
+
+    Raises
+    ------
+    ValueError
+        If the density has no ``sample``, or no mass in the image.
+    """
     if bijection.is_onto:
         return 0.0, 0.0
     name = type(density).__name__
@@ -57,9 +91,32 @@ def log_mass_within(bijection: Bijection, density: Any) -> tuple[float, float]:
 def draw_within(
     bijection: Bijection, density: Any, n: int, mass: float, rng: Any
 ) -> tuple[Any, Any]:
-    """Draw n rows x whose y = T(x) is distributed as a density within the image.
+    """Draw rows x whose y = T(x) is distributed as a density within the image.
 
-    Rows outside are rejected. ``mass`` says how many are kept, about.
+    Parameters
+    ----------
+    bijection : Bijection
+        The map T.
+    density : estimator
+        Fitted, of transformed rows.
+    n : int
+        How many rows.
+    mass : float
+        The share of draws within the image, about; the others are rejected.
+    rng : RandomState
+        Source of randomness.
+
+    Returns
+    -------
+    X : ndarray of shape (n, n_features)
+        Rows.
+    Z : ndarray of shape (n, ...) or None
+        What belongs to each, such as its component.
+
+    Raises
+    ------
+    ValueError
+        If draws keep outside of the image.
     """
     rows: list[Any] = []
     latents: list[Any] = []

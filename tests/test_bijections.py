@@ -207,6 +207,15 @@ def test_units_of_any_size(kind, unit):
     np.testing.assert_allclose(bijection.inverse(Y)[0], X, rtol=1e-6)
 
 
+def test_what_float64_cannot_hold_is_outside():
+    """Their exponentials overflow, or underflow to 0, where Box-Cox is not defined."""
+    Y = np.array([[800.0], [-800.0], [1.0]])
+    for transformer in (FixedPower("box-cox", powers=0.0), LOG):
+        X, inside = bijection_of(transformer.fit(np.array([[1.0], [2.0]]))).inverse(Y)
+        assert inside.tolist() == [False, False, True]
+        np.testing.assert_allclose(X, np.e)
+
+
 def test_rows_outside_of_the_domain():
     X = table()
     bad = X.copy()

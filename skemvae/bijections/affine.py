@@ -19,7 +19,7 @@ class Affine(Bijection):
     transformer : transformer
         Fitted.
     log_abs_det : float
-        ``log |det dT/dx|``, in nats.
+        Nats.
     """
 
     def __init__(self, transformer: Any, log_abs_det: float):
@@ -32,7 +32,13 @@ class Affine(Bijection):
 
 @bijection_for(StandardScaler, MinMaxScaler, MaxAbsScaler, RobustScaler)
 class Scaling(Affine):
-    """Each column shifted and scaled."""
+    """Each column shifted and scaled.
+
+    Parameters
+    ----------
+    scaler : transformer
+        Fitted.
+    """
 
     def __init__(self, scaler: Any):
         if getattr(scaler, "clip", False):
@@ -48,7 +54,13 @@ class Scaling(Affine):
 
 @bijection_for(PCA)
 class Rotation(Affine):
-    """Principal axes of all the space, perhaps with variance 1 along each."""
+    """Principal axes of all the space, perhaps with variance 1 along each.
+
+    Parameters
+    ----------
+    pca : PCA
+        Fitted.
+    """
 
     def __init__(self, pca: Any):
         if pca.n_components_ < pca.n_features_in_:

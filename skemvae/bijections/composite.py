@@ -15,7 +15,15 @@ from skemvae.validation import select_columns
 
 
 class Composite(Bijection):
-    """A bijection made of parts."""
+    """A bijection made of parts.
+
+    Parameters
+    ----------
+    transformer : transformer
+        Fitted.
+    parts : list of Bijection
+        At least one.
+    """
 
     def __init__(self, transformer: Any, parts: list[Bijection]):
         super().__init__(transformer)
@@ -27,7 +35,13 @@ class Composite(Bijection):
 
 @bijection_for(Pipeline)
 class Chain(Composite):
-    """One after another: log determinants add up."""
+    """One after another: log determinants add up.
+
+    Parameters
+    ----------
+    pipeline : Pipeline
+        Fitted, of transformers only.
+    """
 
     def __init__(self, pipeline: Any):
         steps = [step for _, step in pipeline.steps if step not in (None, "passthrough")]
@@ -57,7 +71,13 @@ class Chain(Composite):
 
 @bijection_for(ColumnTransformer)
 class Columns(Composite):
-    """Side by side, each on columns of its own: log determinants add up."""
+    """Side by side, each on columns of its own: log determinants add up.
+
+    Parameters
+    ----------
+    transformer : ColumnTransformer
+        Fitted; it uses each column once.
+    """
 
     def __init__(self, transformer: Any):
         if transformer.transformer_weights is not None:

@@ -18,6 +18,11 @@ _TOLERANCE = 1e-6
 class Function(Bijection):
     """A FunctionTransformer; nobody but the user knows its Jacobian.
 
+    Parameters
+    ----------
+    transformer : FunctionTransformer
+        Fitted.
+
     Attributes
     ----------
     derivative : callable or None

@@ -24,6 +24,11 @@ class Power(Bijection):
     minus Box-Cox of 1 - x with the exponent 2 - lambda where x < 0. Box-Cox
     has no values beyond -1 / lambda.
 
+    Parameters
+    ----------
+    transformer : PowerTransformer
+        Fitted.
+
     References
     ----------
     Box and Cox (1964), "An analysis of transformations"; Yeo and Johnson

@@ -1,0 +1,297 @@
+"""What a density behind a transformer answers, in the units before it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils import check_random_state, check_scalar
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from skemvae.base import DensityEstimator, weighted_sum
+from skemvae.bijections import Bijection
+from skemvae.core.decomposition import BoundDecomposition
+from skemvae.truncation import draw_within
+from skemvae.validation import check_weights
+
+
+def _density_has(name: str) -> Callable[[Any], bool]:
+    """Whether the density within has a method; raises its AttributeError if not."""
+
+    def check(estimator: Any) -> bool:
+        getattr(getattr(estimator, "estimator_", estimator.estimator), name)
+        return True
+
+    return check
+
+
+class DensityInOriginalUnits(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityEstimator):
+    """Methods of an estimator with a ``bijection_`` and a density ``estimator_`` behind it."""
+
+    bijection_: Bijection
+    estimator_: Any
+    log_mass_: float
+
+    # Densities.
+
+    def score_samples(self, X: Any, return_std: bool = False) -> Any:
+        """Log density log p(x) of each row.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows to score.
+        return_std : bool, default=False
+            Whether to return the standard errors of the density's scores,
+            too. Only for densities that have them.
+
+        Returns
+        -------
+        log_density : ndarray of shape (n_samples,)
+            Nats, in the units of X; -inf where the transformer is not
+            defined, such as at x <= 0 for Box-Cox: no such x can occur.
+        std : ndarray of shape (n_samples,)
+            Standard errors. Only if ``return_std``.
+        """
+        return self._log_density("score_samples", X, return_std)
+
+    @available_if(_density_has("elbo"))
+    def elbo(self, X: Any, return_std: bool = False) -> Any:
+        """Evidence lower bound of each row.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows to score.
+        return_std : bool, default=False
+            Whether to return standard errors, too. Only for densities that
+            have them.
+
+        Returns
+        -------
+        elbo : ndarray of shape (n_samples,)
+            Nats, in the units of X: as far below ``score_samples`` as that of
+            the density is.
+        std : ndarray of shape (n_samples,)
+            Standard errors. Only if ``return_std``.
+        """
+        return self._log_density("elbo", X, return_std)
+
+    @available_if(_density_has("decompose_bound"))
+    def decompose_bound(self, X: Any) -> BoundDecomposition:
+        """Explain the bound of each row: what z explains, what q costs, what is lost.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows to explain.
+
+        Returns
+        -------
+        BoundDecomposition
+            That of the density, with likelihoods in the units of X.
+        """
+        transformed, log_volume = self._within(X)
+        parts: BoundDecomposition = self.estimator_.decompose_bound(transformed)
+        return replace(
+            parts,
+            log_likelihood=parts.log_likelihood + log_volume,
+            elbo=parts.elbo + log_volume,
+        )
+
+    @available_if(_density_has("aic"))
+    def aic(self, X: Any, sample_weight: Any = None) -> float:
+        """Akaike's information criterion; the lower, the better.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            The rows that the density was fitted to.
+        sample_weight : array-like of shape (n_samples,), default=None
+            How often each row counts.
+
+        Returns
+        -------
+        float
+            Minus twice the total log likelihood in nats, plus twice the
+            number of free parameters, powers of the transformer included.
+        """
+        return self._criterion("aic", X, sample_weight, lambda n: 2)
+
+    @available_if(_density_has("bic"))
+    def bic(self, X: Any, sample_weight: Any = None) -> float:
+        """Bayesian information criterion; the lower, the better.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            The rows that the density was fitted to.
+        sample_weight : array-like of shape (n_samples,), default=None
+            How often each row counts.
+
+        Returns
+        -------
+        float
+            Minus twice the total log likelihood in nats, plus log n for each
+            free parameter, powers of the transformer included.
+        """
+        return self._criterion("bic", X, sample_weight, math.log)
+
+    # What the density says of transformed rows.
+
+    @available_if(_density_has("predict"))
+    def predict(self, X: Any) -> Any:
+        """Predict of the density, such as the most probable component of each row.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows to assign.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            ``estimator_.predict`` of the transformed rows.
+        """
+        transformed, _ = self._within(X)
+        return self.estimator_.predict(transformed)
+
+    @available_if(_density_has("predict_proba"))
+    def predict_proba(self, X: Any) -> Any:
+        """Probabilities of the density's components.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows to assign.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_components)
+            ``estimator_.predict_proba`` of the transformed rows.
+        """
+        transformed, _ = self._within(X)
+        return self.estimator_.predict_proba(transformed)
+
+    def transform(self, X: Any) -> Any:
+        """What the density knows of the latent z of each row.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows to transform.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_latent)
+            ``estimator_.transform`` of the transformed rows.
+        """
+        transformed, _ = self._within(X)
+        return self.estimator_.transform(transformed)
+
+    @available_if(_density_has("sample"))
+    def sample(self, n_samples: int = 1, random_state: Any = None) -> tuple[Any, Any]:
+        """Draw rows in the units of X.
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+            How many rows, at least 1.
+        random_state : int, RandomState instance or None, default=None
+            None uses the density's own ``random_state``, if it has one: an
+            integer there repeats the same draws at every call.
+
+        Returns
+        -------
+        X : ndarray of shape (n_samples, n_features)
+            Draws of the density, transformed back; those outside of the image
+            of the transformer are drawn again.
+        Z : ndarray of shape (n_samples, ...) or None
+            What the density returns with its draws: components, or points z.
+
+        Raises
+        ------
+        ValueError
+            If a FunctionTransformer has no ``inverse_func``, or the density's
+            draws keep outside of the image.
+        """
+        check_is_fitted(self)
+        check_scalar(n_samples, "n_samples", Integral, min_val=1)
+        own = getattr(self.estimator_, "random_state", None)
+        rng = check_random_state(own if random_state is None else random_state)
+        mass = math.exp(self.log_mass_)
+        return draw_within(self.bijection_, self.estimator_, n_samples, mass, rng)
+
+    # Behind all of these.
+
+    @property
+    def _n_features_out(self) -> int:
+        return len(self.estimator_.get_feature_names_out())
+
+    def _log_density(self, method: str, X: Any, return_std: bool) -> Any:
+        """A log density of ``estimator_`` in the units of X, and its standard error."""
+        X = self._rows(X)
+        transformed, log_abs_det = self.bijection_.forward(X)
+        inside = log_abs_det != -np.inf
+        value, std = np.empty(0), np.empty(0)
+        if inside.any():
+            answer = getattr(self.estimator_, method)
+            value = answer(transformed, return_std=True) if return_std else answer(transformed)
+            value, std = value if return_std else (value, np.zeros_like(value))
+        log_density = np.full(len(inside), -np.inf, dtype=value.dtype)
+        log_density[inside] = value + log_abs_det[inside] - self.log_mass_
+        if not return_std:
+            return log_density
+        error = np.zeros(len(inside), dtype=std.dtype)
+        error[inside] = std
+        return log_density, error
+
+    def _within(self, X: Any) -> tuple[Any, Any]:
+        """Transformed rows and their log volumes, where all rows lie in the domain."""
+        X = self._rows(X)
+        transformed, log_abs_det = self.bijection_.forward(X)
+        for i in np.flatnonzero(log_abs_det == -np.inf):
+            raise ValueError(
+                f"Row {i} of X is not in the domain of {self.bijection_.transformer}: its density "
+                "is 0, and nothing else is known of it. Leave it out."
+            )
+        return transformed, log_abs_det - self.log_mass_
+
+    def _criterion(
+        self, name: str, X: Any, sample_weight: Any, price: Callable[[float], float]
+    ) -> float:
+        """A criterion of ``estimator_`` in the units of X; ``price`` is that of a parameter."""
+        transformed, log_volume = self._within(X)
+        weight = check_weights(sample_weight, log_volume)
+        n = len(log_volume) if weight is None else float(weight.sum())
+        weights = {} if weight is None else {"sample_weight": weight}
+        criterion = getattr(self.estimator_, name)(transformed, **weights)
+        gain = 2 * weighted_sum(log_volume, weight) - price(n) * self.bijection_.n_parameters
+        return float(criterion - gain)
+
+    def _rows(self, X: Any, *, reset: bool = False) -> Any:
+        """Valid rows: numbers, or a frame as it is, for a ColumnTransformer may ask for names."""
+        if not reset:
+            check_is_fitted(self)
+        is_frame = hasattr(X, "columns")
+        rows = validate_data(self, X, dtype=None if is_frame else "numeric", reset=reset)
+        return X if is_frame else rows
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        if not hasattr(self, "transform"):
+            tags.transformer_tags = None
+        return tags
+
+
+# Where the density does not transform, this must not, either. scikit-learn wraps ``transform`` for
+# ``set_output`` when the class is made, and would drop the condition if it stood in the class.
+for _name in ("transform", "fit_transform", "get_feature_names_out"):
+    _method = available_if(_density_has("transform"))(getattr(DensityInOriginalUnits, _name))
+    setattr(DensityInOriginalUnits, _name, _method)
