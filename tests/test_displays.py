@@ -21,7 +21,14 @@ from sklearn.neighbors import KernelDensity
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skemvae import BoundDecomposition, EMGaussianMixture, VAEEstimator, VariationalEM
+from skemvae import (
+    BoundDecomposition,
+    DensityOutlierDetector,
+    EMGaussianMixture,
+    TransformedDensity,
+    VAEEstimator,
+    VariationalEM,
+)
 from skemvae.models import BayesianMixture, FactorModel
 from tests.strategies import mixtures
 
@@ -183,15 +190,6 @@ def test_estimators_that_cannot_answer_are_refused_by_name(display):
         display.from_estimator(scaler, X)
 
 
-class Around(BaseEstimator):
-    """A meta-estimator with a transformer, as TransformedDensity is one."""
-
-    def fit(self, X, y=None):
-        self.transformer_ = StandardScaler().fit(X)
-        self.estimator_ = EMGaussianMixture(2, random_state=0).fit(self.transformer_.transform(X))
-        return self
-
-
 def test_displays_look_into_searches_pipelines_and_meta_estimators():
     X = clusters()
     pipeline = make_pipeline(StandardScaler(), EMGaussianMixture(2, random_state=0)).fit(X)
@@ -199,7 +197,8 @@ def test_displays_look_into_searches_pipelines_and_meta_estimators():
     search = GridSearchCV(pipeline, grid, cv=2).fit(X)
     scaled = StandardScaler().fit_transform(X)
     inner = MixtureDisplay.from_estimator(pipeline[-1], scaled)
-    for outer in (pipeline, search, Around().fit(X)):
+    around = TransformedDensity(StandardScaler(), EMGaussianMixture(2, random_state=0)).fit(X)
+    for outer in (pipeline, search, around, DensityOutlierDetector(pipeline).fit(X)):
         display = MixtureDisplay.from_estimator(outer, X)
         assert_allclose(display.means, inner.means)
         assert_allclose(display.X, scaled[:, :2])
@@ -210,6 +209,17 @@ def test_displays_look_into_searches_pipelines_and_meta_estimators():
     assert_allclose(
         density.log_density, DensityDisplay.from_estimator(pipeline[-1], scaled).log_density
     )
+
+
+def test_a_display_stops_at_the_estimator_that_answers():
+    X = clusters()
+    around = TransformedDensity(StandardScaler(), EMGaussianMixture(2, random_state=0)).fit(X)
+    display = DensityDisplay.from_estimator(around, X)
+    assert_allclose(display.X, X[:, :2])  # in the units of the table
+    assert display.ax_.get_xlabel() == "x0"
+    detector = DensityOutlierDetector(EMGaussianMixture(2, random_state=0)).fit(X)
+    inner = DensityDisplay.from_estimator(detector.estimator_, X)  # which, alone, can draw
+    assert_allclose(DensityDisplay.from_estimator(detector, X).log_density, inner.log_density)
 
 
 def test_names_come_from_the_table_or_from_the_caller():
@@ -368,13 +378,13 @@ def test_mixtures_of_scikit_learn_can_be_drawn(peer, covariance_type):
 @given(st.integers(0, 2**32 - 1), st.sampled_from([(1e-100, 1e100), (1.0, 1.0)]))
 def test_regions_of_a_gaussian_are_those_of_chi_square(seed, unit):
     rng = np.random.default_rng(seed)
-    root = rng.normal(size=(2, 2)) + 2 * np.eye(2)
-    covariance, mean = root @ root.T, rng.normal(size=2)
+    root = rng.normal(size=(2, 2))
+    covariance, mean = root @ root.T + np.eye(2), rng.normal(size=2)
     scale = np.array(unit)
     em = EMGaussianMixture.from_parameters(
         [1.0], [scale * mean], [np.multiply.outer(scale, scale) * covariance]
     )
-    X = scale * (mean + rng.normal(size=(50, 2)) @ root.T)
+    X = scale * rng.multivariate_normal(mean, covariance, 50)
     display = DensityDisplay.from_estimator(em, X, n_samples=4000)
     masses = np.array([0.1, 0.5, 0.9, 0.99])
     peak = em.score_samples([scale * mean])[0]

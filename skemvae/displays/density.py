@@ -145,7 +145,7 @@ class DensityDisplay:
             If ``features`` are not one or two numeric features, or have a
             probability instead of a density.
         """
-        subject = look_into(estimator, ("score_samples",), X, feature_names)
+        subject = look_into(estimator, ("sample", "score_samples"), X, feature_names)
         names = subject.feature_names
         if features is None:
             features = range(min(2, len(names)))
