@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,7 +43,7 @@ class Subject:
 def look_into(
     estimator: Any, attributes: tuple[str, ...], X: Any = None, feature_names: Any = None
 ) -> Subject:
-    """Go down to the estimator that has one of some attributes, and take the rows along.
+    """Go down to the estimator that has what a display needs, and take the rows along.
 
     A search is seen as its best estimator, a Pipeline as its last step on
     transformed rows, a meta-estimator as the estimator that it has fitted.
@@ -53,7 +53,7 @@ def look_into(
     estimator : estimator
         Fitted.
     attributes : tuple of str
-        What the display can do with.
+        What the display can do with; the first that any estimator inside has.
     X : array-like of shape (n_samples, n_features), default=None
         Rows as ``estimator`` sees them.
     feature_names : array-like of str, default=None
@@ -72,32 +72,38 @@ def look_into(
     TypeError
         If no estimator inside has any of the attributes.
     """
-    outer, names = estimator, None
+    for attribute in attributes:
+        for inner, rows, names in _levels(estimator, X):
+            if hasattr(inner, attribute):
+                if rows is not None and not hasattr(rows, "shape"):
+                    rows = np.asarray(rows)
+                return Subject(inner, rows, _names(inner, rows, names, feature_names))
+    raise TypeError(
+        f"{type(estimator).__name__} has no {' or '.join(attributes)}, nor has an estimator inside "
+        "of it: this picture cannot be drawn of it."
+    )
+
+
+def _levels(estimator: Any, X: Any) -> Iterator[tuple[Any, Any, list[str] | None]]:
+    """From outside in: estimators, rows as they see them, and names of transformed columns."""
+    names = None
     while True:
         check_is_fitted(estimator)
+        before = None
         if hasattr(estimator, "best_estimator_"):
             estimator = estimator.best_estimator_
         elif isinstance(estimator, Pipeline):
-            before, estimator = estimator[:-1], estimator[-1]
-            if len(before):
-                X = None if X is None else before.transform(X)
-                names = _names_after(before)
-        elif any(hasattr(estimator, attribute) for attribute in attributes):
-            break
-        elif hasattr(estimator, "estimator_"):
-            before = getattr(estimator, "transformer_", None)
-            if before is not None:
-                X = None if X is None else before.transform(X)
-                names = _names_after(before)
-            estimator = estimator.estimator_
+            before = estimator[:-1] if len(estimator) > 1 else None
+            estimator = estimator[-1]
         else:
-            raise TypeError(
-                f"{type(outer).__name__} has no {' or '.join(attributes)}, nor has an estimator "
-                "inside of it: this picture cannot be drawn of it."
-            )
-    if X is not None and not hasattr(X, "shape"):
-        X = np.asarray(X)
-    return Subject(estimator, X, _names(estimator, X, names, feature_names))
+            yield estimator, X, names
+            if not hasattr(estimator, "estimator_"):
+                return
+            before = getattr(estimator, "transformer_", None)
+            estimator = estimator.estimator_
+        if before is not None:
+            X = None if X is None else before.transform(X)
+            names = _names_after(before)
 
 
 def named(estimators: Any) -> dict[str, Any]:
@@ -105,14 +111,14 @@ def named(estimators: Any) -> dict[str, Any]:
     if isinstance(estimators, Mapping):
         by_name = {str(name): estimator for name, estimator in estimators.items()}
     elif isinstance(estimators, list | tuple):
-        kinds = [type(_inmost(estimator)).__name__ for estimator in estimators]
+        kinds = [_kind(estimator) for estimator in estimators]
         numbered = len(set(kinds)) < len(kinds)
         by_name = {
             f"{kind} {i}" if numbered else kind: estimator
             for i, (kind, estimator) in enumerate(zip(kinds, estimators, strict=True))
         }
     else:
-        by_name = {type(_inmost(estimators)).__name__: estimators}
+        by_name = {_kind(estimators): estimators}
     if not by_name:
         raise ValueError(f"estimator={estimators!r} holds no estimator: give at least one.")
     return by_name
@@ -130,17 +136,10 @@ def numbers(X: Any, positions: Any, names: Any) -> Any:
         ) from error
 
 
-def _inmost(estimator: Any) -> Any:
-    """The estimator after which searches, Pipelines and meta-estimators are called."""
-    while True:
-        if hasattr(estimator, "best_estimator_"):
-            estimator = estimator.best_estimator_
-        elif isinstance(estimator, Pipeline):
-            estimator = estimator[-1]
-        elif hasattr(estimator, "estimator_"):
-            estimator = estimator.estimator_
-        else:
-            return estimator
+def _kind(estimator: Any) -> str:
+    """What the estimator is that stands inside of all others."""
+    *_, (inmost, _, _) = _levels(estimator, None)
+    return type(inmost).__name__
 
 
 def _names_after(transformer: Any) -> list[str] | None:
