@@ -164,6 +164,7 @@ def entry(shape, n_bytes, dtype="F64"):
         (entry([2**60], 2**63), b"", "cannot be where it says"),
         (entry([2**60], 8), b"8 bytes.", "cannot be where it says"),
         (entry([2**60, 0], 0), b"", "cannot be where it says"),
+        (entry([30] * 8, 8 * 30**8), b"", "cannot be where it says"),
         (entry([2**32, 2**32], 0), b"", "cannot be where it says"),
         (entry([-1], -8), b"", "cannot be where it says"),
         (entry([True], 8), b"8 bytes.", "cannot be where it says"),
@@ -234,6 +235,31 @@ def test_documents_that_cannot_be(document, match, files, tmp_path):
     arrays = container.read(files / "em")[1] if "EMGaussianMixture" in document else {}
     write_document(tmp_path / "file", document, arrays)
     refused(tmp_path / "file", match)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "match"),
+    [
+        ('"separable":true', '"separable":false', "likelihood with"),
+        ('"sizes":[2]', '"sizes":[3]', "likelihood with"),
+        ('"n_outputs":2', '"n_outputs":1000000000000', "likelihood with"),
+        ('"min_variance":1e-06', '"min_variance":-1', "min_variance"),
+        ('{"Continuous":', '{"Categories":', "lacks"),
+        ('"names":{"tuple":["1"]}', '"names":{"tuple":["1","2"]}', "2 names|columns|units"),
+        ('["Categorical()",[1]]', '["Categorical()",[0]]', "design"),
+    ],
+)
+def test_likelihoods_are_those_of_the_columns(before, after, match, files, tmp_path):
+    text, arrays = container.read(files / "vae")
+    assert before in text["estimator"]
+    write_document(tmp_path / "file", text["estimator"].replace(before, after), arrays)
+    refused(tmp_path / "file", match)
+
+
+def test_every_array_is_one_of_the_estimators(files, tmp_path):
+    text, arrays = container.read(files / "em")
+    write_document(tmp_path / "file", text["estimator"], {**arrays, "spare": np.ones(3)})
+    refused(tmp_path / "file", "spare")
 
 
 def test_a_random_state_cannot_point_beyond_its_key(tmp_path):

@@ -181,7 +181,7 @@ _FACTORS = dict_with(
 _NETWORKS = dict_with(
     heads=_heads("float32"), weights=dict_of(floats(dtype="float32", infinite=True))
 )
-_OPTIMISER = dict_with(memory=list_of(dict_of(floats(dtype="float32"))), rates=list_of(real))
+_OPTIMISER = list_of(dict_of(floats(dtype="float32")))
 _MODELS: list[Record] = [
     EstimatorRecord(
         "EMGaussianMixture",
