@@ -242,6 +242,7 @@ def test_documents_that_cannot_be(document, match, files, tmp_path):
     [
         ('"separable":true', '"separable":false', "likelihood with"),
         ('"sizes":[2]', '"sizes":[3]', "likelihood with"),
+        ('"unseen_mass":0', '"unseen_mass":1', "between 0 and 1"),
         ('"n_outputs":2', '"n_outputs":1000000000000', "likelihood with"),
         ('"min_variance":1e-06', '"min_variance":-1', "min_variance"),
         ('{"Continuous":', '{"Categories":', "lacks"),

@@ -15,6 +15,7 @@ from skemvae.persistence.checks import (
     dict_of,
     dict_with,
     floats,
+    fraction,
     integer,
     list_of,
     names,
@@ -104,7 +105,7 @@ _TABLES: list[Record] = [
     LikelihoodRecord(
         "Categorical",
         "skemvae.likelihoods.discrete:Categorical",
-        {**_BOUND, "sizes": of(list, "a list"), "unseen_mass": real},
+        {**_BOUND, "sizes": of(list, "a list"), "unseen_mass": fraction},
     ),
     DataRecord(
         "Continuous",
