@@ -8,7 +8,7 @@ from skemvae.core.decomposition import BoundDecomposition, decompose_bound
 from skemvae.em_gaussian_mixture import EMGaussianMixture
 from skemvae.onnx import to_onnx
 from skemvae.outliers import DensityOutlierDetector
-from skemvae.persistence import load, save
+from skemvae.persistence.files import load, save
 from skemvae.transformed import TransformedDensity
 from skemvae.vae import VAEEstimator
 from skemvae.variational_em import VariationalEM

@@ -62,8 +62,8 @@ def _kind(array: Any) -> tuple[Any, ...]:
     return array.shape, array.dtype
 
 
-def optimiser_state(state: dict[str, Any]) -> dict[str, Any]:
-    """What Adam remembers of each parameter, in its own order, and its rates.
+def optimiser_state(state: dict[str, Any]) -> list[dict[str, Any]]:
+    """What Adam remembers of each parameter, in its own order; each epoch has its own rates.
 
     Parameters
     ----------
@@ -71,16 +71,13 @@ def optimiser_state(state: dict[str, Any]) -> dict[str, Any]:
         ``state_dict()`` of the optimiser.
     """
     numbers = [i for group in state["param_groups"] for i in group["params"]]
-    return {
-        "memory": [
-            {name: tensor.numpy(force=True) for name, tensor in state["state"].get(i, {}).items()}
-            for i in numbers
-        ],
-        "rates": [group["lr"] for group in state["param_groups"]],
-    }
+    return [
+        {name: tensor.numpy(force=True) for name, tensor in state["state"].get(i, {}).items()}
+        for i in numbers
+    ]
 
 
-def optimiser_of(state: dict[str, Any], vae: VAE) -> dict[str, Any]:
+def optimiser_of(state: list[dict[str, Any]], vae: VAE) -> dict[str, Any]:
     """The ``state_dict()`` of an optimiser of the networks.
 
     Raises
@@ -89,18 +86,15 @@ def optimiser_of(state: dict[str, Any], vae: VAE) -> dict[str, Any]:
         If the state is not of such an optimiser.
     """
     optimiser = adam(vae)
-    groups = optimiser.state_dict()["param_groups"]
     parameters = [p for group in optimiser.param_groups for p in group["params"]]
-    for parameter, memory in zip(parameters, state["memory"], strict=True):
+    for parameter, memory in zip(parameters, state, strict=True):
         shape = tuple(parameter.shape)
         shapes = {"step": (), "exp_avg": shape, "exp_avg_sq": shape}
         if memory and {name: array.shape for name, array in memory.items()} != shapes:
             raise ValueError("the memory of the optimiser is not of these networks")
-    for group, rate in zip(groups, state["rates"], strict=True):
-        group["lr"] = rate
     memories = {
         i: {name: torch.tensor(array) for name, array in memory.items()}
-        for i, memory in enumerate(state["memory"])
+        for i, memory in enumerate(state)
         if memory
     }
-    return {"state": memories, "param_groups": groups}
+    return {"state": memories, "param_groups": optimiser.state_dict()["param_groups"]}

@@ -100,6 +100,11 @@ boolean = of(bool, "a bool")
 text = of(str, "a str")
 
 
+def fraction(value: Any, sizes: Sizes) -> str | None:
+    """A number between 0 and 1, neither of them."""
+    return real(value, sizes) or (None if 0 < value < 1 else f"is {value}, not between 0 and 1")
+
+
 def choice(choices: Collection[Any]) -> Check:
     """One of some values."""
 

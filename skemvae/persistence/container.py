@@ -177,7 +177,7 @@ def _compare_checksum(file: BinaryIO, size: int) -> None:
             break
         checksum.update(chunk)
         left -= len(chunk)
-    if file.read(_CHECKSUM_BYTES + 1) != checksum.digest():
+    if file.read(_CHECKSUM_BYTES) != checksum.digest():
         raise ValueError("its checksum is wrong: it is damaged or incomplete")
 
 

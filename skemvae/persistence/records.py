@@ -125,6 +125,8 @@ class LikelihoodRecord(Record):
         parameters = parameters_of(self.cls)
         self._check(values, {*parameters, *(values.keys() & self.fields.keys())}, sizes)
         instance = self.cls(**{name: values[name] for name in parameters})
+        if lacking := known_of(instance).keys() - values.keys():
+            raise ValueError(f"its {self.tag} lacks {sorted(lacking)}")
         vars(instance).update(values)
         return instance
 

@@ -15,6 +15,7 @@ from skemvae.persistence.checks import (
     dict_of,
     dict_with,
     floats,
+    fraction,
     integer,
     list_of,
     names,
@@ -104,7 +105,7 @@ _TABLES: list[Record] = [
     LikelihoodRecord(
         "Categorical",
         "skemvae.likelihoods.discrete:Categorical",
-        {**_BOUND, "sizes": of(list, "a list"), "unseen_mass": real},
+        {**_BOUND, "sizes": of(list, "a list"), "unseen_mass": fraction},
     ),
     DataRecord(
         "Continuous",
@@ -181,7 +182,7 @@ _FACTORS = dict_with(
 _NETWORKS = dict_with(
     heads=_heads("float32"), weights=dict_of(floats(dtype="float32", infinite=True))
 )
-_OPTIMISER = dict_with(memory=list_of(dict_of(floats(dtype="float32"))), rates=list_of(real))
+_OPTIMISER = list_of(dict_of(floats(dtype="float32")))
 _MODELS: list[Record] = [
     EstimatorRecord(
         "EMGaussianMixture",

@@ -120,7 +120,9 @@ def _of_heads(heads: Any, values: Values) -> str | None:
             return f"has {head!r} for {units.names}, which are {type(units).__name__}"
         new = type(head)(**{name: getattr(head, name) for name in parameters_of(type(head))})
         new.bind(torch.zeros(1, len(columns)), torch.ones(1), units)
-        known, expected = ({**known_of(each), "unseen_mass": 0} for each in (head, new))
+        known, expected = known_of(head), known_of(new)
+        if "unseen_mass" in known and "unseen_mass" in expected:  # of the rows, not of the columns
+            expected["unseen_mass"] = known["unseen_mass"]
         if known != expected:
             return f"has a likelihood with {known}, expected {expected}"
         shapes = {name: array.shape for name, array in state["weights"].items()}
