@@ -6,7 +6,7 @@ from skemvae.bound_monitor import BoundLog, BoundMonitor
 from skemvae.comparison import Comparison, IncomparableDensitiesWarning, compare
 from skemvae.core.decomposition import BoundDecomposition, decompose_bound
 from skemvae.em_gaussian_mixture import EMGaussianMixture
-from skemvae.onnx import to_onnx
+from skemvae.onnx.export import to_onnx
 from skemvae.outliers import DensityOutlierDetector
 from skemvae.persistence.files import load, save
 from skemvae.transformed import TransformedDensity

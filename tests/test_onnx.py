@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from onnxscript import opset18
 from scipy.special import gammaln
 from sklearn.datasets import load_breast_cancer, load_wine
-from sklearn.exceptions import NotFittedError
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -119,7 +119,10 @@ def test_rows_that_a_mixture_refuses_are_nan_and_the_others_are_not():
 
 @pytest.fixture(scope="module")
 def mixed():
-    """A VAE of columns of all kinds, in no order, its model, and rows that it has not seen."""
+    """A VAE of columns of all kinds, in no order, its model, and rows that it has not seen.
+
+    In float32, and at so few points that all of them are those of q.
+    """
     rng = np.random.RandomState(0)
     real = load_breast_cancer().data
     n = len(real)
@@ -141,13 +144,9 @@ def mixed():
         ("categorical", [0]),
         ("poisson", [3]),
     ]
-    vae = VAEEstimator(2, likelihood=likelihood, prior="mixture", activation="tanh", **QUICK)
-    vae.fit(X[:400])
-    state, level = torch.random.get_rng_state(), logging.getLogger("torch.onnx").level
-    model = to_onnx(vae)
-    assert torch.equal(state, torch.random.get_rng_state())
-    assert level == logging.getLogger("torch.onnx").level
-    return vae, model, X[400:]
+    few = {**QUICK, "n_score_samples": 4}
+    vae = VAEEstimator(2, likelihood=likelihood, activation="gelu", **few).fit(X[:400])
+    return vae, to_onnx(vae, dtype=np.float32), X[400:].astype(np.float32)
 
 
 def test_of_a_vae_of_mixed_columns(mixed):
@@ -157,7 +156,7 @@ def test_of_a_vae_of_mixed_columns(mixed):
     X[2, 3] = 2**24
     X[3, 5] = 0
     X[4, 1] = 1e6
-    assert_answers_as(vae, model, X, rtol=1e-12, atol=1e-9)
+    assert_answers_as(vae, model, X, rtol=3e-6, atol=1e-5)
 
 
 def test_rows_that_a_vae_refuses_are_nan_and_the_others_are_not(mixed):
@@ -170,7 +169,7 @@ def test_rows_that_a_vae_refuses_are_nan_and_the_others_are_not(mixed):
             row[0, column] = value
             log_density, latent = run(model, np.concatenate([row, X[:1]]))
             scored[column, value], encoded[column, value] = log_density[0], latent[0]
-            np.testing.assert_allclose(log_density[1:], vae.score_samples(X[:1]))
+            np.testing.assert_allclose(log_density[1:], vae.score_samples(X[:1]), rtol=1e-6)
             with pytest.raises(ValueError, match=r"holds|contains|NaN"):
                 vae.score_samples(row)
     assert np.isnan(list(scored.values())).all()
@@ -180,18 +179,25 @@ def test_rows_that_a_vae_refuses_are_nan_and_the_others_are_not(mixed):
     )
 
 
-def test_of_a_vae_in_float32():
-    """One set of points, a prior of pseudo-inputs, and an activation that float64 lacks."""
+def test_of_importance_sampling():
+    """Where the densities of z are far below the smallest number, with points of a mixture."""
     X = load_breast_cancer().data[:, :6]
+    X[:, 1] += 1e8
     likelihood = [("gaussian", [1, 2, 4]), ("student_t", [0, 3, 5])]
-    few = {**QUICK, "n_score_samples": 12}
-    vae = VAEEstimator(3, prior="vamp", likelihood=likelihood, activation="gelu", **few).fit(X)
+    vae = VAEEstimator(600, prior="vamp", likelihood=likelihood, activation="softplus", **QUICK)
+    with pytest.warns(ConvergenceWarning, match="collapse"):  # so many dimensions are too many
+        vae.fit(X)
+    state, level = torch.random.get_rng_state(), logging.getLogger("torch.onnx").level
+    model = to_onnx(vae)
+    assert torch.equal(state, torch.random.get_rng_state())
+    assert level == logging.getLogger("torch.onnx").level
+    X[1] = 1e200
+    assert_answers_as(vae, model, X[:40], rtol=1e-12, atol=1e-9)
+
+
+def test_gelu_is_refused_in_float64(mixed):
     with pytest.raises(ValueError, match=r"activation='gelu'.* dtype=numpy\.float32"):
-        to_onnx(vae)
-    model = to_onnx(vae, dtype=np.float32)
-    X = X.astype(np.float32)
-    X[0] = 1e30
-    assert_answers_as(vae, model, X, rtol=1e-5, atol=1e-5)
+        to_onnx(mixed[0])
 
 
 def test_every_activation_but_gelu_has_its_digits_in_float64():
@@ -202,9 +208,10 @@ def test_every_activation_but_gelu_has_its_digits_in_float64():
             return torch.stack([function(x) for function in functions])
 
     x = torch.linspace(-800, 800, 1601, dtype=torch.float64)
+    table = vae_graph._TRANSLATIONS
     with vae_graph._quiet():
         program = torch.onnx.export(
-            All().eval(), (x,), dynamo=True, verbose=False, opset_version=18
+            All().eval(), (x,), dynamo=True, opset_version=18, custom_translation_table=table
         )
     session = onnxruntime.InferenceSession(program.model_proto.SerializeToString())
     (actual,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
@@ -253,7 +260,7 @@ def test_what_has_no_model_is_refused_by_name(tmp_path):
     with pytest.raises(TypeError, match=r"not Pipeline.*skl2onnx"):
         to_onnx(pipeline, path)
     factors = VariationalEM(FactorModel(n_factors=1), random_state=0).fit(X)
-    with pytest.raises(TypeError, match=r"FactorModel\(n_factors=1\).*iterations"):
+    with pytest.raises(TypeError, match=r"FactorModel\(n_factors=1\)(.|\n)*iterations"):
         to_onnx(factors, path)
     for unfitted in (EMGaussianMixture(), VariationalEM(), VAEEstimator()):
         with pytest.raises(NotFittedError):

@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from skemvae._version import __version__
+from skemvae.base import LatentDensityEstimator
 from skemvae.deep_density import DeepDensity
 from skemvae.mixture_density import MixtureDensity
 from skemvae.model_density import ModelDensity
 from skemvae.models import BayesianMixture
+from skemvae.persistence.container import replacing
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -37,7 +40,7 @@ def to_onnx(
         Fitted. ``VariationalEM`` with a ``BayesianMixture``, ``VAEEstimator``
         without labels that are not numbers.
     path : str or path-like, default=None
-        Where to write the model. None means nowhere.
+        Where to write the model, all or nothing. None means nowhere.
     dtype : {numpy.float64, numpy.float32}, default=numpy.float64
         Of X and of the outputs. As in the estimators, mixtures compute in
         float64 either way, networks in ``dtype``.
@@ -84,37 +87,35 @@ def to_onnx(
     model = build(estimator, np.dtype(dtype))
     _describe(model, estimator)
     if path is not None:
-        with open(path, "wb") as file:
-            file.write(model.SerializeToString())
+        with replacing(Path(path)) as new:
+            new.write_bytes(model.SerializeToString())
     return model
 
 
 def _builder(estimator: Any) -> Callable[[Any, Any], ModelProto]:
     """The function that makes such models; only here packages are imported."""
+    if not isinstance(estimator, LatentDensityEstimator):
+        raise TypeError(
+            "to_onnx takes EMGaussianMixture, VAEEstimator and VariationalEM with a "
+            f"BayesianMixture, not {type(estimator).__name__}. Of a Pipeline or another wrapper "
+            "export the fitted estimator inside; skl2onnx converts the transformers before it."
+        )
+    check_is_fitted(estimator)
     if isinstance(estimator, MixtureDensity):
-        check_is_fitted(estimator)
         from skemvae.onnx.mixture import gaussian_mixture
 
         return gaussian_mixture
     if isinstance(estimator, DeepDensity):
-        check_is_fitted(estimator)
         from skemvae.onnx.vae import vae
 
         return vae
-    if isinstance(estimator, ModelDensity):
-        check_is_fitted(estimator)
-        if isinstance(estimator.model_, BayesianMixture):
-            from skemvae.onnx.mixture import bayesian_mixture
+    if isinstance(estimator, ModelDensity) and isinstance(estimator.model_, BayesianMixture):
+        from skemvae.onnx.mixture import bayesian_mixture
 
-            return bayesian_mixture
-        raise TypeError(
-            f"to_onnx has no model for VariationalEM with {estimator.model_!r}: its posterior is "
-            "found row by row by iterations, which is no fixed graph. A VAEEstimator has one."
-        )
+        return bayesian_mixture
     raise TypeError(
-        f"to_onnx takes EMGaussianMixture, VAEEstimator and VariationalEM with a BayesianMixture, "
-        f"not {type(estimator).__name__}. Of a Pipeline or another wrapper export the fitted "
-        "estimator inside; skl2onnx converts the transformers before it."
+        f"to_onnx has no model for {estimator!r}: the posterior of a row is found by iterations, "
+        "which is no fixed graph. A BayesianMixture and a VAEEstimator have one."
     )
 
 

@@ -191,6 +191,12 @@ def _logaddexp(a: Any, b: Any) -> Any:
     return op.Add(op.Max(a, b), op.Log(op.Add(one, op.Exp(fall))))
 
 
+def _softplus(x: Any, beta: float = 1.0, threshold: float = 20.0) -> Any:
+    """log(1 + exp(x)), which onnxruntime lacks in float64; nobody here asks for another beta."""
+    assert beta == 1
+    return _logaddexp(x, op.CastLike(_double(0.0), x))
+
+
 # Of Stirling's series in 1 / x.
 _STIRLING = (1 / 12, -1 / 360, 1 / 1260, -1 / 1680, 1 / 1188, -691 / 360360)
 
@@ -216,5 +222,6 @@ def _lgamma(x: Any) -> Any:
 _TRANSLATIONS = {
     torch.ops.aten.scalar_tensor.default: _scalar_tensor,
     torch.ops.aten.logaddexp.default: _logaddexp,
+    torch.ops.aten.softplus.default: _softplus,
     torch.ops.aten.lgamma.default: _lgamma,
 }
