@@ -83,15 +83,12 @@ class BoundMonitor:
         ``stop(steps)`` is called after each step with a list of the dicts of
         ``BoundLog.data``, those of this start; a true answer stops it.
 
-    See Also
-    --------
-    sklearn.callback.ScoringMonitor : Logs scores of training rows that have a y.
-
     Notes
     -----
     A fit that was stopped has ``status_ == "stopped_by_callback"`` and the
     parameters of its last iteration, a VAE those of its best epoch. Among
-    several starts each is stopped for itself.
+    several starts each is stopped for itself. (scikit-learn's own
+    ``ScoringMonitor`` logs nothing where there is no y.)
 
     Examples
     --------

@@ -279,10 +279,6 @@ def compare(
     FitFailedWarning
         If some estimators failed.
 
-    See Also
-    --------
-    sklearn.model_selection.GridSearchCV : Choose by the same number.
-
     Examples
     --------
     >>> from sklearn.datasets import load_wine

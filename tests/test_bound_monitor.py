@@ -1,16 +1,25 @@
 """Laws of ``BoundMonitor``: it sees what the fit sees, wherever the fit is, and can end it."""
 
 import pickle
+from typing import ClassVar
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sklearn.datasets import load_diabetes, load_iris
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skemvae import BoundMonitor, EMGaussianMixture, VAEEstimator, VariationalEM
+from skemvae import (
+    BoundMonitor,
+    EMGaussianMixture,
+    TransformedDensity,
+    VAEEstimator,
+    VariationalEM,
+)
 from skemvae.bound_monitor import _Journal
 from skemvae.callbacks import ended_step
 from skemvae.models import FactorModel
@@ -92,7 +101,11 @@ def test_what_a_step_came_to_does_not_outlive_it():
     class Keeper(Recorder):
         def on_fit_task_end(self, estimator, context):
             self.contexts = [*getattr(self, "contexts", []), context]
-            self.begun.append(ended_step(context) is not None)
+            step = ended_step(context)
+            self.begun.append(step is not None)
+            if step is not None:
+                assert step.fitted().lower_bound_ == step.bound
+                assert not hasattr(estimator, "lower_bound_")  # another one was made
 
     keeper = Keeper("iteration")
     ESTIMATORS["EM"]().set_callbacks(keeper).fit(X)
@@ -144,6 +157,15 @@ def test_processes_log_to_one_monitor():
         frames.append(monitor.get_logs().to_frame().drop(columns="seconds"))
     assert len(frames[0]) == 4 * (2 * 2 + 1)
     assert frames[0].equals(frames[1])
+
+
+def test_it_watches_within_a_transformed_density():
+    monitor = BoundMonitor()
+    mixture = ESTIMATORS["EM"]().set_callbacks(monitor)
+    density = TransformedDensity(StandardScaler(), mixture).fit(X)
+    log = monitor.get_logs()
+    assert log.estimator_name == "TransformedDensity"
+    assert_bounds_are_those_of(density.estimator_, log.to_frame()["bound"])
 
 
 def test_calls_of_fit_are_told_apart():
@@ -212,17 +234,40 @@ def test_each_start_is_stopped_for_itself():
     assert mixture.lower_bound_ == pytest.approx(frame["bound"][frame["task_id"] == 1].max())
 
 
-def test_patience_ends_a_fit_that_does_no_better_on_other_rows():
+class Scripted(EMGaussianMixture):
+    """Its held-out scores are what the test says they are."""
+
+    scores: ClassVar[list] = []
+
+    def score(self, X, y=None, sample_weight=None):
+        return self.scores[len(self.lower_bounds_) - 2]
+
+
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=12), st.integers(1, 4))
+def test_patience_ends_when_that_many_scores_do_not_exceed_the_best(scores, patience):
+    Scripted.scores = scores
+    monitor = BoundMonitor(X_VAL[:9], patience=patience)
+    mixture = Scripted(tol=0, max_iter=len(scores), random_state=0).set_callbacks(monitor)
+    mixture.fit(X[:9])
+    n_iter, best, since = 0, -1, 0
+    for score in scores:
+        n_iter += 1
+        best, since = (score, 0) if score > best else (best, since + 1)
+        if since == patience:
+            break
+    assert mixture.n_iter_ == n_iter
+    assert (mixture.status_ == "stopped_by_callback") == (since == patience)
+
+
+def test_patience_ends_a_fit_that_does_worse_on_other_rows():
     table = load_diabetes().data
     monitor = BoundMonitor(table[::2], patience=3)
     mixture = EMGaussianMixture(8, tol=0, random_state=0).set_callbacks(monitor).fit(table[1::2])
-    scores = [step["score"] for step in monitor.get_logs().data]
+    steps = monitor.get_logs().data
     assert mixture.status_ == "stopped_by_callback"
-    assert mixture.n_iter_ == len(scores) < mixture.max_iter
-    for n in range(1, len(scores) + 1):
-        out_of_patience = n > 3 and max(scores[n - 3 : n]) <= max(scores[: n - 3])
-        assert out_of_patience == (n == len(scores))
-    assert scores[-1] == pytest.approx(mixture.score(table[::2]))
+    assert steps[-1]["bound"] > steps[0]["bound"]
+    assert steps[-1]["score"] < steps[0]["score"]
+    assert steps[-1]["score"] == pytest.approx(mixture.score(table[::2]))
 
 
 # What is refused.
