@@ -148,7 +148,7 @@ class LatentDensityEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         Returns
         -------
         ndarray of shape (n_samples, n_features)
-            -log p(x_j | x_-j), less its mean over the training rows: nats,
+            ``-log p(x_j | x_-j)``, less its mean over the training rows: nats,
             whatever the units of X. 0 is as usual, 5 is e^5 times less
             probable than usual; the largest of a row says which value to look
             at first. The mean comes from at most 128 rows, spread evenly over
@@ -164,7 +164,7 @@ class LatentDensityEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         Each score judges one value and trusts all others. So the scores of a
         row do not add up to its log density, and where two values contradict
         each other, both are surprising. With a latent z the posterior mean of
-        1 / p(x_j | z, x_-j) is 1 / p(x_j | x_-j): a closed form for mixtures
+        ``1 / p(x_j | z, x_-j)`` is ``1 / p(x_j | x_-j)``: a closed form for mixtures
         and Gaussian factor models, elsewhere taken at the points of
         ``score_samples``.
 

@@ -213,7 +213,7 @@ class DensityOutlierDetector(OutlierMixin, BaseEstimator):
         Returns
         -------
         ndarray of shape (n_samples, n_features)
-            -log p(x_j | x_-j), less its mean over the training rows, in nats; of
+            ``-log p(x_j | x_-j)``, less its mean over the training rows, in nats; of
             an estimator of skemvae, also behind scalers in a Pipeline.
 
         See Also

@@ -68,7 +68,7 @@ class Model(BaseEstimator, ABC):
 
     @abstractmethod
     def log_conditionals(self, X: Any) -> Any:
-        """log p(x_j | x_-j), but for a constant of each column; shape (n, d), nats."""
+        """``log p(x_j | x_-j)``, but for a constant of each column; shape (n, d), nats."""
 
     @abstractmethod
     def kl_to_prior(self, X: Any) -> Any:
