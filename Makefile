@@ -15,7 +15,7 @@ PUBLIC = $(addprefix skemvae/, \
 .PHONY: help demo test test-oldest docs lint format bench clean
 
 help:
-	@echo "make demo         compare EM and VAEs on real data, flag anomalies, draw a picture"
+	@echo "make demo         one search over three families on real data, anomalies, samples, pictures"
 	@echo "make test         run the tests"
 	@echo "make test-oldest  run the tests with the oldest versions of the dependencies"
 	@echo "make docs         build the site with all examples: docs/_build/html/index.html"
