@@ -147,6 +147,16 @@ def test_enumeration_agrees_with_em():
     np.testing.assert_allclose(parts.kl_to_prior, twin.decompose_bound(X).kl_to_prior, atol=1e-8)
 
 
+def test_a_linear_model_of_ones_own_in_closed_form():
+    em, X, parts = decomposed("own")
+    loadings, intercept, log_scale = em.model_.parameters_.values()
+    weighted = loadings[0] * np.exp(-2 * log_scale)
+    variance = 1 / (1 + weighted @ loadings[0])
+    mean = variance * (X - intercept) @ weighted
+    kl = 0.5 * (variance + mean**2 - 1 - np.log(variance))
+    np.testing.assert_allclose(parts.kl_to_prior, kl, atol=1e-4)
+
+
 def affine_vae():
     """A VAE of one latent dimension whose encoder is wrong on purpose."""
     vae = VAEEstimator(1, hidden_layer_sizes=(), max_iter=40, random_state=0).fit(rows())
@@ -176,6 +186,8 @@ def test_parts_of_a_vae_by_quadrature():
     assert (abs(parts.log_likelihood - evidence) < error).all()
     np.testing.assert_allclose(parts.expected_log_likelihood, expected, atol=1e-3)
     np.testing.assert_allclose(parts.kl_to_prior, kl, atol=1e-6)
+    _, std = vae.score_samples(X, return_std=True)
+    assert (parts.log_likelihood_std < 0.1 * std).all()  # the best q is the better proposal
     # An affine Gaussian model has normal posteriors: all of the gap is amortisation.
     assert (parts.amortisation_gap > 0.05).all()
     np.testing.assert_allclose(parts.amortisation_gap, evidence - expected + kl, atol=0.005)
