@@ -18,7 +18,7 @@ from skemvae import (
     decompose_bound,
 )
 from skemvae.latent.distributions import FullGaussian
-from skemvae.models import BayesianMixture, FactorModel
+from skemvae.models import BayesianMixture, FactorModel, LatentVariableModel
 from tests.own_models import GaussianPair, LinearGaussian
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -118,13 +118,22 @@ def test_a_bayesian_mixture_pays_for_its_parameters():
 
 def test_the_prior_of_a_model_of_ones_own_is_optional():
     class WithoutPrior(LinearGaussian):
-        def log_prior(self, Z, parameters):
-            raise NotImplementedError
+        log_prior = LatentVariableModel.log_prior
 
     X = rows(20)
     parts = VariationalEM(WithoutPrior(1), max_iter=3, random_state=0).fit(X).decompose_bound(X)
     assert np.isnan(parts.kl_to_prior).all()
     assert np.isfinite(parts.gap).all()
+
+
+def test_an_error_in_a_prior_is_not_taken_for_its_absence():
+    class Unfinished(LinearGaussian):
+        def log_prior(self, Z, parameters):
+            raise NotImplementedError("of the user's own")
+
+    em = VariationalEM(Unfinished(1), max_iter=3, random_state=0).fit(rows(20))
+    with pytest.raises(NotImplementedError, match="of the user's own"):
+        em.decompose_bound(rows(20))
 
 
 def test_a_prior_of_another_shape_is_named():

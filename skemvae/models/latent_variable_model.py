@@ -227,7 +227,7 @@ class LatentVariableModel(Model):
         return both
 
     def log_conditionals(self, X: Any) -> Any:
-        if type(self).log_probs is LatentVariableModel.log_probs:
+        if not self._writes("log_probs"):
             raise NotImplementedError(
                 f"{type(self).__name__} does not say how probable each column is: write its "
                 "method log_probs(X, Z, parameters) to use feature_scores."
@@ -235,10 +235,9 @@ class LatentVariableModel(Model):
         return self._inference(X).log_conditionals()
 
     def kl_to_prior(self, X: Any) -> Any:
-        try:
-            return self._inference(X).kl_to_prior()
-        except NotImplementedError:  # the model says p(x, z), but not p(z)
+        if not self._writes("log_prior"):  # it says p(x, z), but not p(z)
             return np.full(X.shape[0], np.nan, dtype=X.dtype)
+        return self._inference(X).kl_to_prior()
 
     def posterior_mean(self, X: Any) -> Any:
         return self._inference(X).posterior_mean()
@@ -248,6 +247,10 @@ class LatentVariableModel(Model):
 
     def draw(self, n: int, rng: Any) -> tuple[Any, Any]:
         return self.sample(n, self.parameters_, rng)
+
+    def _writes(self, optional: str) -> bool:
+        """Whether the model has an optional method of its own."""
+        return getattr(type(self), optional) is not getattr(LatentVariableModel, optional)
 
     def _inference(self, X: Any) -> Any:
         from skemvae.variational.latent_variable_inference import INFERENCES
