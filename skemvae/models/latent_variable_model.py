@@ -20,7 +20,8 @@ class LatentVariableModel(Model):
     A subclass has constructor parameters as any estimator of scikit-learn has,
     the property ``n_latent``, and the three methods ``initial_parameters``,
     ``log_joint`` and ``sample``. ``VariationalEM`` does the rest: the E step,
-    the M step, scores and their errors.
+    the M step, scores and their errors. ``mean``, ``log_prior`` and
+    ``log_probs`` are optional.
 
     ``posterior`` names the family of q(z) of each row:
 
