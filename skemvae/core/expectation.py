@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from operator import add
 from typing import NamedTuple, Protocol
@@ -12,11 +12,13 @@ import numpy as np
 
 from skemvae.core.arrays import AnyArray, Array
 from skemvae.core.bound import Posterior, log_conditionals
+from skemvae.core.compiled import compiled
 from skemvae.core.covariance import Covariance
 from skemvae.core.moments import Moments
 from skemvae.core.parallel import parallel_region
 from skemvae.core.rows import Block, Rows
 from skemvae.core.scan import Metric, Scan
+from skemvae.core.sums import Sums
 from skemvae.core.workspace import Workspace
 
 # Numbers in the working set of a block. Fewer would fit a core's own cache,
@@ -71,11 +73,13 @@ def _observe(
         yield Seen(block, features, log_joint.T, scan)
 
 
-def _parts(width: int, rows: Rows) -> list[range]:
-    """Where the blocks begin, in so many runs of consecutive blocks."""
-    starts = range(0, rows.n_rows, _block_size(width))
-    per_part = -(-len(starts) // _PARTS)
-    return [starts[i : i + per_part] for i in range(0, len(starts), per_part)]
+def _parts(rows: Rows, fewest: int, block: int) -> list[range]:
+    """Where the blocks begin, in runs of consecutive blocks that threads take."""
+    per_part = max(-(-rows.n_rows // _PARTS), fewest)
+    if per_part > block:
+        per_part = -(-per_part // block) * block
+    starts = range(0, rows.n_rows, per_part)
+    return [range(start, min(start + per_part, rows.n_rows), block) for start in starts]
 
 
 def each_block(
@@ -93,7 +97,8 @@ def each_block(
             visit(seen)
 
     with parallel_region() as region:
-        region.map(visit_part, _parts(max(width, scan.width), rows))
+        block = _block_size(max(width, scan.width))
+        region.map(visit_part, _parts(rows, block, block))
 
 
 def map_rows(
@@ -157,55 +162,88 @@ class Expectation:
         return self.evidence / self.total
 
 
+class Pass(Protocol):
+    """A way to take a pass over rows under given components."""
+
+    @property
+    def fewest_rows(self) -> int:
+        """So many are worth a thread of their own."""
+
+    @property
+    def block_rows(self) -> int:
+        """How many are read at a time."""
+
+    def sums(self, rows: Rows, part: range, workspace: Workspace) -> Sums:
+        """Sums over the blocks that begin at ``part``."""
+
+    def moments(self, sums: Sums) -> Moments:
+        """What sums over all rows say of them."""
+
+
 @dataclass(frozen=True)
-class _Sums:
-    """Sums over rows of r (x, 1), of the second moments as a scan makes them, and of log p(x)."""
+class ScannedPass:
+    """A pass through NumPy and BLAS.
 
-    first: Array
-    second: Array
-    evidence: float
+    Attributes
+    ----------
+    log_normaliser : array of shape (K,)
+    scan : Scan
+        Gives the responsibilities.
+    second_scan : Scan
+        Takes the second moments.
+    """
 
-    def __add__(self, other: _Sums) -> _Sums:
-        return _Sums(
-            self.first + other.first, self.second + other.second, self.evidence + other.evidence
-        )
+    log_normaliser: Array
+    scan: Scan
+    second_scan: Scan
 
-    def moments(self, scan: Scan) -> Moments:
-        # The last row of z holds ones, so the last column of ``first`` holds the counts.
-        return scan.moments(self.first[:, -1], self.first[:, :-1], self.second)
+    @property
+    def fewest_rows(self) -> int:
+        return self.block_rows
 
+    @property
+    def block_rows(self) -> int:
+        return _block_size(self.scan.width)
 
-def expectation(model: MixtureModel, rows: Rows) -> Expectation:
-    """The E step: expected sufficient statistics under the exact posterior, and the bound."""
-    scan, log_normaliser = model.scan(), model.log_normaliser
+    def sums(self, rows: Rows, part: range, workspace: Workspace) -> Sums:
+        blocks = _observe(self.log_normaliser, self.scan, rows, part, workspace)
+        return reduce(add, (self._sums_of_block(seen, workspace) for seen in blocks))
 
-    def sums_of_block(seen: Seen, second_scan: Scan, workspace: Workspace) -> _Sums:
+    def _sums_of_block(self, seen: Seen, workspace: Workspace) -> Sums:
         (_, z, weight), features, log_joint, _ = seen
         responsibility = workspace.array("responsibility", *log_joint.T.shape)
         evidence = Posterior.exact(log_joint, out=responsibility.T).log_evidence
         if weight is not None:
             responsibility *= weight
         total = evidence.sum() if weight is None else weight @ evidence
-        if second_scan is not scan:
-            features = second_scan.features(z, workspace)
-        second = second_scan.second(features, responsibility, workspace)
-        return _Sums(responsibility @ z.T, second, float(total))
+        if self.second_scan is not self.scan:
+            features = self.second_scan.features(z, workspace)
+        second = self.second_scan.second(features, responsibility, workspace)
+        return Sums((responsibility @ z.T, second), float(total))
 
-    def sums_of_table(second_scan: Scan) -> _Sums:
-        def sums_of_part(part: range) -> _Sums:
-            workspace = region.workspace
-            blocks = _observe(log_normaliser, scan, rows, part, workspace)
-            return reduce(add, (sums_of_block(seen, second_scan, workspace) for seen in blocks))
+    def moments(self, sums: Sums) -> Moments:
+        # The last row of z holds ones, so the last column of the first moments holds the counts.
+        first, second = sums.arrays
+        return self.second_scan.moments(first[:, -1], first[:, :-1], second)
 
-        with parallel_region() as region:
-            return reduce(add, region.map(sums_of_part, _parts(scan.width, rows)))
 
-    sums = sums_of_table(scan)
-    moments = sums.moments(scan)
+def expectation(model: MixtureModel, rows: Rows) -> Expectation:
+    """The E step: expected sufficient statistics under the exact posterior, and the bound."""
+    scan, log_normaliser = model.scan(), model.log_normaliser
+    scanned = ScannedPass(log_normaliser, scan, scan)
+    moments, evidence = _take(compiled(scan, log_normaliser) or scanned, rows)
     sharper = scan.sharper(moments)
     if sharper is not None:  # take the pass again, about the new means
-        moments = sums_of_table(sharper).moments(sharper)
-    return Expectation(moments, sums.evidence, rows.total)
+        moments, _ = _take(replace(scanned, second_scan=sharper), rows)
+    return Expectation(moments, evidence, rows.total)
+
+
+def _take(way: Pass, rows: Rows) -> tuple[Moments, float]:
+    parts = _parts(rows, way.fewest_rows, way.block_rows)
+    with parallel_region() as region:
+        sums = region.map(lambda part: way.sums(rows, part, region.workspace), parts)
+    total = reduce(add, sums)
+    return way.moments(total), total.evidence
 
 
 def moments_given(responsibilities: Array, unit: Covariance, rows: Rows) -> Moments:
@@ -232,4 +270,4 @@ def moments_given(responsibilities: Array, unit: Covariance, rows: Rows) -> Mome
             for z, r in blocks(_block_size(scan.width))
         ),
     )
-    return _Sums(first, second, 0.0).moments(scan)
+    return scan.moments(first[:, -1], first[:, :-1], second)

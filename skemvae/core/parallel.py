@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from functools import cache
 from typing import Any, TypeVar
@@ -46,16 +47,31 @@ class Region:
 
     def map(self, function: Callable[[T], R], items: Sequence[T]) -> list[R]:
         """Apply ``function`` to all items, and return the results in their order."""
-        if self.n_workers == 1 or len(items) < 2:
+        n_workers = min(self.n_workers, len(items))
+        if n_workers <= 1:
             return [function(item) for item in items]
+        results: list[Any] = [None] * len(items)
+        waiting = deque(enumerate(items))
+
+        def work() -> None:
+            while True:
+                try:
+                    i, item = waiting.popleft()
+                except IndexError:
+                    return
+                results[i] = function(item)
+
         if self._pool is None:
-            self._pool = ThreadPoolExecutor(self.n_workers, "skemvae")
-        futures = [self._pool.submit(function, item) for item in items]
+            self._pool = ThreadPoolExecutor(self.n_workers - 1, "skemvae")
+        others = [self._pool.submit(work) for _ in range(n_workers - 1)]
         try:
-            return [future.result() for future in futures]
+            work()  # the calling thread is one of the workers
         finally:  # after an error or Ctrl-C nothing is left to run
-            for future in futures:
-                future.cancel()
+            waiting.clear()
+            wait(others)
+        for other in others:
+            other.result()
+        return results
 
     def close(self) -> None:
         """End the threads."""

@@ -1,0 +1,188 @@
+"""The compiled kernel: a pass over rows that stays in registers and cache.
+
+It does what ``scan`` does (differences, whitened or standardised, and their moments) on tiles of
+rows that never leave a core's own cache, with vectors as wide as the processor has them, and with
+half of each symmetric product. Its C++ stands in ``kernel/``. It is optional: where it was not
+built, passes go through NumPy and BLAS.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import singledispatch
+
+import numpy as np
+
+from skemvae.core.arrays import Array
+from skemvae.core.moments import Moments
+from skemvae.core.rows import Rows
+from skemvae.core.scan import AxisScan, DenseScan, ExpandedScan, Scan
+from skemvae.core.sums import Sums
+from skemvae.core.workspace import Workspace
+
+try:
+    from skemvae.core import _kernel
+
+    LEVELS: tuple[str, ...] = tuple(_kernel.levels())
+except ImportError:  # no compiler was at hand when skemvae was installed
+    LEVELS = ()
+
+# Bytes that a tile may take of a core's own cache, and its fewest and most rows.
+_CACHE = 2**18
+_FEWEST_ROWS, _MOST_ROWS = 32, 256
+# How many numbers of a table are read at a time, where it is not in memory.
+_READ = 2**17
+# What a component costs beside its products, an exponential above all, in multiplications; and how
+# many of them, some 50 microseconds, are worth waking a thread for.
+_OTHER_WORK = 30
+_WORTH_A_THREAD = 2**20
+
+
+def _chosen_level() -> str | None:
+    chosen = os.environ.get("SKEMVAE_KERNEL", "auto")
+    if chosen == "auto":
+        return LEVELS[0] if LEVELS else None
+    if chosen != "none" and chosen not in LEVELS:
+        choices = ", ".join(("auto", "none", *LEVELS))
+        raise ValueError(f"The environment has SKEMVAE_KERNEL={chosen}; choose from {choices}.")
+    return None if chosen == "none" else chosen
+
+
+# The vector width in use, one of LEVELS, the fastest first; None where passes go through BLAS.
+level: str | None = _chosen_level()
+
+
+@dataclass(frozen=True)
+class CompiledPass:
+    """A pass under K given components of d features.
+
+    Attributes
+    ----------
+    name : str
+        Of the kernel's function.
+    log_normaliser : array of shape (K,)
+    means, factors : arrays
+        What that function takes the components as.
+    n_sums : int
+        How many sums over rows it makes.
+    n_kept : int
+        How many numbers it makes of one row.
+    work_per_row : int
+        Multiplications, about.
+    moments : callable
+        Turns its sums into moments in the coordinates of the table.
+    """
+
+    name: str
+    log_normaliser: Array
+    means: Array
+    factors: Array
+    n_sums: int
+    n_kept: int
+    work_per_row: int
+    to_moments: Callable[[Array], Moments]
+
+    @property
+    def fewest_rows(self) -> int:
+        return _WORTH_A_THREAD // self.work_per_row + 1
+
+    @property
+    def block_rows(self) -> int:
+        return _READ // self.means.shape[1] + 1
+
+    @property
+    def _tile(self) -> int:
+        return min(max(_CACHE // (8 * self.n_kept), _FEWEST_ROWS), _MOST_ROWS)
+
+    def sums(self, rows: Rows, part: range, workspace: Workspace) -> Sums:
+        """Sums over the blocks that begin at ``part``."""
+        take = getattr(_kernel, self.name)
+        frame = rows.frame
+        sums, evidence = np.zeros(self.n_sums), 0.0
+        for start in part:
+            where = slice(start, min(start + part.step, part.stop))
+            X = np.asarray(rows.X[where])
+            if X.dtype not in (np.float32, np.float64):
+                X = X.astype(np.float64)
+            weight = None if rows.weight is None else np.ascontiguousarray(rows.weight[where])
+            evidence += take(
+                level,
+                self._tile,
+                X,
+                weight,
+                frame.origin,
+                1 / frame.scale,
+                self.log_normaliser,
+                self.means,
+                self.factors,
+                sums,
+            )
+        return Sums((sums,), evidence)
+
+    def moments(self, sums: Sums) -> Moments:
+        """What sums over all rows say of them."""
+        return self.to_moments(sums.arrays[0])
+
+
+def compiled(scan: Scan, log_normaliser: Array) -> CompiledPass | None:
+    """The pass of a scan by the kernel, or None where there is none."""
+    return None if level is None else _pass(scan, log_normaliser)
+
+
+@singledispatch
+def _pass(scan: Scan, log_normaliser: Array) -> CompiledPass | None:
+    return None
+
+
+@_pass.register
+def _dense(scan: DenseScan, log_normaliser: Array) -> CompiledPass:
+    k, d = scan.means.shape
+
+    def moments(sums: Array) -> Moments:
+        sums = sums.reshape(k, 1 + d + d * d)
+        first = scan.cholesky @ sums[:, 1 : 1 + d, None]
+        second = scan.cholesky @ _symmetric(sums[:, 1 + d :].reshape(k, d, d))
+        second = second @ scan.cholesky.transpose(0, 2, 1)
+        return Moments(sums[:, 0], scan.means, first[:, :, 0], second)
+
+    return CompiledPass(
+        "dense",
+        log_normaliser,
+        np.ascontiguousarray(scan.means),
+        np.ascontiguousarray(scan.precision_cholesky.transpose(0, 2, 1)),
+        n_sums=k * (1 + d + d * d),
+        n_kept=k * (d + 1) + 2 * d,
+        work_per_row=k * (d * (d + 5) + _OTHER_WORK),
+        to_moments=moments,
+    )
+
+
+@_pass.register(AxisScan)
+@_pass.register(ExpandedScan)
+def _axes(scan: AxisScan | ExpandedScan, log_normaliser: Array) -> CompiledPass:
+    k, d = scan.means.shape
+    deviations = np.sqrt(scan.variances)
+
+    def moments(sums: Array) -> Moments:
+        sums = sums.reshape(k, 1 + 2 * d)
+        first, second = sums[:, 1 : 1 + d], sums[:, 1 + d :]
+        return Moments(sums[:, 0], scan.means, deviations * first, scan.variances * second)
+
+    return CompiledPass(
+        "axes",
+        log_normaliser,
+        np.ascontiguousarray(scan.means),
+        np.ascontiguousarray(1 / deviations),
+        n_sums=k * (1 + 2 * d),
+        n_kept=k * (d + 1) + d,
+        work_per_row=k * (6 * d + _OTHER_WORK),
+        to_moments=moments,
+    )
+
+
+def _symmetric(lower: Array) -> Array:
+    lower = np.tril(lower)
+    symmetric: Array = lower + np.tril(lower, -1).transpose(0, 2, 1)
+    return symmetric
