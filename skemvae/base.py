@@ -6,6 +6,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Self
 
 import numpy as np
@@ -20,6 +21,8 @@ from sklearn.utils import _safe_indexing
 from skemvae._version import __version__
 from skemvae.callbacks import CallbackSupportMixin
 from skemvae.core.decomposition import BoundDecomposition
+from skemvae.core.even_sample import EvenSample, at_even_steps
+from skemvae.core.table import Table
 from skemvae.validation import check_weights
 
 # Mean surprises come from at most so many training rows, for every fit pays for them: the error
@@ -76,15 +79,6 @@ def weighted_sum(values: Any, weight: Any) -> float:
     if weight is None:
         return float(values.sum())
     return float(weight[weight > 0] @ values[weight > 0])
-
-
-def _spread(n: int, weight: Any) -> tuple[Any, Any]:
-    """Rows that stand for all n, and their weights: all, or some at even steps of weight."""
-    if n <= _REFERENCE_ROWS:
-        return np.arange(n), weight
-    steps = (np.arange(_REFERENCE_ROWS) + 0.5) / _REFERENCE_ROWS
-    total = np.cumsum(np.ones(n) if weight is None else weight)
-    return np.searchsorted(total, steps * total[-1]), None
 
 
 class DensityEstimator(CallbackSupportMixin, DensityMixin, BaseEstimator, ABC):
@@ -197,12 +191,19 @@ class LatentDensityEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         """Set what ``feature_scores`` subtracts, from valid training rows."""
         self._mean_surprise = None
         weight = None if weight is None else weight / weight.max()
-        some, weight = _spread(rows.shape[0], weight)
+        some = at_even_steps(rows.shape[0], weight, _REFERENCE_ROWS)
+        if len(some) < rows.shape[0]:
+            weight = None
         try:
             surprise = -self._log_conditionals(_safe_indexing(rows, some)).astype(np.float64)
         except NotImplementedError:  # a model of one's own that knows whole rows only
             return
         self._mean_surprise = np.average(surprise, axis=0, weights=weight)
+
+    def _remember_surprise_of(self, table: Table) -> None:
+        """Set what ``feature_scores`` subtracts, from the table that was fitted."""
+        sample = table.fold(partial(EvenSample.of, size=_REFERENCE_ROWS))
+        self._remember_surprise(sample.X, sample.weight)
 
     @abstractmethod
     def _rows(self, X: Any) -> Any:

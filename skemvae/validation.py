@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
-from skemvae.core.rows import Summary
+from skemvae.core.summary import Summary
 
 # Distances are squared, and covariances hold squares of the unit of X.
 _LARGEST = 1e150

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import reduce
+from functools import partial, reduce
 from operator import add
 from typing import NamedTuple, Protocol
 
@@ -17,15 +17,16 @@ from skemvae.core.moments import Moments
 from skemvae.core.parallel import parallel_region
 from skemvae.core.rows import Block, Rows
 from skemvae.core.scan import Metric, Scan
+from skemvae.core.table import Table
 from skemvae.core.workspace import Workspace
 
 # Numbers in the working set of a block. Fewer would fit a core's own cache,
 # but then threads spend their time waiting for the interpreter (measured).
 _BLOCK_NUMBERS = 2**18
 _FEWEST_ROWS, _MOST_ROWS = 512, 8192
-# Sums run along so many parts of the table, whatever the number of threads:
-# so the result does not depend on it, to the last bit.
-_PARTS = 16
+# Sums go along so many runs of blocks, whatever the number of threads: so the
+# result does not depend on it, to the last bit.
+_RUNS = 16
 
 
 class ScoringModel(Protocol):
@@ -60,9 +61,9 @@ def _block_size(width: int) -> int:
 
 
 def _observe(
-    log_normaliser: Array, scan: Metric, rows: Rows, part: range, workspace: Workspace
+    log_normaliser: Array, scan: Metric, rows: Rows, run: range, workspace: Workspace
 ) -> Iterator[Seen]:
-    for block in rows.blocks(part, workspace):
+    for block in rows.blocks(run, workspace):
         features = scan.features(block.z, workspace)
         with np.errstate(over="ignore"):
             log_joint = scan.squared_distances(features, workspace)
@@ -71,11 +72,11 @@ def _observe(
         yield Seen(block, features, log_joint.T, scan)
 
 
-def _parts(width: int, rows: Rows) -> list[range]:
+def _runs(width: int, rows: Rows) -> list[range]:
     """Where the blocks begin, in so many runs of consecutive blocks."""
     starts = range(0, rows.n_rows, _block_size(width))
-    per_part = -(-len(starts) // _PARTS)
-    return [starts[i : i + per_part] for i in range(0, len(starts), per_part)]
+    per_run = -(-len(starts) // _RUNS)
+    return [starts[i : i + per_run] for i in range(0, len(starts), per_run)]
 
 
 def each_block(
@@ -88,12 +89,12 @@ def each_block(
     """
     scan, log_normaliser = model.scan(), model.log_normaliser
 
-    def visit_part(part: range) -> None:
-        for seen in _observe(log_normaliser, scan, rows, part, region.workspace):
+    def visit_run(run: range) -> None:
+        for seen in _observe(log_normaliser, scan, rows, run, region.workspace):
             visit(seen)
 
     with parallel_region() as region:
-        region.map(visit_part, _parts(max(width, scan.width), rows))
+        region.map(visit_run, _runs(max(width, scan.width), rows))
 
 
 def map_rows(
@@ -175,11 +176,23 @@ class _Sums:
         return scan.moments(self.first[:, -1], self.first[:, :-1], self.second)
 
 
-def expectation(model: MixtureModel, rows: Rows) -> Expectation:
+def expectation(model: MixtureModel, table: Table) -> Expectation:
     """The E step: expected sufficient statistics under the exact posterior, and the bound."""
     scan, log_normaliser = model.scan(), model.log_normaliser
+    expected = table.fold(partial(_expectation_of_part, log_normaliser, scan, scan))
+    # Of the whole table: in a part of it, few rows of a component say nothing of its variance.
+    sharper = scan.sharper(expected.moments)
+    if sharper is not None:  # take the pass again, about the new means
+        expected = table.fold(partial(_expectation_of_part, log_normaliser, scan, sharper))
+    return expected
 
-    def sums_of_block(seen: Seen, second_scan: Scan, workspace: Workspace) -> _Sums:
+
+def _expectation_of_part(
+    log_normaliser: Array, scan: Scan, second_scan: Scan, rows: Rows
+) -> Expectation:
+    """The E step on one part, its second moments as ``second_scan`` takes them."""
+
+    def sums_of_block(seen: Seen, workspace: Workspace) -> _Sums:
         (_, z, weight), features, log_joint, _ = seen
         responsibility = workspace.array("responsibility", *log_joint.T.shape)
         evidence = Posterior.exact(log_joint, out=responsibility.T).log_evidence
@@ -191,21 +204,14 @@ def expectation(model: MixtureModel, rows: Rows) -> Expectation:
         second = second_scan.second(features, responsibility, workspace)
         return _Sums(responsibility @ z.T, second, float(total))
 
-    def sums_of_table(second_scan: Scan) -> _Sums:
-        def sums_of_part(part: range) -> _Sums:
-            workspace = region.workspace
-            blocks = _observe(log_normaliser, scan, rows, part, workspace)
-            return reduce(add, (sums_of_block(seen, second_scan, workspace) for seen in blocks))
+    def sums_of_run(run: range) -> _Sums:
+        workspace = region.workspace
+        blocks = _observe(log_normaliser, scan, rows, run, workspace)
+        return reduce(add, (sums_of_block(seen, workspace) for seen in blocks))
 
-        with parallel_region() as region:
-            return reduce(add, region.map(sums_of_part, _parts(scan.width, rows)))
-
-    sums = sums_of_table(scan)
-    moments = sums.moments(scan)
-    sharper = scan.sharper(moments)
-    if sharper is not None:  # take the pass again, about the new means
-        moments = sums_of_table(sharper).moments(sharper)
-    return Expectation(moments, sums.evidence, rows.total)
+    with parallel_region() as region:
+        sums = reduce(add, region.map(sums_of_run, _runs(scan.width, rows)))
+    return Expectation(sums.moments(second_scan), sums.evidence, rows.total)
 
 
 def moments_given(responsibilities: Array, unit: Covariance, rows: Rows) -> Moments:

@@ -20,8 +20,9 @@ from skemvae.core.gaussian_mixture import frame_of
 from skemvae.core.iterate import Fit
 from skemvae.core.mixing import MIXING_WEIGHTS
 from skemvae.core.normal_wishart import NormalWishart
-from skemvae.core.rows import Frame, Rows, Summary
+from skemvae.core.rows import Frame, Rows
 from skemvae.core.structures import STRUCTURES
+from skemvae.core.summary import Summary
 from skemvae.initialisation import Initialiser
 from skemvae.models.base import Model
 from skemvae.validation import (
@@ -130,7 +131,7 @@ class BayesianMixture(Model):
 
     def begin(self, X: Any, weight: Any, names: Any, rng: Any, previous: Self | None) -> Fit:
         structure = self._check_parameters()
-        summary = Summary.of(X, weight)
+        summary = Summary.of(Rows.of(X, weight))
         check_range(summary)
         frame = Frame(summary.mean, structure.units(summary.scale))
         rows = Rows(X, weight, frame)
