@@ -113,8 +113,8 @@ class ExactEM:
         rows, n_components = self._em.table, self._estimator.n_components
         if not isinstance(rows, Rows):
             raise ValueError(
-                f"init_params={init_params!r} asks for responsibilities of rows in memory, which "
-                "X is not: give a string, or weights_init, means_init and precisions_init."
+                f"init_params is a {type(init_params).__name__}, which gives responsibilities for "
+                "rows in memory, but X is read in parts: give a string, or means_init."
             )
         if callable(init_params):
             init_params = init_params(rows.X, n_components, self._rng)
