@@ -9,6 +9,7 @@ from skemvae.em_gaussian_mixture import EMGaussianMixture
 from skemvae.onnx.export import to_onnx
 from skemvae.outliers import DensityOutlierDetector
 from skemvae.persistence.files import load, save
+from skemvae.tables.batches import from_batches
 from skemvae.transformed import TransformedDensity
 from skemvae.vae import VAEEstimator
 from skemvae.variational_em import VariationalEM
@@ -28,6 +29,7 @@ __all__ = [
     "__version__",
     "compare",
     "decompose_bound",
+    "from_batches",
     "load",
     "save",
     "to_onnx",

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, Self
 
 import numpy as np
@@ -20,6 +23,10 @@ from sklearn.utils import _safe_indexing
 from skemvae._version import __version__
 from skemvae.callbacks import CallbackSupportMixin
 from skemvae.core.decomposition import BoundDecomposition
+from skemvae.core.even_sample import EvenSample, at_even_steps
+from skemvae.core.rows import Rows
+from skemvae.core.table import Table
+from skemvae.tables.reading import is_read_in_parts, open_table
 from skemvae.validation import check_weights
 
 # Mean surprises come from at most so many training rows, for every fit pays for them: the error
@@ -78,13 +85,24 @@ def weighted_sum(values: Any, weight: Any) -> float:
     return float(weight[weight > 0] @ values[weight > 0])
 
 
-def _spread(n: int, weight: Any) -> tuple[Any, Any]:
-    """Rows that stand for all n, and their weights: all, or some at even steps of weight."""
-    if n <= _REFERENCE_ROWS:
-        return np.arange(n), weight
-    steps = (np.arange(_REFERENCE_ROWS) + 0.5) / _REFERENCE_ROWS
-    total = np.cumsum(np.ones(n) if weight is None else weight)
-    return np.searchsorted(total, steps * total[-1]), None
+@dataclass(frozen=True)
+class _LogLikelihood:
+    """The sum of log densities, and of the weights of their rows."""
+
+    total: float
+    count: float
+
+    @classmethod
+    def of(cls, estimator: DensityEstimator, rows: Rows) -> _LogLikelihood:
+        """That of an estimator for one part of a table."""
+        return cls(weighted_sum(estimator.score_samples(rows.X), rows.weight), rows.total)
+
+    def __add__(self, other: _LogLikelihood) -> _LogLikelihood:
+        return _LogLikelihood(self.total + other.total, self.count + other.count)
+
+    @property
+    def mean(self) -> float:
+        return self.total / self.count
 
 
 class DensityEstimator(CallbackSupportMixin, DensityMixin, BaseEstimator, ABC):
@@ -100,7 +118,8 @@ class DensityEstimator(CallbackSupportMixin, DensityMixin, BaseEstimator, ABC):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Rows to score.
+            Rows to score; also batches (``from_batches``), a dask array, or a
+            file that is sliced.
         y : Ignored
             Present for the API only.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -112,10 +131,22 @@ class DensityEstimator(CallbackSupportMixin, DensityMixin, BaseEstimator, ABC):
             Nats per sample, in the units of X: higher is better. A density
             can exceed 1, so its logarithm can be positive.
         """
+        if is_read_in_parts(X):
+            return self._log_likelihood(X, sample_weight).mean
         log_density = self.score_samples(X)
         weight = check_weights(sample_weight, log_density)
         weight = np.ones(len(log_density)) if weight is None else weight / weight.max()
         return weighted_sum(log_density, weight) / float(weight.sum())
+
+    def _log_likelihood(self, X: Any, sample_weight: Any) -> _LogLikelihood:
+        """The log likelihood of a table that is read in parts."""
+        table, names = open_table(X, sample_weight)
+        expected = getattr(self, "feature_names_in_", None)
+        if names is not None and expected is not None and list(names) != list(expected):
+            raise ValueError(f"X has columns {names}, but the fit was to {list(expected)}.")
+        nameless = copy.copy(self)  # parts are arrays
+        nameless.__dict__.pop("feature_names_in_", None)
+        return table.fold(partial(_LogLikelihood.of, nameless))
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_skemvae_version": __version__}
@@ -197,12 +228,19 @@ class LatentDensityEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         """Set what ``feature_scores`` subtracts, from valid training rows."""
         self._mean_surprise = None
         weight = None if weight is None else weight / weight.max()
-        some, weight = _spread(rows.shape[0], weight)
+        some = at_even_steps(rows.shape[0], weight, _REFERENCE_ROWS)
+        if len(some) < rows.shape[0]:
+            weight = None
         try:
             surprise = -self._log_conditionals(_safe_indexing(rows, some)).astype(np.float64)
         except NotImplementedError:  # a model of one's own that knows whole rows only
             return
         self._mean_surprise = np.average(surprise, axis=0, weights=weight)
+
+    def _remember_surprise_of(self, table: Table) -> None:
+        """Set what ``feature_scores`` subtracts, from the table that was fitted."""
+        sample = table.fold(partial(EvenSample.of, size=_REFERENCE_ROWS))
+        self._remember_surprise(sample.X, sample.weight)
 
     @abstractmethod
     def _rows(self, X: Any) -> Any:
@@ -228,8 +266,7 @@ class LatentDensityEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             Minus twice the total log likelihood in nats, plus twice the
             number of free parameters.
         """
-        n = self._count(X, sample_weight)
-        log_likelihood = n * self.score(X, sample_weight=sample_weight)
+        log_likelihood, _ = self._total(X, sample_weight)
         return float(-2 * log_likelihood + 2 * self.n_parameters_)
 
     def bic(self, X: Any, sample_weight: Any = None) -> float:
@@ -248,13 +285,17 @@ class LatentDensityEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             Minus twice the total log likelihood in nats, plus log n for each
             free parameter.
         """
-        n = self._count(X, sample_weight)
-        log_likelihood = n * self.score(X, sample_weight=sample_weight)
+        log_likelihood, n = self._total(X, sample_weight)
         return float(-2 * log_likelihood + np.log(n) * self.n_parameters_)
 
-    def _count(self, X: Any, sample_weight: Any) -> float:
+    def _total(self, X: Any, sample_weight: Any) -> tuple[float, float]:
+        """The log likelihood of all rows, and how many they are."""
+        if is_read_in_parts(X):
+            likelihood = self._log_likelihood(X, sample_weight)
+            return likelihood.total, likelihood.count
         weight = check_weights(sample_weight, np.empty(np.shape(X)[:1]))
-        return float(np.shape(X)[0] if weight is None else weight.sum())
+        n = float(np.shape(X)[0] if weight is None else weight.sum())
+        return n * self.score(X, sample_weight=sample_weight), n
 
     def _set(self, **attributes: Any) -> Self:
         for name, value in attributes.items():

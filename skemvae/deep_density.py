@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skemvae.base import LatentDensityEstimator
 from skemvae.core.decomposition import BoundDecomposition
-from skemvae.validation import check_rows
+from skemvae.tables.reading import check_rows
 
 # Rows whose codes are held at a time.
 _CHUNK_ROWS = 2**14

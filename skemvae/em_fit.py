@@ -11,7 +11,9 @@ from sklearn.utils import check_random_state
 from skemvae.core.covariance import Covariance
 from skemvae.core.em import EMState, MixtureEM
 from skemvae.core.gaussian_mixture import GaussianMixture
-from skemvae.core.rows import Rows, Summary
+from skemvae.core.rows import Rows
+from skemvae.core.summary import Summary
+from skemvae.core.table import Table
 from skemvae.initialisation import Initialiser, Start
 from skemvae.validation import (
     LARGEST_SQUARE,
@@ -32,7 +34,7 @@ class ExactEM:
     estimator : EMGaussianMixture
         With valid parameters.
     structure : type of Covariance
-    rows : Rows
+    table : Table
     summary : Summary
     warm : bool
         Whether to start from the estimator's own parameters.
@@ -42,15 +44,15 @@ class ExactEM:
         self,
         estimator: Any,
         structure: type[Covariance],
-        rows: Rows,
+        table: Table,
         summary: Summary,
         warm: bool,
     ):
         self._estimator = estimator
         self._structure = structure
-        self._em = MixtureEM(rows)
+        self._em = MixtureEM(table)
         self._summary = summary
-        self._noise = summary.noise(estimator.reg_covar) / rows.frame.scale**2
+        self._noise = summary.noise(estimator.reg_covar) / table.frame.scale**2
         self._given = self._warm_parameters() if warm else self._given_parameters()
         self._rng = check_random_state(estimator.random_state)
         self.step = self._em.step
@@ -82,7 +84,7 @@ class ExactEM:
     def attributes(self, state: State) -> dict[str, Any]:
         """The fitted parameters, in the units of X."""
         parameters: dict[str, Any] = self._estimator._parameters(
-            state.model.out_of(self._em.rows.frame)
+            state.model.out_of(self._em.table.frame)
         )
         return parameters
 
@@ -94,7 +96,7 @@ class ExactEM:
         self._initialiser = Initialiser.of(
             self._structure,
             self._estimator.n_components,
-            self._em.rows,
+            self._em.table,
             self._summary,
             self._noise,
             self._rng,
@@ -103,12 +105,17 @@ class ExactEM:
         return replace(start, model=replace(start.model, **self._given))
 
     def _search(self, initialiser: Initialiser) -> Start:
-        init_params, rows = self._estimator.init_params, self._em.rows
+        init_params = self._estimator.init_params
         if isinstance(init_params, str):
             if "means" in self._given:
                 return initialiser.from_centres(self._given["means"])
             return initialiser.by_name(init_params, self._rng)
-        n_components = self._estimator.n_components
+        rows, n_components = self._em.table, self._estimator.n_components
+        if not isinstance(rows, Rows):
+            raise ValueError(
+                f"init_params is a {type(init_params).__name__}, which gives responsibilities for "
+                "rows in memory, but X is read in parts: give a string, or means_init."
+            )
         if callable(init_params):
             init_params = init_params(rows.X, n_components, self._rng)
         responsibilities = check_responsibilities(
@@ -117,7 +124,7 @@ class ExactEM:
         return initialiser.from_responsibilities(responsibilities, rows)
 
     def _warm_parameters(self) -> dict[str, Any]:
-        frame = self._em.rows.frame
+        frame = self._em.table.frame
         shape = (self._estimator.n_components, len(frame.origin))
         fitted = np.shape(self._estimator.means_)
         if fitted != shape:
@@ -134,7 +141,7 @@ class ExactEM:
 
     def _given_parameters(self) -> dict[str, Any]:
         """Those initial parameters that need no search, in the frame."""
-        chosen, frame = self._estimator, self._em.rows.frame
+        chosen, frame = self._estimator, self._em.table.frame
         k, d = chosen.n_components, len(frame.origin)
         given: dict[str, Any] = {}
         if chosen.weights_init is not None:

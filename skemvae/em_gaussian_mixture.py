@@ -7,23 +7,24 @@ from typing import Any, Self
 
 import numpy as np
 from sklearn.utils import check_scalar
-from sklearn.utils.validation import validate_data
 
 from skemvae.base import unchanged_if_refused
 from skemvae.callbacks import with_callbacks
 from skemvae.core.arrays import power_of_two
 from skemvae.core.covariance import Covariance
 from skemvae.core.parallel import parallel_region
-from skemvae.core.rows import Frame, Rows, Summary
+from skemvae.core.rows import Frame
 from skemvae.core.structures import STRUCTURES
+from skemvae.core.summary import Summary
+from skemvae.core.table import Table
 from skemvae.em_fit import ExactEM
 from skemvae.initialisation import METHODS
 from skemvae.mixture_density import MixtureDensity
 from skemvae.multistart import best_of_starts, warn_unless_converged
+from skemvae.tables.reading import check_extent, read
 from skemvae.validation import (
     check_choice,
     check_range,
-    check_weights,
 )
 
 
@@ -211,8 +212,8 @@ class EMGaussianMixture(MixtureDensity):
         warm = self.warm_start and hasattr(self, "means_")
         metadata = None if sample_weight is None else {"sample_weight": sample_weight}
         with unchanged_if_refused(self), parallel_region():
-            rows, summary = self._read(structure, X, sample_weight)
-            ascent = ExactEM(self, structure, rows, summary, warm)
+            table, summary = self._read(structure, X, sample_weight)
+            ascent = ExactEM(self, structure, table, summary, warm)
             result = best_of_starts(
                 self,
                 ascent,
@@ -221,7 +222,7 @@ class EMGaussianMixture(MixtureDensity):
                 earlier=getattr(self, "lower_bounds_", ()) if warm else (),
                 told={"X": X, "y": y, "metadata": metadata},
             )
-        self._remember_surprise(rows.X, rows.weight)
+        self._remember_surprise_of(table)
         remedy = "Try different init parameters, or increase max_iter, tol, or check for degenerate"
         warn_unless_converged(result, self.max_iter, f"{remedy} data.")
         return self
@@ -247,21 +248,20 @@ class EMGaussianMixture(MixtureDensity):
 
     def _read(
         self, structure: type[Covariance], X: Any, sample_weight: Any
-    ) -> tuple[Rows, Summary]:
+    ) -> tuple[Table, Summary]:
         """Valid rows in a frame of their own, and their summary."""
-        X = validate_data(self, X, dtype=[np.float64, np.float32], ensure_min_samples=2)
-        weight = check_weights(sample_weight, X)
-        n_samples = X.shape[0] if weight is None else np.count_nonzero(weight)
-        if n_samples < self.n_components:
+        table = read(self, X, sample_weight)
+        extent = check_extent(table)
+        if extent.n_counting < self.n_components:
             raise ValueError(
                 f"Expected n_samples >= n_components but got n_components = {self.n_components}, "
-                f"n_samples = {n_samples} (rows of weight 0 do not count)."
+                f"n_samples = {extent.n_counting} (rows of weight 0 do not count)."
             )
-        if weight is not None:
-            weight = weight / power_of_two(weight.max())
-        summary = Summary.of(X, weight)
+        weight_unit = power_of_two(np.asarray(extent.heaviest))
+        table = table.framed(table.frame, float(weight_unit))
+        summary = Summary.of(table, extent)
         check_range(summary)
-        return Rows(X, weight, Frame(summary.mean, structure.units(summary.scale))), summary
+        return table.framed(Frame(summary.mean, structure.units(summary.scale))), summary
 
     # Parameters.
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from operator import itemgetter
 from typing import Any
 
@@ -25,8 +26,10 @@ from skemvae.core.em import EMState, MixtureEM
 from skemvae.core.expectation import Seen, each_block, moments_given
 from skemvae.core.gaussian_mixture import GaussianMixture
 from skemvae.core.iterate import Aitken, Status, iterate
-from skemvae.core.rows import Rows, Summary
+from skemvae.core.rows import Rows
 from skemvae.core.sketch import Sketch
+from skemvae.core.summary import Summary
+from skemvae.core.table import Table
 
 # Rows of a sketch: at least so many, and so many times the rows that
 # determine one component.
@@ -138,7 +141,7 @@ class Initialiser:
         cls,
         structure: type[Covariance],
         n_components: int,
-        rows: Rows,
+        table: Table,
         summary: Summary,
         noise: Any,
         rng: Any,
@@ -147,10 +150,13 @@ class Initialiser:
         d = len(noise)
         size = max(_SKETCH_ROWS, _SKETCH_ROWS_PER_FEATURE * n_components * (d + 1))
         direction = rng.standard_normal(d)
-        origin = (summary.centre - rows.frame.origin + summary.shift) / rows.frame.scale
-        scale = summary.orientation * summary.scale / rows.frame.scale
-        sketch = Sketch.of(rows, origin, scale, direction, size)
-        nothing = (2 * summary.floor / rows.frame.scale) ** 2 + 8 * EPS * noise
+        frame = table.frame
+        origin = (summary.centre - frame.origin + summary.shift) / frame.scale
+        scale = summary.orientation * summary.scale / frame.scale
+        sketch = table.fold(
+            partial(Sketch.of, origin=origin, scale=scale, direction=direction, size=size)
+        )
+        nothing = (2 * summary.floor / frame.scale) ** 2 + 8 * EPS * noise
         nothing[summary.spread <= summary.floor] = -1.0
         return cls(structure, n_components, sketch, noise, nothing)
 

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import numpy as np
 from sklearn.utils import check_array, check_random_state, check_scalar
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from skemvae.base import LatentDensityEstimator, weighted_sum
 from skemvae.core.bound import Posterior, free_energy
@@ -18,6 +18,7 @@ from skemvae.core.expectation import map_conditionals, map_rows
 from skemvae.core.gaussian_mixture import GaussianMixture
 from skemvae.core.rows import Rows
 from skemvae.core.structures import STRUCTURES
+from skemvae.tables.reading import check_rows
 from skemvae.validation import (
     LARGEST_SQUARE,
     check_choice,
@@ -387,7 +388,7 @@ class MixtureDensity(LatentDensityEstimator):
 
     def _rows(self, X: Any) -> Any:
         check_is_fitted(self, "means_")
-        return validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+        return check_rows(self, X, numeric=True, reset=False, n_min=1)
 
     def _log_conditionals(self, rows: Any) -> Any:
         mixture = self._mixture()

@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from skemvae.base import LatentDensityEstimator
 from skemvae.core.decomposition import BoundDecomposition
 from skemvae.models import Model
-from skemvae.validation import check_rows
+from skemvae.tables.reading import check_rows
 
 
 def _has_discrete_latent(estimator: Any) -> bool:

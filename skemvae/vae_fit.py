@@ -19,7 +19,8 @@ from skemvae.networks.architecture import Architecture
 from skemvae.networks.gradients import ESTIMATORS
 from skemvae.networks.inference import device_of
 from skemvae.networks.training import Codes, Progress, Schedule, Trainer, n_active_units
-from skemvae.validation import check_rows, counting_rows
+from skemvae.tables.reading import check_rows
+from skemvae.validation import counting_rows
 
 # An adaptive rate is divided by 3 at each plateau; this one ends the fit.
 _PLATEAUS = 3

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 from sklearn.utils import _safe_indexing
-from sklearn.utils.validation import check_array, check_is_fitted, validate_data
+from sklearn.utils.validation import check_array, check_is_fitted
 
-from skemvae.core.rows import Summary
+from skemvae.core.summary import Summary
 
 # Distances are squared, and covariances hold squares of the unit of X.
 _LARGEST = 1e150
@@ -35,43 +35,41 @@ def check_weights(sample_weight: Any, X: Any) -> Any:
     """
     if sample_weight is None:
         return None
-    n = X.shape[0]
-    if isinstance(sample_weight, Real):
-        sample_weight = np.full(n, sample_weight)
-    weight = check_array(
-        sample_weight, ensure_2d=False, dtype=np.float64, input_name="sample_weight"
-    )
-    if weight.shape != (n,):
-        raise ValueError(
-            f"sample_weight has shape {weight.shape}, but X has {n} rows: expected ({n},)."
-        )
-    if weight.min() < 0:
-        where = int(weight.argmin())
-        raise ValueError(
-            f"sample_weight[{where}]={weight[where]} is negative: weights count rows, "
-            "give 0 to leave a row out."
-        )
+    weight = check_each_weight(sample_weight, X)
     if weight.max() == 0:
         raise ValueError("sample_weight is zero everywhere: no row is left.")
     return weight
 
 
-def check_rows(estimator: Any, X: Any, *, numeric: bool, reset: bool, n_min: int = 2) -> Any:
-    """Rows as an array of finite numbers, or as an array or frame of any kind."""
-    if numeric:
-        return validate_data(
-            estimator, X, dtype=[np.float64, np.float32], reset=reset, ensure_min_samples=n_min
-        )
-    if not hasattr(X, "columns"):
-        if not hasattr(X, "dtype"):  # lists keep the types of their values
-            X = np.asarray(X, dtype=object)
-        X = check_array(X, dtype=None, ensure_all_finite=False)
-    validate_data(estimator, X, skip_check_array=True, reset=reset)
-    if X.shape[0] < n_min:
+def check_each_weight(sample_weight: Any, X: Any) -> Any:
+    """Return the weights of some of the rows as a float64 array of shape (n,).
+
+    Raises
+    ------
+    ValueError
+        If they have the wrong shape, or hold NaN, inf or negative numbers.
+    """
+    n = X.shape[0]
+    if isinstance(sample_weight, Real):
+        sample_weight = np.full(n, sample_weight)
+    weight = check_array(
+        sample_weight,
+        ensure_2d=False,
+        dtype=np.float64,
+        ensure_min_samples=0,
+        input_name="sample_weight",
+    )
+    if weight.shape != (n,):
         raise ValueError(
-            f"Found array with {X.shape[0]} sample(s) while a minimum of {n_min} is required."
+            f"sample_weight has shape {weight.shape}, but X has {n} rows: expected ({n},)."
         )
-    return X
+    if n and weight.min() < 0:
+        where = int(weight.argmin())
+        raise ValueError(
+            f"sample_weight[{where}]={weight[where]} is negative: weights count rows, "
+            "give 0 to leave a row out."
+        )
+    return weight
 
 
 def counting_rows(X: Any, sample_weight: Any) -> tuple[Any, Any]:

@@ -16,7 +16,8 @@ from skemvae.core.parallel import parallel_region
 from skemvae.model_density import ModelDensity
 from skemvae.models import MODELS, Model
 from skemvae.multistart import best_of_starts, warn_unless_converged
-from skemvae.validation import check_choice, check_rows, counting_rows
+from skemvae.tables.reading import check_rows, read
+from skemvae.validation import check_choice, counting_rows
 
 
 class VariationalEM(ModelDensity):
@@ -147,8 +148,7 @@ class VariationalEM(ModelDensity):
         model = self._chosen_model()
         metadata = None if sample_weight is None else {"sample_weight": sample_weight}
         with unchanged_if_refused(self), parallel_region():
-            rows = check_rows(self, X, numeric=model.is_numeric, reset=True)
-            rows, weight = counting_rows(rows, sample_weight)
+            rows, weight = self._read(model, X, sample_weight)
             fit, earlier = self._begin(model, rows, weight)
             result = best_of_starts(
                 self,
@@ -158,14 +158,24 @@ class VariationalEM(ModelDensity):
                 earlier=earlier,
                 told={"X": X, "y": y, "metadata": metadata},
             )
-        self._remember_surprise(rows, weight)
+        if model.reads_tables:
+            self._remember_surprise_of(rows)
+        else:
+            self._remember_surprise(rows, weight)
         remedy = "Increase max_iter or tol, try another random_state, or a smaller model."
         warn_unless_converged(result, self.max_iter, remedy)
         return self
 
+    def _read(self, model: Model, X: Any, sample_weight: Any) -> tuple[Any, Any]:
+        """Valid rows, as the model wants them, and their weights."""
+        if model.reads_tables:
+            return read(self, X, sample_weight), None
+        rows = check_rows(self, X, numeric=model.is_numeric, reset=True)
+        return counting_rows(rows, sample_weight)
+
     def _begin(self, model: Model, rows: Any, weight: Any) -> tuple[Fit, Any]:
         """The fit of a model to these rows, and the bounds of the one that it continues."""
-        names = getattr(self, "feature_names_in_", range(rows.shape[1]))
+        names = getattr(self, "feature_names_in_", range(self.n_features_in_))
         rng = check_random_state(self.random_state)
         if not (self.warm_start and hasattr(self, "model_")):
             return model.begin(rows, weight, names, rng, None), ()

@@ -21,8 +21,9 @@ from sklearn.preprocessing import StandardScaler
 from skemvae import EMGaussianMixture, VersionMismatchWarning
 from skemvae.core.em import MixtureEM
 from skemvae.core.gaussian_mixture import GaussianMixture
-from skemvae.core.rows import Frame, Rows, Summary
+from skemvae.core.rows import Frame, Rows
 from skemvae.core.structures import STRUCTURES
+from skemvae.core.summary import Summary
 from skemvae.initialisation import Initialiser
 from tests.recording import Recorder, needs_callbacks
 
@@ -170,7 +171,7 @@ def test_a_small_cluster_in_a_long_table_is_sound():
     """Few of its rows are in the sketch, but each of them stands for many."""
     X = np.random.default_rng(0).standard_normal((60_000, 8))
     X[:120] += 30
-    summary, rng = Summary.of(X, None), np.random.RandomState(0)
+    summary, rng = Summary.of(Rows.of(X)), np.random.RandomState(0)
     rows = Rows(X, None, Frame(np.zeros(8), np.ones(8)))
     initialiser = Initialiser.of(STRUCTURES["full"], 2, rows, summary, np.full(8, 1e-6), rng)
     states = []

@@ -86,23 +86,23 @@ class CompiledPass:
 
     @property
     def fewest_rows(self) -> int:
-        return _WORTH_A_THREAD // self.work_per_row + 1
+        return int(_WORTH_A_THREAD // self.work_per_row + 1)
 
     @property
     def block_rows(self) -> int:
-        return _READ // self.means.shape[1] + 1
+        return int(_READ // len(self.means[0]) + 1)
 
     @property
     def _tile(self) -> int:
         return min(max(_CACHE // (8 * self.n_kept), _FEWEST_ROWS), _MOST_ROWS)
 
-    def sums(self, rows: Rows, part: range, workspace: Workspace) -> Sums:
-        """Sums over the blocks that begin at ``part``."""
+    def sums(self, rows: Rows, run: range, workspace: Workspace) -> Sums:
+        """Sums over the blocks that begin at ``run``."""
         take = getattr(_kernel, self.name)
         frame = rows.frame
         sums, evidence = np.zeros(self.n_sums), 0.0
-        for start in part:
-            where = slice(start, min(start + part.step, part.stop))
+        for start in run:
+            where = slice(start, min(start + run.step, run.stop))
             X = np.asarray(rows.X[where])
             if X.dtype not in (np.float32, np.float64):
                 X = X.astype(np.float64)
@@ -122,7 +122,7 @@ class CompiledPass:
         return Sums((sums,), evidence)
 
     def moments(self, sums: Sums) -> Moments:
-        """What sums over all rows say of them."""
+        """What sums over rows say of them."""
         return self.to_moments(sums.arrays[0])
 
 

@@ -7,7 +7,7 @@ from typing import Generic, Protocol, Self, TypeVar
 
 from skemvae.core.expectation import Expectation, MixtureModel, expectation
 from skemvae.core.moments import Moments
-from skemvae.core.rows import Rows
+from skemvae.core.table import Table
 
 
 class Maximisable(MixtureModel, Protocol):
@@ -31,7 +31,7 @@ class EMState(Generic[M]):
     Attributes
     ----------
     model : mixture model
-        In the frame of the rows.
+        In the frame of the table.
     expectation : Expectation
     bound : float
         The objective at ``model``, nats per sample, in the units of the data.
@@ -46,13 +46,13 @@ class EMState(Generic[M]):
 class MixtureEM:
     """The EM algorithm on a table."""
 
-    rows: Rows
+    table: Table
 
     def start(self, model: M) -> EMState[M]:
         """The E step at given parameters."""
-        expected = expectation(model, self.rows)
+        expected = expectation(model, self.table)
         divergence = model.divergence / expected.total
-        return EMState(model, expected, expected.bound - divergence - self.rows.frame.log_volume)
+        return EMState(model, expected, expected.bound - divergence - self.table.frame.log_volume)
 
     def step(self, state: EMState[M]) -> EMState[M]:
         """One iteration."""

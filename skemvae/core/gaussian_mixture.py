@@ -72,7 +72,7 @@ class GaussianMixture:
         def visit(seen: Seen) -> None:
             log_joint[seen.block.where] = seen.log_joint
 
-        each_block(self, Rows(X, None, Frame.identity(self.means.shape[1])), visit)
+        each_block(self, Rows.of(X), visit)
         return log_joint
 
     def maximise(self, moments: Moments) -> Self:

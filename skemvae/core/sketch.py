@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
 from skemvae.core.arrays import Array
-from skemvae.core.rows import Frame, Rows
+from skemvae.core.rows import Rows
 
 # Folds a projection so often that neighbouring rows get unrelated keys.
 _FOLDS = 2.0**16
 # Far above rounding, far below what matters to a start.
 _MOVE = 1e-6
+
+
+def _distinct(keys: Array, X: Array, weights: Array, size: int) -> tuple[Array, Array, Array]:
+    """The rows of the smallest ``size`` keys, each once, with the sums of their weights."""
+    keys, index, group = np.unique(keys, return_index=True, return_inverse=True)
+    weights = np.bincount(group, weights, minlength=len(keys)).astype(np.float64)
+    return keys[:size], X[index[:size]], weights[:size]
 
 
 @dataclass(frozen=True)
@@ -29,33 +36,31 @@ class Sketch:
     ----------
     rows : Rows
         The chosen rows, already in the frame of the table.
-    fraction : float
-        Which part of the distinct rows was kept, about.
     keys : array of shape (m,)
         In [0, 1), ascending.
+    size : int
+        At most so many are kept.
     origin, scale : arrays of shape (d,)
         Mean and standard deviation of the table, in its frame; the scale is
         negative where a feature is turned round.
     """
 
     rows: Rows
-    fraction: float
     keys: Array
+    size: int
     origin: Array
     scale: Array
 
     @classmethod
     def of(cls, rows: Rows, origin: Array, scale: Array, direction: Array, size: int) -> Sketch:
-        """Keep at most ``size`` distinct rows of a table, in one pass and bounded memory.
+        """Keep at most ``size`` distinct rows, in one pass and bounded memory.
 
         ``origin`` and ``scale`` standardise the table in its frame, and a
         negative scale turns a feature round; ``direction`` of shape (d,) is
         where the randomness comes from.
         """
         d = len(origin)
-        keys: Array = np.empty(0)
-        weights: Array = np.empty(0)
-        kept: Array = np.empty((d, 0))
+        keys, kept, weights = np.empty(0), np.empty((0, d)), np.empty(0)
         for _, z, weight in rows.blocks():
             z = z[:d]
             weight = np.ones(z.shape[1]) if weight is None else weight
@@ -67,16 +72,35 @@ class Sketch:
             present = weight > 0
             if len(keys) == size:
                 present &= new <= keys[-1]
-            keys = np.concatenate([keys, new[present]])
-            weights = np.concatenate([weights, weight[present]])
-            kept = np.concatenate([kept, z[:, present]], axis=1)
-            keys, index, group = np.unique(keys, return_index=True, return_inverse=True)
-            weights = np.bincount(group, weights)[:size].astype(np.float64)
-            keys, kept = keys[:size], kept[:, index[:size]]
-        table = np.ascontiguousarray(kept.T)
+            keys, kept, weights = _distinct(
+                np.concatenate([keys, new[present]]),
+                np.concatenate([kept, z[:, present].T]),
+                np.concatenate([weights, weight[present]]),
+                size,
+            )
+        return cls(Rows.of(kept, weights), keys, size, origin, scale)
+
+    def __add__(self, other: Sketch) -> Sketch:
+        """The sketch of both tables: whatever it keeps of a table, the sketch of that has kept."""
+        keys, kept, weights = _distinct(
+            np.concatenate([self.keys, other.keys]),
+            np.concatenate([self.rows.X, other.rows.X]),
+            np.concatenate([self.weights, other.weights]),
+            self.size,
+        )
+        return replace(self, rows=Rows.of(kept, weights), keys=keys)
+
+    @property
+    def weights(self) -> Array:
+        """The total weight of each distinct row."""
+        weights: Array = self.rows.weight  # type: ignore[assignment]
+        return weights
+
+    @property
+    def fraction(self) -> float:
+        """Which part of the distinct rows was kept, about."""
         # Keys are uniform on [0, 1), and the smallest of them were kept.
-        fraction = float(keys[-1]) if len(keys) == size else 1.0
-        return cls(Rows(table, weights, Frame.identity(d)), fraction, keys, origin, scale)
+        return float(self.keys[-1]) if self.n_rows == self.size else 1.0
 
     @cached_property
     def standardised(self) -> Array:

@@ -28,13 +28,19 @@ class Model(BaseEstimator, ABC):
         """Whether all columns must be finite numbers."""
         return True
 
+    @property
+    def reads_tables(self) -> bool:
+        """Whether ``begin`` takes a ``core.table.Table``, which need not be in memory."""
+        return False
+
     @abstractmethod
     def begin(self, X: Any, weight: Any, names: Any, rng: Any, previous: Self | None) -> Fit:
         """Check the parameters, and prepare the ascent on training rows.
 
         Parameters
         ----------
-        X : array or frame of shape (n, d)
+        X : array or frame of shape (n, d), or Table
+            A table, with its weights, where the model ``reads_tables``.
         weight : array of shape (n,) or None
             Positive; counts of rows.
         names : sequence of length d

@@ -15,15 +15,18 @@ from skemvae.core.arrays import Array
 from skemvae.core.bound import Posterior
 from skemvae.core.covariance import Covariance
 from skemvae.core.em import MixtureEM
-from skemvae.core.expectation import map_conditionals, map_rows, moments_given
-from skemvae.core.gaussian_mixture import frame_of
+from skemvae.core.expectation import expectation, map_conditionals, map_rows
+from skemvae.core.gaussian_mixture import GaussianMixture, frame_of
 from skemvae.core.iterate import Fit
 from skemvae.core.mixing import MIXING_WEIGHTS
 from skemvae.core.normal_wishart import NormalWishart
-from skemvae.core.rows import Frame, Rows, Summary
+from skemvae.core.rows import Frame, Rows
 from skemvae.core.structures import STRUCTURES
+from skemvae.core.summary import Summary
+from skemvae.core.table import Table
 from skemvae.initialisation import Initialiser
 from skemvae.models.base import Model
+from skemvae.tables.reading import check_extent
 from skemvae.validation import (
     LARGEST_SQUARE,
     check_choice,
@@ -128,16 +131,23 @@ class BayesianMixture(Model):
 
     has_discrete_latent = True
 
-    def begin(self, X: Any, weight: Any, names: Any, rng: Any, previous: Self | None) -> Fit:
+    reads_tables = True
+
+    def begin(self, X: Table, weight: None, names: Any, rng: Any, previous: Self | None) -> Fit:
         structure = self._check_parameters()
-        summary = Summary.of(X, weight)
+        extent = check_extent(X)
+        if extent.n_counting < 2:
+            raise ValueError(
+                f"sample_weight leaves {extent.n_counting} row of positive weight: a minimum of 2 "
+                "is required."
+            )
+        summary = Summary.of(X, extent)
         check_range(summary)
-        frame = Frame(summary.mean, structure.units(summary.scale))
-        rows = Rows(X, weight, frame)
-        prior = self._prior(structure, rows, summary)
+        table = X.framed(Frame(summary.mean, structure.units(summary.scale)))
+        prior = self._prior(structure, table, summary)
         if previous is not None:
-            self._check_same_shape(previous, X.shape[1])
-        return BayesianMixtureFit(self, rows, summary, prior, rng, previous)
+            self._check_same_shape(previous, len(summary.mean))
+        return BayesianMixtureFit(self, table, summary, prior, rng, previous)
 
     # The prior.
 
@@ -162,9 +172,11 @@ class BayesianMixture(Model):
                 raise ValueError(f"{name}={value} must lie between 1e-100 and 1e100.")
         return STRUCTURES[self.covariance_type]
 
-    def _prior(self, structure: type[Covariance], rows: Rows, summary: Summary) -> core.Parameters:
-        """The prior in the frame of the rows."""
-        k, d, frame = self.n_components, len(rows.frame.origin), rows.frame
+    def _prior(
+        self, structure: type[Covariance], table: Table, summary: Summary
+    ) -> core.Parameters:
+        """The prior in the frame of the table."""
+        k, d, frame = self.n_components, len(table.frame.origin), table.frame
         mixing = MIXING_WEIGHTS[self.weight_concentration_prior_type]
         concentration = self.weight_concentration_prior
         if concentration is None:
@@ -182,7 +194,7 @@ class BayesianMixture(Model):
                 f"covariance_type={self.covariance_type!r} and {d} features."
             )
         mean_precision = 1.0 if self.mean_precision_prior is None else self.mean_precision_prior
-        inverse_scale = self._inverse_scale(structure, rows, summary)
+        inverse_scale = self._inverse_scale(structure, table, summary)
         components = NormalWishart(
             np.broadcast_to(mean, (k, d)),
             np.full(k, float(mean_precision)),
@@ -191,13 +203,16 @@ class BayesianMixture(Model):
         )
         return core.Parameters(mixing.prior(k, concentration), components)
 
-    def _inverse_scale(self, structure: type[Covariance], rows: Rows, summary: Summary) -> Array:
-        d, frame = len(rows.frame.origin), rows.frame
+    def _inverse_scale(self, structure: type[Covariance], table: Table, summary: Summary) -> Array:
+        d, frame = len(table.frame.origin), table.frame
         if self.covariance_prior is None:
             unit = structure.identity(1, d)
-            everything = moments_given(np.ones((rows.n_rows, 1)), unit, rows)
-            values = unit.maximise(everything, summary.noise(0) / frame.scale**2).values[0]
-            return _shrunk(values, rows.total) if values.ndim == 2 else np.array(values)
+            # The posterior of a mixture of one component is 1.
+            one = GaussianMixture(np.ones(1), np.zeros((1, d)), unit, np.zeros(d))
+            everything = expectation(one, table)
+            noise = summary.noise(0) / frame.scale**2
+            values = unit.maximise(everything.moments, noise).values[0]
+            return _shrunk(values, everything.total) if values.ndim == 2 else np.array(values)
         shape = {"full": (d, d), "tied": (d, d), "diag": (d,), "spherical": ()}
         public = check_parameter_array(
             "covariance_prior", self.covariance_prior, shape[structure.name], LARGEST_SQUARE
@@ -307,10 +322,10 @@ class BayesianMixtureFit(Fit):
     ----------
     model : BayesianMixture
         With valid parameters.
-    rows : Rows
-        In a frame of their own.
+    table : Table
+        In a frame of its own.
     summary : Summary
-        Of the rows.
+        Of the table.
     prior : Parameters
         In the frame.
     rng : RandomState
@@ -322,29 +337,29 @@ class BayesianMixtureFit(Fit):
     def __init__(
         self,
         model: BayesianMixture,
-        rows: Rows,
+        table: Table,
         summary: Summary,
         prior: core.Parameters,
         rng: Any,
         previous: BayesianMixture | None,
     ):
         self._model = model
-        self._rows = rows
+        self._table = table
         self._summary = summary
         self._prior = core.BayesianMixture(prior, prior)
         self._rng = rng
         self._previous = previous
-        self._ascent = core.VariationalBayes(MixtureEM(rows))
+        self._ascent = core.VariationalBayes(MixtureEM(table))
 
     def start(self) -> tuple[core.State, bool]:
-        em, frame = self._ascent.em, self._rows.frame
+        em, frame = self._ascent.em, self._table.frame
         if self._previous is not None:
             q = self._previous._mixture.into(frame).q
             return em.start(core.BayesianMixture(self._prior.prior, q)), False
         noise = self._summary.noise(_START_RIDGE) / frame.scale**2
         structure = type(self._prior.prior.components.covariance)
         initialiser = Initialiser.of(
-            structure, self._model.n_components, self._rows, self._summary, noise, self._rng
+            structure, self._model.n_components, self._table, self._summary, noise, self._rng
         )
         start = initialiser.tournament(self._rng)
         moments = em.start(start.model).expectation.moments
@@ -358,4 +373,4 @@ class BayesianMixtureFit(Fit):
 
     def fitted(self, state: core.State) -> BayesianMixture:
         model: BayesianMixture = clone(self._model)
-        return model._set(state.model.out_of(self._rows.frame))
+        return model._set(state.model.out_of(self._table.frame))

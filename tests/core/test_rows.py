@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skemvae.core.rows import Frame, Rows, Summary
+from skemvae.core.rows import Frame, Rows
 from skemvae.core.sketch import Sketch
+from skemvae.core.summary import Summary
 from skemvae.core.workspace import Workspace
 from tests.strategies import seeds, tables
 
@@ -42,7 +43,7 @@ def test_a_summary_keeps_its_digits_at_any_offset_and_scale(seed, offset, scale,
     X = offset + rng.standard_normal((9000, 2))
     weight = rng.integers(0, 3, len(X)).astype(float) if weighted else None
     centred = X - offset  # what is left of the rows after rounding, without the offset
-    summary = Summary.of(scale * X, weight)
+    summary = Summary.of(Rows.of(scale * X, weight))
     mean = np.average(centred, axis=0, weights=weight)
     spread = np.sqrt(np.average((centred - mean) ** 2, axis=0, weights=weight))
     np.testing.assert_allclose(
@@ -53,7 +54,7 @@ def test_a_summary_keeps_its_digits_at_any_offset_and_scale(seed, offset, scale,
 
 def test_constant_and_zero_columns_have_a_floor():
     X = np.column_stack([np.zeros(9), np.full(9, -5.0), np.arange(9.0)])
-    summary = Summary.of(X, None)
+    summary = Summary.of(Rows.of(X))
     assert summary.spread[:2].tolist() == [0.0, 0.0]
     ulps = 4096 * np.finfo(float).eps
     np.testing.assert_allclose(summary.scale[:2], [ulps, 5 * ulps])
@@ -62,7 +63,7 @@ def test_constant_and_zero_columns_have_a_floor():
 
 
 def sketch_of(X, weight=None, size=50, seed=0):
-    summary = Summary.of(X, weight)
+    summary = Summary.of(Rows.of(X, weight))
     frame = Frame(summary.mean, np.ones(X.shape[1]))
     direction = np.random.default_rng(seed).standard_normal(X.shape[1])
     rows = Rows(X, weight, frame)

@@ -1,0 +1,1 @@
+"""Where rows come from: arrays in memory, files, batches, clusters."""

@@ -1,0 +1,208 @@
+"""``from_batches``: rows that come in batches, for tables of any length."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, cast
+
+import numpy as np
+from sklearn.utils.validation import check_array
+
+from skemvae.core.rows import Frame
+from skemvae.core.table import Parts
+from skemvae.validation import check_each_weight
+
+# Numbers in a part, at least: 2 MiB. Smaller batches are joined, for every part costs some
+# arithmetic that does not depend on its rows.
+_PART_NUMBERS = 2**18
+
+
+def from_batches(source: Any, sample_weight: str | None = None) -> Batches:
+    """Rows that come in batches: what ``fit`` takes as X where the table is not in memory.
+
+    Parameters
+    ----------
+    source : iterable, callable or object with batches
+        A fit passes over the rows many times, so batches must come anew each
+        time: from a list or another iterable that can begin again; from a
+        function without arguments that returns an iterator; or from what has
+        ``iter_batches`` or ``to_batches``, as Parquet files, Arrow tables and
+        datasets have. A batch is a table of numbers: an array, a pandas or
+        polars DataFrame, an Arrow record batch; or a tuple ``(X, sample_weight)``.
+    sample_weight : str, default=None
+        Name of the column that holds the weights, if batches have one.
+
+    Returns
+    -------
+    Batches
+        Iterates over the batches.
+
+    Raises
+    ------
+    TypeError
+        If the source is an iterator, which can be read only once.
+
+    Notes
+    -----
+    What a batch holds is checked when it is read: its columns must be those
+    of the first batch, its values finite. All batches are read for
+    each iteration, one at a time, and small ones are joined to parts of 2
+    MiB. The result is that of the same rows in memory, to rounding.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skemvae import EMGaussianMixture, from_batches
+    >>> def batches():
+    ...     for seed in range(100):
+    ...         rng = np.random.default_rng(seed)
+    ...         yield rng.normal(3 * rng.integers(2, size=(1000, 1)), 1.0)
+    >>> mixture = EMGaussianMixture(n_components=2, random_state=0).fit(from_batches(batches))
+    >>> np.sort(mixture.means_.ravel()).round(1)
+    array([0., 3.])
+    """
+    return Batches(source, sample_weight)
+
+
+class Batches:
+    """Rows that come in batches, anew for each pass.
+
+    Made by ``from_batches``, where the parameters are explained.
+
+    Parameters
+    ----------
+    source : iterable, callable or object with batches
+        Where batches come from.
+    sample_weight : str or None
+        Name of the column of weights.
+    """
+
+    def __init__(self, source: Any, sample_weight: str | None):
+        if isinstance(source, Iterator):
+            raise TypeError(
+                f"source={source!r} can be read only once, and a fit passes over the rows many "
+                "times: give a function that makes a new iterator, such as "
+                "`lambda: pandas.read_csv(path, chunksize=100_000)`."
+            )
+        self._begin = _how_to_begin(source)
+        self._weight_column = sample_weight
+
+    def __iter__(self) -> Iterator[Any]:
+        """Begin a pass over the batches, as they are."""
+        return iter(self._begin())
+
+    def open(self) -> tuple[Parts, Any]:
+        """The table, and the names of its columns or None; reads the first batch."""
+        first = next(self._read(), None)
+        if first is None:
+            raise ValueError("source yields no batch: there is nothing to fit.")
+        n_rows: int | None = None
+
+        def one_pass() -> Iterator[tuple[Any, Any]]:
+            nonlocal n_rows
+            seen = 0
+            for part in _parts(self._read(first)):
+                seen += len(part[0])
+                yield part
+            if seen == 0 and n_rows is None:
+                raise ValueError("source yields no row: there is nothing to fit.")
+            if n_rows not in (None, seen):
+                raise ValueError(
+                    f"source yields {seen} rows in this pass, and {n_rows} in the first: batches "
+                    "must come anew each time; a function must make a new iterator at each call."
+                )
+            n_rows = seen
+
+        return Parts(one_pass, Frame.identity(first.X.shape[1])), first.names
+
+    def _read(self, first: _Batch | None = None) -> Iterator[_Batch]:
+        """Begin a pass over the batches, checked and compared with the first of them."""
+        for number, raw in enumerate(self):
+            try:
+                batch = _Batch(raw, self._weight_column)
+                if first is not None:
+                    batch.check_like(first)
+            except (TypeError, ValueError) as error:
+                kind = TypeError if isinstance(error, TypeError) else ValueError
+                raise kind(f"Batch {number} (counted from 0): {error}") from error
+            yield batch
+
+
+class _Batch:
+    """The numbers of a batch, and its weights."""
+
+    def __init__(self, raw: Any, weight_column: str | None):
+        X, weight = raw if isinstance(raw, tuple) and len(raw) == 2 else (raw, None)
+        self.names = _names(X)
+        if weight_column is not None:
+            names = [] if self.names is None else self.names
+            if weight_column not in names:
+                raise ValueError(f"sample_weight={weight_column!r} is none of the columns {names}.")
+            weight = X[weight_column]
+            features = [name for name in names if name != weight_column]
+            X = X.select(features) if hasattr(X, "select") else X[features]
+            self.names = features
+        self.X = check_array(
+            X,
+            dtype=[np.float64, np.float32],
+            ensure_all_finite=False,  # the first pass finds such values, and where they are
+            ensure_min_samples=0,
+        )
+        self.weight = None if weight is None else check_each_weight(weight, self.X)
+
+    def check_like(self, first: _Batch) -> None:
+        """Raise ValueError unless the columns are those of the first batch."""
+        if self.X.shape[1] != first.X.shape[1]:
+            raise ValueError(
+                f"it has {self.X.shape[1]} columns, but the first batch has {first.X.shape[1]}."
+            )
+        if self.names != first.names:
+            raise ValueError(
+                f"its columns are {self.names}, but those of the first batch {first.names}."
+            )
+        if (self.weight is None) != (first.weight is None):
+            with_weights = "first has weights" if self.weight is None else "first has none"
+            raise ValueError(f"all batches must have weights, or none of them; the {with_weights}.")
+
+
+def _how_to_begin(source: Any) -> Callable[[], Iterable[Any]]:
+    for name in ("iter_batches", "to_batches"):  # Parquet files; Arrow tables and datasets
+        if hasattr(source, name):
+            return cast(Callable[[], Iterable[Any]], getattr(source, name))
+    if callable(source):
+        return cast(Callable[[], Iterable[Any]], source)
+    if not hasattr(source, "__iter__"):
+        raise TypeError(f"source={source!r} is neither iterable nor a function that makes batches.")
+    return lambda: source
+
+
+def _names(X: Any) -> list[str] | None:
+    """The names of the columns, if they are strings."""
+    names = getattr(X, "column_names", None)  # Arrow
+    if names is None:
+        names = getattr(X, "columns", ())  # pandas, polars
+    names = [] if names is None else list(names)
+    return names if names and all(isinstance(name, str) for name in names) else None
+
+
+def _parts(batches: Iterable[_Batch]) -> Iterator[tuple[Any, Any]]:
+    """Rows and weights of batches, small ones joined and empty ones left out."""
+    held: list[_Batch] = []
+    for batch in batches:
+        if len(batch.X):
+            held.append(batch)
+        if sum(batch.X.size for batch in held) >= _PART_NUMBERS:
+            part, held = _joined(held), []
+            yield part
+    if held:
+        yield _joined(held)
+
+
+def _joined(batches: list[_Batch]) -> tuple[Any, Any]:
+    """One part of several batches."""
+    if len(batches) == 1:
+        return batches[0].X, batches[0].weight
+    X = np.concatenate([batch.X for batch in batches])
+    if batches[0].weight is None:
+        return X, None
+    return X, np.concatenate([batch.weight for batch in batches])

@@ -1,0 +1,153 @@
+"""From what a user passes as X to a table that a fit can fold over."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from scipy.sparse import issparse
+from sklearn.utils.validation import check_array, validate_data
+
+from skemvae.core.rows import Rows
+from skemvae.core.summary import Extent
+from skemvae.core.table import Table
+from skemvae.tables.batches import Batches, from_batches
+from skemvae.validation import check_weights
+
+# Numbers that are read at once of what slices by rows: 8 MiB.
+_SLICE_NUMBERS = 2**20
+_READ_AS_THEY_ARE = (np.dtype(np.float64), np.dtype(np.float32))
+
+
+def read(estimator: Any, X: Any, sample_weight: Any) -> Table:
+    """Return a table of X in its own units, and remember its columns in the estimator.
+
+    Arrays and frames are checked as a whole; what is read part by part is
+    checked by the first pass over it (``check_extent``).
+    """
+    if not is_read_in_parts(X):
+        X = check_rows(estimator, X, numeric=True, reset=True)
+        return Rows.of(X, check_weights(sample_weight, X))
+    table, names = open_table(X, sample_weight)
+    estimator.n_features_in_ = len(table.frame.origin)
+    if names is not None:
+        estimator.feature_names_in_ = np.array(names, dtype=object)
+    elif hasattr(estimator, "feature_names_in_"):
+        del estimator.feature_names_in_
+    return table
+
+
+def is_read_in_parts(X: Any) -> bool:
+    """Whether X is a table that need not be in memory."""
+    return isinstance(X, Batches) or _is_dask(X) or _is_sliceable(X)
+
+
+def open_table(X: Any, sample_weight: Any) -> tuple[Table, Any]:
+    """A table that is read in parts, and the names of its columns or None."""
+    if _is_dask(X):
+        from skemvae.tables.dask_array import DaskTable
+
+        return DaskTable.of(X, sample_weight), None
+    if _is_sliceable(X):
+        X = _slices(X, check_weights(sample_weight, X))
+    elif sample_weight is not None:
+        raise ValueError(
+            "sample_weight cannot be given beside batches: name their column of weights, "
+            "from_batches(source, sample_weight=name), or make them tuples (X, sample_weight)."
+        )
+    opened: tuple[Table, Any] = X.open()
+    return opened
+
+
+def check_rows(estimator: Any, X: Any, *, numeric: bool, reset: bool, n_min: int = 2) -> Any:
+    """Rows in memory, as an array of finite numbers, or as an array or frame of any kind.
+
+    Raises
+    ------
+    TypeError
+        If they may be too many for memory.
+    ValueError
+        If a value is not finite, or columns or rows are missing.
+    """
+    _check_in_memory(X)
+    if numeric:
+        return validate_data(
+            estimator, X, dtype=[np.float64, np.float32], reset=reset, ensure_min_samples=n_min
+        )
+    if not hasattr(X, "columns"):
+        if not hasattr(X, "dtype"):  # lists keep the types of their values
+            X = np.asarray(X, dtype=object)
+        X = check_array(X, dtype=None, ensure_all_finite=False)
+    validate_data(estimator, X, skip_check_array=True, reset=reset)
+    if X.shape[0] < n_min:
+        raise ValueError(
+            f"Found array with {X.shape[0]} sample(s) while a minimum of {n_min} is required."
+        )
+    return X
+
+
+def _check_in_memory(X: Any) -> None:
+    if _is_dask(X):
+        raise TypeError(
+            "X is a dask array: give its chunks, X.map_blocks(estimator.score_samples, "
+            "drop_axis=1, dtype=float) say, or X.compute() if it fits into memory."
+        )
+    if isinstance(X, Batches):
+        raise TypeError("X are batches: give one after the other, `for batch in X: ...`.")
+
+
+def _is_dask(X: Any) -> bool:
+    return hasattr(X, "__dask_graph__")
+
+
+def _is_sliceable(X: Any) -> bool:
+    """Whether X is a file, say, of which slices are read, rather than an array in memory."""
+    if isinstance(X, np.memmap):
+        return X.ndim == 2 and X.dtype not in _READ_AS_THEY_ARE
+    in_memory = ("__array_interface__", "__dlpack__", "__dataframe__", "iloc")
+    return (
+        len(getattr(X, "shape", ())) == 2
+        and hasattr(X, "__getitem__")
+        and not issparse(X)
+        and not any(hasattr(X, name) for name in in_memory)
+    )
+
+
+def _slices(X: Any, weight: Any) -> Batches:
+    n, d = X.shape
+    step = max(1, _SLICE_NUMBERS // max(d, 1))
+
+    def slices() -> Iterator[Any]:
+        for start in range(0, n, step):
+            where = slice(start, min(start + step, n))
+            rows = np.asarray(X[where])
+            yield rows if weight is None else (rows, weight[where])
+
+    return from_batches(slices)
+
+
+def check_extent(table: Table) -> Extent:
+    """Return the extent of a table whose values are finite.
+
+    Raises
+    ------
+    ValueError
+        That names the first value that is not, or if there are fewer than 2
+        rows, or none of positive weight.
+    """
+    extent = table.fold(Extent.of)
+    if extent.not_finite is not None:
+        row, column, value = extent.not_finite
+        kind = "NaN" if np.isnan(value) else "infinity"
+        raise ValueError(
+            f"Input X contains {kind}, first in row {row}, column {column} (counted from 0): "
+            "leave out such rows, or fill the gaps."
+        )
+    if extent.n_rows < 2:
+        raise ValueError(
+            f"Found array with {extent.n_rows} sample(s) while a minimum of 2 is required."
+        )
+    if extent.n_counting == 0:
+        raise ValueError("sample_weight is zero everywhere: no row is left.")
+    return extent
