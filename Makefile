@@ -7,12 +7,12 @@ PIP_INSTALL = install --quiet --constraint constraints.txt --editable
 # Where docstrings must be complete: what users call.
 PUBLIC = $(addprefix skemvae/, \
   em_gaussian_mixture.py mixture_density.py variational_em.py model_density.py vae.py deep_density.py base.py \
-  transformed.py original_units.py outliers.py comparison.py bound_monitor.py \
+  transformed.py original_units.py outliers.py comparison.py bound_monitor.py versions.py \
   models/bayesian_mixture.py models/factor_model.py models/latent_variable_model.py bijections/base.py \
   displays/bound.py displays/density.py displays/feature_score.py displays/gap.py displays/latent.py \
   displays/mixture.py persistence/files.py onnx/export.py)
 
-.PHONY: help demo test test-oldest docs lint format bench clean
+.PHONY: help demo test test-oldest docs lint format wheel bench clean
 
 help:
 	@echo "make demo         one search over three families on real data, anomalies, samples, pictures"
@@ -21,6 +21,7 @@ help:
 	@echo "make docs         build the site with all examples: docs/_build/html/index.html"
 	@echo "make lint         check style and types"
 	@echo "make format       put the code into the common style"
+	@echo "make wheel        build a wheel with the compiled kernel, and try it in an environment of its own"
 	@echo "make bench        time EM and variational EM against scikit-learn, VAEs against bare torch"
 	@echo "make clean        remove what these commands made"
 
@@ -49,13 +50,22 @@ format: $(VENV)/lint
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# For this machine; for others see "Wheels" in CONTRIBUTING.md.
+wheel: $(VENV)/bin/python
+	@echo "== Building dist/skemvae-*.whl, and installing it in $(VENV)-wheel"
+	rm -rf build dist $(VENV)-wheel
+	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .
+	$(PYTHON) -m venv $(VENV)-wheel
+	$(VENV)-wheel/bin/pip install --quiet --constraint constraints.txt dist/skemvae-*.whl
+	cd dist && ../$(VENV)-wheel/bin/python -c "import skemvae; skemvae.show_versions()"
+
 bench: $(VENV)/demo
 	$(BIN)/python benchmarks/em.py
 	$(BIN)/python benchmarks/vae_throughput.py
 	$(BIN)/python benchmarks/variational.py
 
 clean:
-	rm -rf $(VENV) $(VENV)-oldest build output *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis \
+	rm -rf $(VENV) $(VENV)-oldest $(VENV)-wheel build dist skemvae/core/*.so output *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis \
 	  docs/_build docs/generated docs/gallery examples/output docs/sg_execution_times.rst
 
 # What each command needs; the files tell make that it is installed.

@@ -13,6 +13,7 @@ from skemvae.tables.batches import from_batches
 from skemvae.transformed import TransformedDensity
 from skemvae.vae import VAEEstimator
 from skemvae.variational_em import VariationalEM
+from skemvae.versions import show_versions
 
 __all__ = [
     "BoundDecomposition",
@@ -32,5 +33,6 @@ __all__ = [
     "from_batches",
     "load",
     "save",
+    "show_versions",
     "to_onnx",
 ]

@@ -30,8 +30,8 @@ except ImportError:  # no compiler was at hand when skemvae was installed
     LEVELS = ()
 
 # Bytes that a tile may take of a core's own cache, and its fewest and most rows.
-_CACHE = 2**18
-_FEWEST_ROWS, _MOST_ROWS = 32, 256
+_CACHE = 2**17
+_FEWEST_ROWS, _MOST_ROWS = 64, 128
 # How many numbers of a table are read at a time, where it is not in memory.
 _READ = 2**17
 # What a component costs beside its products, an exponential above all, in multiplications; and how

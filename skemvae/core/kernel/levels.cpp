@@ -1,69 +1,59 @@
-// The pass for each vector width that the processor may have.
+// The pass for each vector width that a processor may have.
 //
-// Needs the vector extension of GCC and Clang; other compilers stop here, and the library then takes
+// Needs the vector extension of GCC and Clang. Other compilers stop here, and the library then takes
 // its path through BLAS.
+
+#ifndef __GNUC__
+#error "the kernel needs GCC or Clang"
+#endif
 
 #include "kernel.hpp"
 
 #define INLINE inline __attribute__((always_inline))
+#define PRAGMA(text) _Pragma(#text)
+#if defined(__clang__)
+#define BEGIN(features) \
+  PRAGMA(clang attribute push(__attribute__((target(features))), apply_to = function))
+#define END PRAGMA(clang attribute pop)
+#else
+#define BEGIN(features) PRAGMA(GCC push_options) PRAGMA(GCC target(features))
+#define END PRAGMA(GCC pop_options)
+#endif
 
 #if defined(__x86_64__)
 
-#if defined(__clang__)
-#define TARGET_BEGIN(features) \
-  _Pragma("clang attribute push(__attribute__((target(features))), apply_to = function)")
-#define TARGET_END _Pragma("clang attribute pop")
-#endif
-
-#pragma GCC push_options
-#pragma GCC target("avx512f,avx512dq,avx512vl,avx2,fma")
-#define NAME "avx512"
+BEGIN("avx512f,avx512dq,avx512vl,avx2,fma")
+#define LEVEL avx512
 #define WIDTH 8
 #define REGISTERS 32
-namespace skemvae::avx512 {
-#include "vector.inc"
 #include "pass.inc"
-}  // namespace skemvae::avx512
-#undef NAME
-#undef WIDTH
-#undef REGISTERS
-#pragma GCC pop_options
+END
 
-#pragma GCC push_options
-#pragma GCC target("avx2,fma")
-#define NAME "avx2"
+BEGIN("avx2,fma")
+#define LEVEL avx2
 #define WIDTH 4
 #define REGISTERS 16
-namespace skemvae::avx2 {
-#include "vector.inc"
 #include "pass.inc"
-}  // namespace skemvae::avx2
-#undef NAME
-#undef WIDTH
-#undef REGISTERS
-#pragma GCC pop_options
+END
 
-#define NAME "sse2"
+#define LEVEL sse2
 #define WIDTH 2
 #define REGISTERS 16
-namespace skemvae::sse2 {
-#include "vector.inc"
 #include "pass.inc"
-}  // namespace skemvae::sse2
 
-#else
+#elif defined(__aarch64__)
 
-#if defined(__aarch64__)
-#define NAME "neon"
-#else
-#define NAME "baseline"
-#endif
+#define LEVEL neon
 #define WIDTH 2
 #define REGISTERS 32
-namespace skemvae::baseline {
-#include "vector.inc"
 #include "pass.inc"
-}  // namespace skemvae::baseline
+
+#else
+
+#define LEVEL baseline
+#define WIDTH 2
+#define REGISTERS 16
+#include "pass.inc"
 
 #endif
 
@@ -77,6 +67,9 @@ const Level* const* levels() {
       __builtin_cpu_supports("avx512vl"))
     return all;
   return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? all + 1 : all + 2;
+#elif defined(__aarch64__)
+  static const Level* const all[] = {&neon::level, nullptr};
+  return all;
 #else
   static const Level* const all[] = {&baseline::level, nullptr};
   return all;
