@@ -83,7 +83,7 @@ class ExpandedScan(Scan):
         return np.zeros_like(self.means)
 
     @cached_property
-    def _coefficients(self) -> Array:
+    def coefficients(self) -> Array:
         """Of the features in the squared distances: one row for each component."""
         precisions = 1 / self.variances
         linear = precisions * self.means
@@ -95,7 +95,7 @@ class ExpandedScan(Scan):
 
     def features(self, z: Array, workspace: Workspace) -> Array:
         """The squares, then z itself, whose last row holds ones."""
-        n_squares = self._coefficients.shape[1] - len(z)
+        n_squares = self.coefficients.shape[1] - len(z)
         features = workspace.array("features", n_squares + len(z), z.shape[1])
         with np.errstate(over="ignore"):
             self._squares(z[:-1], features[:n_squares])
@@ -107,7 +107,7 @@ class ExpandedScan(Scan):
 
     def squared_distances(self, features: Array, workspace: Workspace) -> Array:
         distances = workspace.array("distances", len(self.means), features.shape[1])
-        return np.matmul(self._coefficients, features, out=distances)
+        return np.matmul(self.coefficients, features, out=distances)
 
     def residuals(self, features: Array) -> tuple[Array, Array]:
         z = features[-1 - self.means.shape[1] : -1]

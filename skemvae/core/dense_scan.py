@@ -150,10 +150,9 @@ class WhitenedScan(DenseScan):
         return np.concatenate(self._by_slab(features), axis=1)
 
     def squared_distances(self, features: AnyArray, workspace: Workspace) -> Array:
-        first, *others = self._by_slab(features)
-        distances = workspace.array("distances", len(first), first.shape[2])
-        np.einsum("kdn,kdn->kn", first, first, out=distances)
-        for slab in others:
+        distances = workspace.array("distances", len(self.means), features.shape[1])
+        distances.fill(0.0)
+        for slab in self._by_slab(features):
             distances += np.einsum("kdn,kdn->kn", slab, slab)
         return distances
 
@@ -235,7 +234,7 @@ class TiedScan(DenseScan):
         return np.zeros_like(self.means)
 
     @cached_property
-    def _whitener(self) -> Array:
+    def whitener(self) -> Array:
         """U^T, and 1 for the last row of z, shape (d + 1, d + 1)."""
         d = self.means.shape[1]
         whitener = np.eye(d + 1)
@@ -243,7 +242,7 @@ class TiedScan(DenseScan):
         return whitener
 
     @cached_property
-    def _coefficients(self) -> Array:
+    def coefficients(self) -> Array:
         """Of y = U^T x, 1 and |y|^2 in the squared distances, shape (K, d + 2)."""
         means = self.means @ self.precision_cholesky[0]
         constant = (means**2).sum(1, keepdims=True)
@@ -252,7 +251,7 @@ class TiedScan(DenseScan):
     def features(self, z: Array, workspace: Workspace) -> Array:
         """The rows y, 1 and |y|^2."""
         features = workspace.array("features", len(z) + 1, z.shape[1])
-        y = np.matmul(self._whitener, z, out=features[:-1])[:-1]
+        y = np.matmul(self.whitener, z, out=features[:-1])[:-1]
         np.einsum("dn,dn->n", y, y, out=features[-1])
         return features
 
@@ -263,7 +262,7 @@ class TiedScan(DenseScan):
 
     def squared_distances(self, features: Array, workspace: Workspace) -> Array:
         distances = workspace.array("distances", len(self.means), features.shape[1])
-        return np.matmul(self._coefficients, features, out=distances)
+        return np.matmul(self.coefficients, features, out=distances)
 
     def second(self, features: Array, weight: Array, workspace: Workspace) -> Array:
         y = features[:-2]
