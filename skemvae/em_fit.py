@@ -14,6 +14,7 @@ from skemvae.core.gaussian_mixture import GaussianMixture
 from skemvae.core.rows import Rows
 from skemvae.core.summary import Summary
 from skemvae.core.table import Table
+from skemvae.devices.choice import passes_on
 from skemvae.initialisation import Initialiser, Start
 from skemvae.validation import (
     LARGEST_SQUARE,
@@ -50,7 +51,7 @@ class ExactEM:
     ):
         self._estimator = estimator
         self._structure = structure
-        self._em = MixtureEM(table)
+        self._em = MixtureEM(table, passes_on(estimator.device))
         self._summary = summary
         self._noise = summary.noise(estimator.reg_covar) / table.frame.scale**2
         self._given = self._warm_parameters() if warm else self._given_parameters()

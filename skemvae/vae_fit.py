@@ -13,11 +13,11 @@ import torch
 from sklearn.utils import check_random_state
 
 from skemvae.core.iterate import Patience, Result, Status, iterate
+from skemvae.devices.names import device_of
 from skemvae.latent.threads import torch_region
 from skemvae.likelihoods.table import Table, assign_columns, is_numeric
 from skemvae.networks.architecture import Architecture
 from skemvae.networks.gradients import ESTIMATORS
-from skemvae.networks.inference import device_of
 from skemvae.networks.training import Codes, Progress, Schedule, Trainer, n_active_units
 from skemvae.tables.reading import check_rows
 from skemvae.validation import counting_rows

@@ -15,16 +15,11 @@ from typing import ClassVar, Self
 import numpy as np
 
 from skemvae.core.arrays import AnyArray, Array, power_of_two
+from skemvae.core.axis_scan import AxisScan, ExpandedScan
+from skemvae.core.dense_scan import DifferenceScan, WhitenedScan
 from skemvae.core.moments import Moments
-from skemvae.core.scan import (
-    AxisScan,
-    DifferenceScan,
-    ExpandedScan,
-    Metric,
-    Scan,
-    StudentMetric,
-    WhitenedScan,
-)
+from skemvae.core.scan import Metric, Scan
+from skemvae.core.student_metric import StudentMetric
 
 # A matrix counts as singular when some feature is determined by the others up
 # to this fraction of its variance.

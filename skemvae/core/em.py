@@ -5,7 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Generic, Protocol, Self, TypeVar
 
-from skemvae.core.expectation import Expectation, MixtureModel, expectation
+from skemvae.core.expectation import (
+    Expectation,
+    MixtureModel,
+    PassChoice,
+    expectation,
+    fastest_pass,
+)
 from skemvae.core.moments import Moments
 from skemvae.core.table import Table
 
@@ -44,13 +50,14 @@ class EMState(Generic[M]):
 
 @dataclass(frozen=True)
 class MixtureEM:
-    """The EM algorithm on a table."""
+    """The EM algorithm on a table, whose passes ``choose`` chooses."""
 
     table: Table
+    choose: PassChoice = fastest_pass
 
     def start(self, model: M) -> EMState[M]:
         """The E step at given parameters."""
-        expected = expectation(model, self.table)
+        expected = expectation(model, self.table, self.choose)
         divergence = model.divergence / expected.total
         return EMState(model, expected, expected.bound - divergence - self.table.frame.log_volume)
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Self
 
 import numpy as np
 
 from skemvae.core.arrays import Array, power_of_two
+from skemvae.core.axis_scan import AxisScan, ExpandedScan, SphericalScan
 from skemvae.core.covariance import AxisAligned, Covariance, Dense
-from skemvae.core.scan import AxisScan, Metric, StudentProductMetric
+from skemvae.core.dense_scan import TiedScan
+from skemvae.core.scan import Metric, Scan
+from skemvae.core.student_metric import StudentProductMetric
 
 
 class Full(Dense):
@@ -59,6 +63,20 @@ class Tied(Dense):
 
     def public(self, values: Array) -> Array:
         return np.array(values[0])
+
+    @cached_property
+    def cholesky(self) -> Array:
+        return np.broadcast_to(Full(self.values[:1]).cholesky, self.values.shape)
+
+    @cached_property
+    def precision_cholesky(self) -> Array:
+        return np.broadcast_to(Full(self.values[:1]).precision_cholesky, self.values.shape)
+
+    def scan(self, means: Array) -> Scan:
+        furthest = np.linalg.norm(means @ self.precision_cholesky[0], axis=1).max()
+        if furthest > TiedScan.LIMIT:
+            return super().scan(means)
+        return TiedScan(means, self.cholesky, self.precision_cholesky)
 
     @property
     def n_parameters(self) -> int:
@@ -140,6 +158,10 @@ class Spherical(AxisAligned):
 
     def public(self, values: Array) -> Array:
         return np.array(values[:, 0])
+
+    def scan(self, means: Array) -> Scan:
+        scan = super().scan(means)
+        return SphericalScan(means, self.values) if isinstance(scan, ExpandedScan) else scan
 
     @property
     def n_parameters(self) -> int:

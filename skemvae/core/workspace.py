@@ -6,7 +6,7 @@ from math import prod
 
 import numpy as np
 
-from skemvae.core.arrays import Array
+from skemvae.core.arrays import AnyArray
 
 
 class Workspace:
@@ -18,12 +18,12 @@ class Workspace:
     """
 
     def __init__(self) -> None:
-        self._buffers: dict[str, Array] = {}
+        self._buffers: dict[tuple[str, type], AnyArray] = {}
 
-    def array(self, name: str, *shape: int) -> Array:
+    def array(self, name: str, *shape: int, dtype: type = np.float64) -> AnyArray:
         """An uninitialised contiguous array, valid until ``name`` is asked for again."""
         size = prod(shape)
-        buffer = self._buffers.get(name)
+        buffer = self._buffers.get((name, dtype))
         if buffer is None or buffer.size < size:
-            buffer = self._buffers[name] = np.empty(size)
+            buffer = self._buffers[name, dtype] = np.empty(size, dtype)
         return buffer[:size].reshape(shape)

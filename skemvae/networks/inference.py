@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from skemvae.devices.names import device_of
 from skemvae.latent.distributions import DiagonalGaussian
 from skemvae.latent.importance import (
     Nodes,
@@ -33,19 +34,6 @@ _ROW_POINTS = 8
 
 # Functions of u and q(z | x) that return two tensors, of shape (n,), or (n, S) before a mean.
 Estimate = Callable[[Tensor, DiagonalGaussian], tuple[Tensor, Tensor]]
-
-
-def device_of(name: str) -> torch.device:
-    """Return the device that a parameter asks for; "auto" prefers a GPU."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.Generator(name)  # more than a name: a device that works
-        return torch.device(name)
-    except (RuntimeError, TypeError, AssertionError) as error:
-        raise ValueError(
-            f"device={name!r} is not to be had, use 'auto' or 'cpu': {error}"
-        ) from None
 
 
 class Inference:
