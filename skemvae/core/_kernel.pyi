@@ -13,6 +13,18 @@ def dense(
     factors: Array,
     sums: Array,
 ) -> float: ...
+def dense_single(
+    level: str,
+    tile: int,
+    X: AnyArray,
+    weight: Array | None,
+    origin: Array,
+    per_unit: Array,
+    log_normaliser: Array,
+    means: AnyArray,
+    factors: AnyArray,
+    sums: Array,
+) -> float: ...
 def shared(
     level: str,
     tile: int,

@@ -10,16 +10,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import singledispatch
+from dataclasses import dataclass, replace
+from functools import partial, singledispatch
 
 import numpy as np
 
-from skemvae.core.arrays import Array
+from skemvae.core.arrays import AnyArray, Array
+from skemvae.core.axis_scan import AxisScan, ExpandedScan, SphericalScan
+from skemvae.core.dense_scan import DenseScan, SingleScan, TiedScan
 from skemvae.core.moments import Moments
 from skemvae.core.rows import Rows
-from skemvae.core.axis_scan import AxisScan, ExpandedScan
-from skemvae.core.dense_scan import DenseScan
 from skemvae.core.scan import Scan
 from skemvae.core.sums import Sums
 from skemvae.core.workspace import Workspace
@@ -31,9 +31,10 @@ try:
 except ImportError:  # no compiler was at hand when skemvae was installed
     LEVELS = ()
 
-# Bytes that a tile may take of a core's own cache, and its fewest and most rows.
+# Bytes that a tile may take of a core's own cache, and its fewest and most rows; what is computed
+# in float32 needs more, since its sums are added up as float64 at the end of each tile (measured).
 _CACHE = 2**17
-_FEWEST_ROWS, _MOST_ROWS = 64, 128
+_FEWEST_ROWS, _MOST_ROWS, _SINGLE_ROWS = 64, 128, 256
 # How many numbers of a table are read at a time, where it is not in memory.
 _READ = 2**17
 # What a component costs beside its products, an exponential above all, in multiplications; and how
@@ -79,8 +80,8 @@ class CompiledPass:
 
     name: str
     log_normaliser: Array
-    means: Array
-    factors: Array
+    means: AnyArray
+    factors: AnyArray
     n_sums: int
     n_kept: int
     work_per_row: int
@@ -96,6 +97,8 @@ class CompiledPass:
 
     @property
     def _tile(self) -> int:
+        if self.factors.dtype == np.float32:
+            return _SINGLE_ROWS
         return min(max(_CACHE // (8 * self.n_kept), _FEWEST_ROWS), _MOST_ROWS)
 
     def sums(self, rows: Rows, run: range, workspace: Workspace) -> Sums:
@@ -141,22 +144,58 @@ def _pass(scan: Scan, log_normaliser: Array) -> CompiledPass | None:
 @_pass.register
 def _dense(scan: DenseScan, log_normaliser: Array) -> CompiledPass:
     k, d = scan.means.shape
-
-    def moments(sums: Array) -> Moments:
-        sums = sums.reshape(k, 1 + d + d * d)
-        first = scan.cholesky @ sums[:, 1 : 1 + d, None]
-        second = scan.cholesky @ _symmetric(sums[:, 1 + d :].reshape(k, d, d))
-        second = second @ scan.cholesky.transpose(0, 2, 1)
-        return Moments(sums[:, 0], scan.means, first[:, :, 0], second)
-
+    means = np.ascontiguousarray(scan.means)
     return CompiledPass(
         "dense",
         log_normaliser,
-        np.ascontiguousarray(scan.means),
+        means,
         np.ascontiguousarray(scan.precision_cholesky.transpose(0, 2, 1)),
         n_sums=k * (1 + d + d * d),
         n_kept=k * (d + 1) + 2 * d,
         work_per_row=k * (d * (d + 5) + _OTHER_WORK),
+        to_moments=partial(_dense_moments, means, scan.cholesky),
+    )
+
+
+@_pass.register
+def _single(scan: SingleScan, log_normaliser: Array) -> CompiledPass:
+    double = _dense(scan, log_normaliser)
+    means = double.means.astype(np.float32)
+    return replace(
+        double,
+        name="dense_single",
+        log_normaliser=log_normaliser + scan.rounding,
+        means=means,
+        factors=double.factors.astype(np.float32),
+        to_moments=partial(_dense_moments, means.astype(np.float64), scan.cholesky),
+    )
+
+
+def _dense_moments(means: Array, cholesky: Array, sums: Array) -> Moments:
+    k, d = means.shape
+    sums = sums.reshape(k, 1 + d + d * d)
+    first = cholesky @ sums[:, 1 : 1 + d, None]
+    second = cholesky @ _symmetric(sums[:, 1 + d :].reshape(k, d, d))
+    return Moments(sums[:, 0], means, first[:, :, 0], second @ cholesky.transpose(0, 2, 1))
+
+
+@_pass.register
+def _shared(scan: TiedScan, log_normaliser: Array) -> CompiledPass:
+    k, d = scan.means.shape
+    lower, upper = scan.cholesky[0], scan.precision_cholesky[0]
+
+    def moments(sums: Array) -> Moments:
+        first = sums[k : k * (1 + d)].reshape(k, d) @ lower.T
+        return scan.moments(sums[:k], first, _symmetric(sums[k * (1 + d) :].reshape(d, d)))
+
+    return CompiledPass(
+        "shared",
+        log_normaliser,
+        np.ascontiguousarray(scan.means @ upper),
+        np.ascontiguousarray(upper.T),
+        n_sums=k * (1 + d) + d * d,
+        n_kept=k + 3 * d,
+        work_per_row=d * (d + 5) + k * (3 * d + _OTHER_WORK),
         to_moments=moments,
     )
 
@@ -184,7 +223,20 @@ def _axes(scan: AxisScan | ExpandedScan, log_normaliser: Array) -> CompiledPass:
     )
 
 
+@_pass.register
+def _spherical(scan: SphericalScan, log_normaliser: Array) -> CompiledPass:
+    axes = _axes(scan, log_normaliser)
+
+    def moments(sums: Array) -> Moments:
+        each = axes.to_moments(sums)
+        central = each.about(each.means)
+        shared = central.second.mean(1, keepdims=True)
+        return replace(central, second=np.broadcast_to(shared, central.second.shape))
+
+    return replace(axes, to_moments=moments)
+
+
 def _symmetric(lower: Array) -> Array:
     lower = np.tril(lower)
-    symmetric: Array = lower + np.tril(lower, -1).transpose(0, 2, 1)
+    symmetric: Array = lower + np.tril(lower, -1).swapaxes(-1, -2)
     return symmetric

@@ -200,16 +200,16 @@ class SingleScan(WhitenedScan):
         return super().features(single, workspace)
 
     @cached_property
-    def _rounding(self) -> Array:
-        """What rounding the factors adds to the logarithms of their determinants, shape (K, 1)."""
+    def rounding(self) -> Array:
+        """What rounding the factors adds to the logarithms of their determinants, shape (K,)."""
         exact = self.precision_cholesky.diagonal(axis1=1, axis2=2)
         rounded = exact.astype(self.dtype).astype(np.float64)
-        change: Array = np.log(rounded / exact).sum(1, keepdims=True)
+        change: Array = np.log(rounded / exact).sum(1)
         return change
 
     def squared_distances(self, features: AnyArray, workspace: Workspace) -> Array:
         distances = super().squared_distances(features, workspace)
-        distances -= 2 * self._rounding
+        distances -= 2 * self.rounding[:, None]
         return distances
 
 

@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
 #include <limits>
 #include <new>
 
@@ -25,7 +24,8 @@ struct Table {
 // Components of a mixture in the frame. What ``means`` and ``factors`` are the structures say.
 struct Components {
   int n;
-  const double *log_normaliser, *means, *factors;
+  const double* log_normaliser;
+  const void *means, *factors;  // floats for ``dense_single``, else doubles
 };
 
 // Aligned scratch memory.
@@ -50,7 +50,7 @@ using Pass = double (*)(const Table&, const Components&, int tile, double* sums)
 struct Level {
   const char* name;
   int granule;  // the rows of a tile are a multiple of it
-  Pass dense, shared, axes;
+  Pass dense, dense_single, shared, axes;
 };
 
 // Those that this processor has, the fastest first; null ends them.

@@ -21,13 +21,14 @@ class Buffer {
   Buffer(const Buffer&) = delete;
   Buffer& operator=(const Buffer&) = delete;
 
-  // An array of float64 of ``size`` numbers, contiguous; None stands for null where ``optional``.
-  bool take(PyObject* object, const char* name, Py_ssize_t size, bool writable = false) {
+  // A contiguous array of ``size`` numbers, of float64 (format d) or float32 (f).
+  bool take(PyObject* object, const char* name, Py_ssize_t size, char format = 'd',
+            bool writable = false) {
     const int flags = PyBUF_C_CONTIGUOUS | PyBUF_FORMAT | (writable ? PyBUF_WRITABLE : 0);
     if (PyObject_GetBuffer(object, &view_, flags)) return false;
-    if (is_format('d') && view_.len == size * Py_ssize_t(sizeof(double))) return true;
-    PyErr_Format(PyExc_ValueError, "%s must be an array of %zd numbers of type float64.", name,
-                 size);
+    if (is_format(format) && view_.len == size * view_.itemsize) return true;
+    PyErr_Format(PyExc_ValueError, "%s must be an array of %zd numbers of type %s.", name, size,
+                 format == 'd' ? "float64" : "float32");
     return false;
   }
 
@@ -56,8 +57,15 @@ const Level* find_level(const char* name) {
   return nullptr;
 }
 
-// One pass with the structure that ``choose`` picks from a level.
-PyObject* take_pass(PyObject* arguments, Pass Level::* structure, bool is_shared, bool is_dense) {
+// What the functions differ in: the pass, and how many factors and sums it has.
+struct Structure {
+  Pass Level::* pass;
+  char format;  // of means and factors
+  Py_ssize_t (*n_factors)(Py_ssize_t k, Py_ssize_t d);
+  Py_ssize_t (*n_sums)(Py_ssize_t k, Py_ssize_t d);
+};
+
+PyObject* take_pass(PyObject* arguments, const Structure& structure) {
   const char* name;
   int tile;
   PyObject *X, *weight, *origin, *per_unit, *log_normaliser, *means, *factors, *sums;
@@ -72,27 +80,26 @@ PyObject* take_pass(PyObject* arguments, Pass Level::* structure, bool is_shared
   const Py_buffer& view = table_.view();
   const Py_ssize_t n = view.shape[0], d = view.shape[1], k = PyObject_Length(log_normaliser);
   if (k < 0) return nullptr;
-  const Py_ssize_t n_factors = is_shared ? d * d : is_dense ? k * d * d : k * d;
-  const Py_ssize_t n_sums =
-      is_shared ? k * (1 + d) + d * d : is_dense ? k * (1 + d + d * d) : k * (1 + 2 * d);
   if (!origin_.take(origin, "origin", d) || !per_unit_.take(per_unit, "per_unit", d) ||
       !log_normaliser_.take(log_normaliser, "log_normaliser", k) ||
-      !means_.take(means, "means", k * d) || !factors_.take(factors, "factors", n_factors) ||
-      !sums_.take(sums, "sums", n_sums, true) ||
+      !means_.take(means, "means", k * d, structure.format) ||
+      !factors_.take(factors, "factors", structure.n_factors(k, d), structure.format) ||
+      !sums_.take(sums, "sums", structure.n_sums(k, d), 'd', true) ||
       (weight != Py_None && !weight_.take(weight, "weight", n)))
     return nullptr;
 
   const Table table{static_cast<const char*>(view.buf), n, view.strides[0], view.strides[1],
                     int(d), table_.is_format('f'), weight_.numbers(), origin_.numbers(),
                     per_unit_.numbers()};
-  const Components components{int(k), log_normaliser_.numbers(), means_.numbers(),
-                              factors_.numbers()};
+  const Components components{int(k), log_normaliser_.numbers(), means_.view().buf,
+                              factors_.view().buf};
   const int granules = (std::max(tile, 1) + level->granule - 1) / level->granule;
   double evidence = 0;
   bool has_memory = true;
   Py_BEGIN_ALLOW_THREADS
   try {
-    evidence = (level->*structure)(table, components, granules * level->granule, sums_.numbers());
+    evidence = (level->*structure.pass)(table, components, granules * level->granule,
+                                        sums_.numbers());
   } catch (const std::bad_alloc&) {
     has_memory = false;
   }
@@ -100,16 +107,28 @@ PyObject* take_pass(PyObject* arguments, Pass Level::* structure, bool is_shared
   return has_memory ? PyFloat_FromDouble(evidence) : PyErr_NoMemory();
 }
 
+using Size = Py_ssize_t;
+Size matrices(Size k, Size d) { return k * d * d; }
+Size matrix(Size, Size d) { return d * d; }
+Size diagonals(Size k, Size d) { return k * d; }
+Size sums_of_matrices(Size k, Size d) { return k * (1 + d + d * d); }
+Size sums_of_matrix(Size k, Size d) { return k * (1 + d) + d * d; }
+Size sums_of_diagonals(Size k, Size d) { return k * (1 + 2 * d); }
+
 PyObject* dense(PyObject*, PyObject* arguments) {
-  return take_pass(arguments, &Level::dense, false, true);
+  return take_pass(arguments, {&Level::dense, 'd', matrices, sums_of_matrices});
+}
+
+PyObject* dense_single(PyObject*, PyObject* arguments) {
+  return take_pass(arguments, {&Level::dense_single, 'f', matrices, sums_of_matrices});
 }
 
 PyObject* shared(PyObject*, PyObject* arguments) {
-  return take_pass(arguments, &Level::shared, true, true);
+  return take_pass(arguments, {&Level::shared, 'd', matrix, sums_of_matrix});
 }
 
 PyObject* axes(PyObject*, PyObject* arguments) {
-  return take_pass(arguments, &Level::axes, false, false);
+  return take_pass(arguments, {&Level::axes, 'd', diagonals, sums_of_diagonals});
 }
 
 PyObject* level_names(PyObject*, PyObject*) {
@@ -124,6 +143,7 @@ PyObject* level_names(PyObject*, PyObject*) {
 
 PyMethodDef methods[] = {
     {"dense", dense, METH_VARARGS, "A pass under covariances of their own."},
+    {"dense_single", dense_single, METH_VARARGS, "The same in float32, added up in float64."},
     {"shared", shared, METH_VARARGS, "A pass under one covariance for all."},
     {"axes", axes, METH_VARARGS, "A pass under variances of each feature."},
     {"levels", level_names, METH_NOARGS, "What this processor has, the fastest first."},
