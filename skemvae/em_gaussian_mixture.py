@@ -267,9 +267,7 @@ class EMGaussianMixture(MixtureDensity):
         X : array-like of shape (n_samples, n_features)
             The batch. The first one also gives the start, so it needs at least
             as many rows as there are components, and should be a fair sample of
-            some thousand rows; later ones can be of any size. A first batch of
-            fewer than 5 rows for each free parameter starts from "kmeans" instead
-            of "auto": to climb on so few rows leads to what is chance.
+            5 rows or more for each free parameter; later ones can be of any size.
         y : Ignored
             Present for the API only.
         sample_weight : array-like of shape (n_samples,), default=None

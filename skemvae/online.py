@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from copy import copy
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +12,7 @@ from skemvae.core.covariance import Covariance
 from skemvae.core.em import EMState, MixtureEM
 from skemvae.core.gaussian_mixture import GaussianMixture
 from skemvae.core.iterate import Status
-from skemvae.core.online import ROWS_PER_PARAMETER, Stream, online_step
+from skemvae.core.online import Stream, online_step
 from skemvae.core.rows import Frame, Rows
 from skemvae.core.summary import Extent, Summary
 from skemvae.em_fit import ExactEM
@@ -69,7 +68,7 @@ def step_on_batch(estimator: Any, structure: type[Covariance], rows: Rows) -> di
         mixture = replace(_fitted(estimator), noise=before.noise).into(frame)
         state = MixtureEM(rows).start(mixture.regularised(noise / frame.scale**2))
     else:
-        state = _start(estimator, structure, rows, summary)
+        state = _start(ExactEM(estimator, structure, rows, summary, warm=False))
     return {
         **estimator._parameters(online_step(state, step_size).out_of(frame)),
         **remembered(before.followed_by(batch, summary, noise)),
@@ -92,16 +91,8 @@ def _fitted(estimator: Any) -> GaussianMixture:
     return mixture
 
 
-def _start(
-    estimator: Any, structure: type[Covariance], rows: Rows, summary: Summary
-) -> EMState[GaussianMixture]:
-    """The start that ``fit`` would take; few rows are not climbed on, where chance would lead."""
-    k, d = estimator.n_components, len(summary.mean)
-    n_parameters = k * (d + 1) + structure.identity(k, d).n_parameters
-    is_auto = isinstance(estimator.init_params, str) and estimator.init_params == "auto"
-    if is_auto and rows.n_rows < ROWS_PER_PARAMETER * n_parameters:
-        estimator = copy(estimator).set_params(init_params="kmeans")
-    state, interrupted = ExactEM(estimator, structure, rows, summary, warm=False).start()
+def _start(em: ExactEM) -> EMState[GaussianMixture]:
+    state, interrupted = em.start()
     if interrupted:
         raise KeyboardInterrupt
     return state

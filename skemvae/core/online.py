@@ -14,7 +14,7 @@ from skemvae.core.summary import Extent, Summary
 _FACTOR = 3.0
 # Moments hold at least so many rows for each free parameter, or all rows so far: with r rows for
 # each, chance costs 1 / (4 r) nats per sample.
-ROWS_PER_PARAMETER = 5.0
+_ROWS_PER_PARAMETER = 5.0
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Stream:
         back: were more rows forgotten, the others could not tell the parameters.
         """
         share = batch.weight / (self.weight + batch.weight)
-        enough = batch.n_rows / (ROWS_PER_PARAMETER * n_parameters)
+        enough = batch.n_rows / (_ROWS_PER_PARAMETER * n_parameters)
         return float(min(1.0, _FACTOR * share**decay, max(share, enough)))
 
     def followed_by(self, batch: Self, summary: Summary, noise: Array) -> Self:
