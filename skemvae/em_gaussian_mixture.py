@@ -12,19 +12,24 @@ from skemvae.base import unchanged_if_refused
 from skemvae.callbacks import with_callbacks
 from skemvae.core.arrays import power_of_two
 from skemvae.core.covariance import Covariance
+from skemvae.core.iterate import Status
+from skemvae.core.online import Stream
 from skemvae.core.parallel import parallel_region
-from skemvae.core.rows import Frame
+from skemvae.core.rows import Frame, Rows
 from skemvae.core.structures import STRUCTURES
-from skemvae.core.summary import Summary
+from skemvae.core.summary import Extent, Summary
 from skemvae.core.table import Table
 from skemvae.em_fit import ExactEM
 from skemvae.initialisation import METHODS
 from skemvae.mixture_density import MixtureDensity
 from skemvae.multistart import best_of_starts, warn_unless_converged
-from skemvae.tables.reading import check_extent, read
+from skemvae.online import remembered, step_on_batch
+from skemvae.tables.reading import check_extent, check_rows, read
 from skemvae.validation import (
     check_choice,
+    check_enough,
     check_range,
+    check_weights,
 )
 
 
@@ -101,6 +106,10 @@ class EMGaussianMixture(MixtureDensity):
         bar use scikit-learn's callbacks (from version 1.9 on).
     verbose_interval : int, default=10
         Number of iterations between prints.
+    learning_decay : float, default=0.7
+        How fast the steps of ``partial_fit`` get shorter, which says how; ``fit``
+        does not look at it. Above 0.5 and up to 1 the parameters come to rest;
+        the smaller, the sooner old rows are forgotten. 0 keeps the last batch only.
 
     Attributes
     ----------
@@ -117,13 +126,20 @@ class EMGaussianMixture(MixtureDensity):
     lower_bounds_ : ndarray of shape (n_iter + 1,)
         The objective at the start and after each iteration:
         ``lower_bounds_[i]`` is what ``max_iter=i`` would return. Warm starts
-        append to it.
+        append to it. ``partial_fit`` appends the objective of its batch at the
+        parameters before the step, which have not seen the batch; then
+        ``lower_bound_`` is that, too.
     converged_ : bool
         Whether the stopping rule was met.
     status_ : str
-        "converged", "max_iter", "interrupted" or "stopped_by_callback".
+        "converged", "max_iter", "interrupted", "stopped_by_callback", or
+        "ongoing" after ``partial_fit``.
     n_iter_ : int
-        Iterations of the best start in this call of ``fit``.
+        Iterations of the best start in this call of ``fit``, and the calls of
+        ``partial_fit`` since.
+    n_samples_seen_ : int
+        Rows of positive weight in ``fit`` and in all calls of ``partial_fit``
+        since; a row that comes twice counts twice.
     n_parameters_ : int
         Number of free parameters.
     n_features_in_ : int
@@ -166,6 +182,7 @@ class EMGaussianMixture(MixtureDensity):
         warm_start: bool = False,
         verbose: int = 0,
         verbose_interval: int = 10,
+        learning_decay: float = 0.7,
     ):
         self.n_components = n_components
         self.covariance_type = covariance_type
@@ -182,6 +199,7 @@ class EMGaussianMixture(MixtureDensity):
         self.warm_start = warm_start
         self.verbose = verbose
         self.verbose_interval = verbose_interval
+        self.learning_decay = learning_decay
 
     @with_callbacks
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
@@ -221,19 +239,108 @@ class EMGaussianMixture(MixtureDensity):
         warm = self.warm_start and hasattr(self, "means_")
         metadata = None if sample_weight is None else {"sample_weight": sample_weight}
         with unchanged_if_refused(self), parallel_region():
-            table, summary = self._read(structure, X, sample_weight)
+            table, extent, summary = self._read(structure, X, sample_weight)
             ascent = ExactEM(self, structure, table, summary, warm)
             result = best_of_starts(
                 self,
                 ascent,
                 ascent.attributes,
                 n_init=ascent.n_init,
-                earlier=getattr(self, "lower_bounds_", ()) if warm else (),
+                earlier=self._history() if warm else (),
                 told={"X": X, "y": y, "metadata": metadata},
             )
+            noise = summary.noise(self.reg_covar)
+            self._set(**remembered(Stream.of(extent, summary, noise)))
         self._remember_surprise_of(table)
         remedy = "Try different init parameters, or increase max_iter, tol, or check for degenerate"
         warn_unless_converged(result, self.max_iter, f"{remedy} data.")
+        return self
+
+    def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+        """Take one step of on-line EM on a batch of rows.
+
+        The expected moments of the batch are averaged with those of all rows
+        before it, and the parameters follow by the M step. No row is kept.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            The batch. The first one also gives the start, so it needs at least
+            as many rows as there are components, and should be a fair sample of
+            5 rows or more for each free parameter; later ones can be of any size.
+        y : Ignored
+            Present for the API only.
+        sample_weight : array-like of shape (n_samples,), default=None
+            How much each row counts, relative to all rows of all batches.
+
+        Returns
+        -------
+        self
+            After the first batch every method can be used.
+
+        Raises
+        ------
+        ValueError
+            As ``fit``; or if X has not the columns of the first batch. The
+            estimator is then as it was before.
+        KeyboardInterrupt
+            After Ctrl-C, with the parameters before: the loop is yours.
+
+        See Also
+        --------
+        fit : Batch EM, for a table that can be read again and again.
+
+        Notes
+        -----
+        After ``fit`` the steps go on from its parameters, and the rows of the
+        fit count as the first batch. After ``from_parameters`` the first batch
+        takes an ordinary iteration of EM from them.
+
+        A batch that holds the share s of the weight of all rows so far, its own
+        included, moves the moments by ``min(1, 3 s ** learning_decay)`` of the
+        way; of batches of one size the t-th has s = 1 / t. A batch of fewer than 5
+        rows for each free parameter moves them by ``max(s, n_samples / (5 *
+        n_parameters_))`` at most: what is forgotten must not be missed.
+
+        Regularisation is that of ``fit``, with the running variances of the
+        features. ``converged_`` stays False and ``status_`` is "ongoing": when to
+        stop is yours to say. ``lower_bound_`` is the objective of the batch at the
+        parameters *before* the step, hence an honest score of rows that these
+        have never seen, if no row comes twice.
+
+        Rows must come in random order. A sorted table is a stream that drifts:
+        the components follow it, and forget how it began.
+
+        References
+        ----------
+        Cappé and Moulines (2009), "On-line expectation-maximization algorithm
+        for latent data models"; Liang and Klein (2009), "Online EM for
+        unsupervised models".
+
+        Examples
+        --------
+        Two passes over a table, in another order each time:
+
+        >>> import numpy as np
+        >>> from skemvae import EMGaussianMixture
+        >>> rng = np.random.default_rng(0)
+        >>> X = np.concatenate([rng.normal(-3, 1, (5000, 1)), rng.normal(3, 1, (5000, 1))])
+        >>> mixture = EMGaussianMixture(2, random_state=0)
+        >>> for _ in range(2):
+        ...     for rows in np.array_split(rng.permutation(len(X)), 10):
+        ...         mixture = mixture.partial_fit(X[rows])
+        >>> mixture.n_samples_seen_, mixture.n_iter_
+        (20000, 20)
+        >>> bool(mixture.score(X) > EMGaussianMixture(2, random_state=0).fit(X).score(X) - 0.01)
+        True
+        """
+        structure = self._check_parameters()
+        with unchanged_if_refused(self), parallel_region():
+            going_on = hasattr(self, "means_")
+            n_min = 1 if going_on else 2
+            X = check_rows(self, X, numeric=True, reset=not going_on, n_min=n_min)
+            rows = Rows.of(X, check_weights(sample_weight, X))
+            self._set(**step_on_batch(self, structure, rows))
         return self
 
     def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
@@ -257,20 +364,22 @@ class EMGaussianMixture(MixtureDensity):
 
     def _read(
         self, structure: type[Covariance], X: Any, sample_weight: Any
-    ) -> tuple[Table, Summary]:
-        """Valid rows in a frame of their own, and their summary."""
+    ) -> tuple[Table, Extent, Summary]:
+        """Valid rows in a frame of their own, and what they are like."""
         table = read(self, X, sample_weight)
         extent = check_extent(table)
-        if extent.n_counting < self.n_components:
-            raise ValueError(
-                f"Expected n_samples >= n_components but got n_components = {self.n_components}, "
-                f"n_samples = {extent.n_counting} (rows of weight 0 do not count)."
-            )
+        check_enough(extent, self.n_components)
         weight_unit = power_of_two(np.asarray(extent.heaviest))
         table = table.framed(table.frame, float(weight_unit))
         summary = Summary.of(table, extent)
         check_range(summary)
-        return table.framed(Frame(summary.mean, structure.units(summary.scale))), summary
+        frame = Frame(summary.mean, structure.units(summary.scale))
+        return table.framed(frame), extent, summary
+
+    def _history(self) -> Any:
+        """The bounds that a warm start continues; those of batches are of other rows."""
+        ongoing = getattr(self, "status_", None) == Status.ONGOING
+        return () if ongoing else getattr(self, "lower_bounds_", ())
 
     # Parameters.
 
@@ -285,7 +394,8 @@ class EMGaussianMixture(MixtureDensity):
         check_scalar(self.verbose_interval, "verbose_interval", Integral, min_val=1)
         check_scalar(self.tol, "tol", Real, min_val=0)
         check_scalar(self.reg_covar, "reg_covar", Real, min_val=0)
-        for name in ("tol", "reg_covar"):
+        check_scalar(self.learning_decay, "learning_decay", Real, min_val=0, max_val=1)
+        for name in ("tol", "reg_covar", "learning_decay"):
             if not np.isfinite(getattr(self, name)):
                 raise ValueError(f"{name}={getattr(self, name)} must be finite.")
         if not callable(self.init_params) and np.ndim(self.init_params) != 2:

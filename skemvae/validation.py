@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import check_array, check_is_fitted
 
-from skemvae.core.summary import Summary
+from skemvae.core.summary import Extent, Summary
 
 # Distances are squared, and covariances hold squares of the unit of X.
 _LARGEST = 1e150
@@ -83,6 +83,15 @@ def counting_rows(X: Any, sample_weight: Any) -> tuple[Any, Any]:
             f"sample_weight leaves {len(rows)} row of positive weight: a minimum of 2 is required."
         )
     return (X if len(rows) == len(weight) else _safe_indexing(X, rows)), weight[rows]
+
+
+def check_enough(extent: Extent, n_components: int) -> None:
+    """Raise ValueError where there are fewer rows than components."""
+    if extent.n_counting < n_components:
+        raise ValueError(
+            f"Expected n_samples >= n_components but got n_components = {n_components}, "
+            f"n_samples = {extent.n_counting} (rows of weight 0 do not count)."
+        )
 
 
 def check_range(summary: Summary) -> None:

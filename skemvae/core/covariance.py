@@ -184,6 +184,10 @@ class Covariance(ABC):
         """Identity matrices."""
 
     @abstractmethod
+    def scatter(self, noise: Array) -> Array:
+        """The central second moments that ``maximise`` makes these of, shaped as ``values``."""
+
+    @abstractmethod
     def maximise(self, moments: Moments, noise: Array) -> Self:
         """The covariances that maximise the expected regularised log likelihood.
 
@@ -288,9 +292,13 @@ class Dense(Covariance):
     def identity(cls, n_components: int, n_features: int) -> Self:
         return cls(np.broadcast_to(np.eye(n_features), (n_components, n_features, n_features)))
 
+    def scatter(self, noise: Array) -> Array:
+        scatter: Array = self.values - np.diag(noise)
+        return scatter
+
     def maximise(self, moments: Moments, noise: Array) -> Self:
         cls = type(self)
-        kept = self.values - np.diag(noise)
+        kept = self.scatter(noise)
         covariances = np.where(moments.counted[:, None, None], moments.covariances, kept)
         pooled = cls.pool(covariances, moments.count)
         values = pooled + np.diag(noise)
@@ -397,7 +405,10 @@ class AxisAligned(Covariance):
     def identity(cls, n_components: int, n_features: int) -> Self:
         return cls(np.ones((n_components, n_features)))
 
+    def scatter(self, noise: Array) -> Array:
+        return self.values - noise
+
     def maximise(self, moments: Moments, noise: Array) -> Self:
-        kept = self.values - noise
+        kept = self.scatter(noise)
         variances = np.where(moments.counted[:, None], moments.covariances, kept)
         return type(self)(self.pool(np.maximum(variances, 0.0) + noise, moments.count))

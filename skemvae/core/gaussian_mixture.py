@@ -84,6 +84,21 @@ class GaussianMixture:
             covariance=self.covariance.maximise(moments, self.noise),
         )
 
+    @property
+    def moments(self) -> Moments:
+        """The moments, for a total weight of 1, of which these parameters are the M step.
+
+        The complete-data likelihood is an exponential family: parameters and
+        expected sufficient statistics are two coordinates of one thing.
+        """
+        scatter = self.covariance.scatter(self.noise)
+        second = self.weights.reshape(-1, *(1,) * (scatter.ndim - 1)) * scatter
+        return Moments(self.weights, self.means, np.zeros_like(self.means), second)
+
+    def regularised(self, noise: Array) -> Self:
+        """What the same moments give with other noise."""
+        return replace(self, noise=noise).maximise(self.moments)
+
     def sample(self, n: int, rng: Any) -> tuple[Array, AnyArray]:
         """Draw n rows and the components they come from, in random order."""
         labels = rng.choice(len(self.weights), size=n, p=self.weights)

@@ -22,6 +22,7 @@ class Status(StrEnum):
     INTERRUPTED = "interrupted"
     STOPPED = "stopped_by_callback"
     DIVERGED = "diverged"
+    ONGOING = "ongoing"  # not by itself: the loop is the caller's
 
 
 class DivergenceError(FloatingPointError):

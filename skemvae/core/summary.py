@@ -38,8 +38,8 @@ class Extent:
         The range of the rows of positive weight.
     n_rows, n_counting : int
         The number of rows, and of those of positive weight.
-    heaviest : float
-        The largest weight.
+    heaviest, total : float
+        The largest weight, and the sum of all.
     not_finite : Cell or None
         The first value that is NaN or infinite, whatever its weight.
     """
@@ -49,13 +49,14 @@ class Extent:
     n_rows: int
     n_counting: int
     heaviest: float
+    total: float
     not_finite: Cell | None = None
 
     @classmethod
     def of(cls, rows: Rows) -> Extent:
         """The extent of one part."""
         n = rows.n_rows
-        extent = cls(*_no_range(rows.X.shape[1]), 0, 0, 0.0)
+        extent = cls(*_no_range(rows.X.shape[1]), 0, 0, 0.0, 0.0)
         for start in range(0, n, BLOCK_ROWS):
             where = slice(start, min(start + BLOCK_ROWS, n))
             weight = None if rows.weight is None else rows.weight[where]
@@ -70,14 +71,16 @@ class Extent:
             row, column = (int(i) for i in np.argwhere(~np.isfinite(X))[0])
             not_finite = Cell(row, column, float(X[row, column]))
         if weight is None:
-            return cls(low, high, len(X), len(X), 1.0, not_finite)
+            return cls(low, high, len(X), len(X), 1.0, float(len(X)), not_finite)
         counting = weight > 0
         n_counting = int(counting.sum())
         if n_counting == 0:
             low, high = _no_range(X.shape[1])
         elif n_counting < len(X):
             low, high = X[counting].min(0), X[counting].max(0)
-        return cls(low, high, len(X), n_counting, float(weight.max()), not_finite)
+        with np.errstate(over="ignore"):
+            total = float(weight.sum())
+        return cls(low, high, len(X), n_counting, float(weight.max()), total, not_finite)
 
     def __add__(self, other: Extent) -> Extent:
         not_finite = self.not_finite
@@ -89,6 +92,7 @@ class Extent:
             self.n_rows + other.n_rows,
             self.n_counting + other.n_counting,
             max(self.heaviest, other.heaviest),
+            self.total + other.total,
             not_finite,
         )
 
@@ -148,6 +152,13 @@ class Scatter:
         )
 
 
+def _floor(largest: Array, constant: AnyArray) -> Array:
+    """The standard deviation below which a feature of such values is called constant."""
+    is_zero = constant & (largest < _NOTHING)
+    floor: Array = _FLOOR_ULPS * EPS * np.maximum(np.where(is_zero, 1.0, largest), TINY / EPS)
+    return floor
+
+
 @dataclass(frozen=True)
 class Summary:
     """What one needs to know of each feature before a fit, in the units of X.
@@ -180,9 +191,7 @@ class Summary:
         low, high = extent.low, extent.high
         span = high / 2 - low / 2
         largest = np.maximum(np.abs(low), np.abs(high))
-        is_zero = (span == 0) & (largest < _NOTHING)
-        floor = _FLOOR_ULPS * EPS * np.maximum(np.where(is_zero, 1.0, largest), TINY / EPS)
-
+        floor = _floor(largest, span == 0)
         frame = Frame(low / 2 + high / 2, power_of_two(np.maximum(span, floor)))
         scatter = table.framed(frame).fold(Scatter.of)
         return cls(
@@ -190,6 +199,24 @@ class Summary:
             frame.scale * scatter.mean,
             frame.scale * np.sqrt(scatter.square / scatter.count),
             floor,
+            largest,
+        )
+
+    def blend(self, other: Summary, share: float) -> Summary:
+        """The summary of both tables, with ``share`` of the weight in the other one.
+
+        The largest value is at least that of the other table, and is forgotten
+        as fast as the rest of this one.
+        """
+        kept = 1 - share
+        away = other.centre - self.centre + other.shift - self.shift
+        variance = kept * self.spread**2 + share * (other.spread**2 + kept * away**2)
+        largest = np.maximum(kept * self.largest + share * other.largest, other.largest)
+        return Summary(
+            self.centre,
+            self.shift + share * away,
+            np.sqrt(variance),
+            _floor(largest, variance == 0),
             largest,
         )
 

@@ -86,6 +86,24 @@ _CORE: list[Record] = [
         "skemvae.core.bayesian_mixture:BayesianMixture",
         {"prior": part("core.Parameters"), "q": part("core.Parameters")},
     ),
+    DataRecord(
+        "Summary",
+        "skemvae.core.summary:Summary",
+        {
+            **{name: floats("d") for name in ("centre", "shift", "spread", "largest")},
+            "floor": floats("d", positive=True),
+        },
+    ),
+    DataRecord(
+        "Stream",
+        "skemvae.core.online:Stream",
+        {
+            "summary": part("Summary"),
+            "noise": floats("d"),
+            "weight": real,
+            "n_rows": integer,
+        },
+    ),
 ]
 
 # Tables and networks.
@@ -187,10 +205,16 @@ _MODELS: list[Record] = [
     EstimatorRecord(
         "EMGaussianMixture",
         "skemvae.em_gaussian_mixture:EMGaussianMixture",
-        {**_ESTIMATOR, **_MIXTURE, "precisions_cholesky_": floats(infinite=True)},
+        {
+            **_ESTIMATOR,
+            **_MIXTURE,
+            "precisions_cholesky_": floats(infinite=True),
+            "n_samples_seen_": integer,
+            "_stream": part("Stream"),
+        },
         rules.of_mixture,
         # What is made from known parameters has no history.
-        (*_OPTIONAL, frozenset(_HISTORY)),
+        (*_OPTIONAL, frozenset(_HISTORY), frozenset({"n_samples_seen_", "_stream"})),
     ),
     EstimatorRecord(
         "VariationalEM",

@@ -1,0 +1,98 @@
+"""A call of ``EMGaussianMixture.partial_fit``: one step of on-line EM."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from skemvae.core.arrays import power_of_two
+from skemvae.core.covariance import Covariance
+from skemvae.core.em import EMState, MixtureEM
+from skemvae.core.gaussian_mixture import GaussianMixture
+from skemvae.core.iterate import Status
+from skemvae.core.online import Stream, online_step
+from skemvae.core.rows import Frame, Rows
+from skemvae.core.summary import Extent, Summary
+from skemvae.em_fit import ExactEM
+from skemvae.validation import check_enough, check_range
+
+
+def remembered(stream: Stream) -> dict[str, Any]:
+    """What ``partial_fit`` goes on from, beside the parameters, by attribute."""
+    return {"n_samples_seen_": stream.n_rows, "_stream": stream}
+
+
+def step_on_batch(estimator: Any, structure: type[Covariance], rows: Rows) -> dict[str, Any]:
+    """The fitted attributes after a step on some rows.
+
+    Parameters
+    ----------
+    estimator : EMGaussianMixture
+        With valid parameters; if it is not fitted, the rows also give the start.
+    structure : type of Covariance
+    rows : Rows
+        Finite, in their own units, some of them of positive weight.
+
+    Raises
+    ------
+    ValueError
+        If values or weights leave the range of float64, if there are too few
+        rows to start from, or if the fitted mixture has another number of
+        components.
+    KeyboardInterrupt
+        After Ctrl-C, also where a fit would go on with the best so far: the
+        loop over the batches is the caller's.
+    """
+    going_on = hasattr(estimator, "means_")
+    extent = rows.fold(Extent.of)
+    if not going_on:
+        check_enough(extent, estimator.n_components)
+    rows = rows.framed(rows.frame, float(power_of_two(np.asarray(extent.heaviest))))
+    own = Summary.of(rows, extent)
+    check_range(own)
+    batch = Stream.of(extent, own, own.noise(estimator.reg_covar))
+    if not np.isfinite(batch.weight):
+        raise ValueError("The sum of sample_weight leaves float64: divide all of them by 1e300.")
+    before = getattr(estimator, "_stream", None) or Stream.empty(own, batch.noise)
+    n_parameters = getattr(estimator, "n_parameters_", 1)
+    step_size = before.step_size(batch, estimator.learning_decay, n_parameters)
+
+    # The frame and the noise are those of all rows, which the parameters have moved to.
+    summary = before.summary.blend(own, step_size)
+    frame = Frame(summary.mean, structure.units(summary.scale))
+    noise = summary.noise(estimator.reg_covar)
+    rows = rows.framed(frame)
+    if going_on:
+        mixture = replace(_fitted(estimator), noise=before.noise).into(frame)
+        state = MixtureEM(rows).start(mixture.regularised(noise / frame.scale**2))
+    else:
+        state = _start(ExactEM(estimator, structure, rows, summary, warm=False))
+    return {
+        **estimator._parameters(online_step(state, step_size).out_of(frame)),
+        **remembered(before.followed_by(batch, summary, noise)),
+        "lower_bounds_": np.append(getattr(estimator, "lower_bounds_", ()), state.bound),
+        "lower_bound_": state.bound,
+        "converged_": False,
+        "status_": str(Status.ONGOING),
+        "n_iter_": getattr(estimator, "n_iter_", 0) + 1,
+        "_mean_surprise": None,
+    }
+
+
+def _fitted(estimator: Any) -> GaussianMixture:
+    mixture: GaussianMixture = estimator._mixture()
+    if len(mixture.weights) != estimator.n_components:
+        raise ValueError(
+            f"n_components={estimator.n_components}, but the fitted mixture has "
+            f"{len(mixture.weights)} components: set it back, or begin anew with fit."
+        )
+    return mixture
+
+
+def _start(em: ExactEM) -> EMState[GaussianMixture]:
+    state, interrupted = em.start()
+    if interrupted:
+        raise KeyboardInterrupt
+    return state
