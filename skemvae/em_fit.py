@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -28,7 +29,7 @@ State = EMState[GaussianMixture]
 
 
 class ExactEM:
-    """EM on a table, from one start after the other.
+    """EM on a table, from the starts that are worth it.
 
     Parameters
     ----------
@@ -60,27 +61,29 @@ class ExactEM:
 
     @property
     def n_init(self) -> int:
-        """1 where all parameters are given: there is nothing to draw."""
-        return 1 if self._all_given else self._estimator.n_init
+        """1 where the start is given: there is nothing to draw."""
+        given = "means" in self._given or np.ndim(self._estimator.init_params) == 2
+        return 1 if given else self._estimator.n_init
 
     @property
     def _all_given(self) -> bool:
         return len(self._given) == 3
 
-    def start(self) -> tuple[State, bool]:
-        """The next start, with its bound."""
-        start = self._begin()
-        try:
-            return self._em.start(start.model), start.interrupted
-        except KeyboardInterrupt:  # a start without its bound is of no use: once more
-            return self._em.start(start.model), True
+    def starts(self, n_init: int) -> Iterator[tuple[State, bool]]:
+        """Starts with their bounds: of several those that a race does not rule out."""
+        models, interrupted = self._models(n_init)
+        for model in models:
+            try:
+                yield self._em.start(model), interrupted
+            except KeyboardInterrupt:  # a start without its bound is of no use: once more
+                yield self._em.start(model), True
 
     def jump(self, state: State) -> None:
         """EM stays where it has converged."""
 
     def prefers(self, state: State, other: State) -> bool:
         """Whether a fit is better than one from another start."""
-        return self._initialiser.prefers(state, other)
+        return self._initialiser.judge.prefers(state, other)
 
     def attributes(self, state: State) -> dict[str, Any]:
         """The fitted parameters, in the units of X."""
@@ -91,9 +94,10 @@ class ExactEM:
 
     # Starts.
 
-    def _begin(self) -> Start:
+    def _models(self, n_init: int) -> tuple[list[GaussianMixture], bool]:
+        """Where to climb from, and whether the user asked to stop meanwhile."""
         if self._all_given:
-            return Start(GaussianMixture(noise=self._noise, **self._given))
+            return [GaussianMixture(noise=self._noise, **self._given)], False
         self._initialiser = Initialiser.of(
             self._structure,
             self._estimator.n_components,
@@ -102,8 +106,20 @@ class ExactEM:
             self._noise,
             self._rng,
         )
-        start = self._search(self._initialiser)
-        return replace(start, model=replace(start.model, **self._given))
+        models: list[GaussianMixture] = []
+        try:
+            for _ in range(n_init):
+                start = self._search(self._initialiser)
+                models.append(replace(start.model, **self._given))
+                if start.interrupted:
+                    raise KeyboardInterrupt
+            if n_init > 1:
+                models = self._initialiser.judge.finalists(models, self._estimator.max_iter)
+        except KeyboardInterrupt:
+            if not models:
+                raise
+            return models[:1], True
+        return models, False
 
     def _search(self, initialiser: Initialiser) -> Start:
         init_params = self._estimator.init_params

@@ -68,12 +68,18 @@ class EMGaussianMixture(MixtureDensity):
     n_init : int, default=1
         Number of starts. The best is kept: sound fits before collapsed ones
         (a component without variance in some feature, or on fewer than d + 1
-        distinct rows), then by ``lower_bound_``.
+        distinct rows), then by ``lower_bound_``. Several starts first climb on
+        a bounded sample of the distinct rows, where the worse half is left
+        behind again and again; only the best, and at most two more that the
+        sample cannot tell from it, climb on all rows. Callbacks and ``n_iter_``
+        see the climbs on all rows. Ignored if ``init_params`` is an array, if
+        ``means_init`` is given, and by warm starts.
     init_params : str, array or callable, default="auto"
         - ``"auto"``: a tournament of cheap starts (k-means in standardised
           and in whitened units, k-means++, slices along random directions,
-          random rows), a few iterations each on a bounded sample; the best
-          goes on. Row order and multiplicity do not matter.
+          random rows), a few iterations each on a bounded sample that grows
+          while the worse half of them is left behind; the best goes on. Row
+          order and multiplicity do not matter.
         - ``"kmeans"``, ``"k-means++"``, ``"random_from_data"``, ``"random"``:
           as in scikit-learn, but weighted, in standardised units, on a
           bounded sample, each row assigned to the nearest centre, and never

@@ -1,4 +1,4 @@
-"""Starts: where EM begins, and how one start is judged against another.
+"""Starts: where EM begins.
 
 Every start works on a sketch, a bounded sample of the distinct rows of the
 table in an order of its own: so after one pass over the table it costs the
@@ -12,7 +12,6 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -20,25 +19,26 @@ from sklearn.cluster import KMeans, kmeans_plusplus
 from sklearn.exceptions import ConvergenceWarning
 
 from skemvae.core.arrays import EPS
-from skemvae.core.bound import Posterior
 from skemvae.core.covariance import Covariance
-from skemvae.core.em import EMState, MixtureEM
-from skemvae.core.expectation import Seen, each_block, moments_given
+from skemvae.core.expectation import moments_given
 from skemvae.core.gaussian_mixture import GaussianMixture
-from skemvae.core.iterate import Aitken, Status, iterate
+from skemvae.core.moments import Moments
 from skemvae.core.rows import Rows
 from skemvae.core.sketch import Sketch
 from skemvae.core.summary import Summary
 from skemvae.core.table import Table
+from skemvae.judge import Judge
 
 # Rows of a sketch: at least so many, and so many times the rows that
 # determine one component.
 _SKETCH_ROWS, _SKETCH_ROWS_PER_FEATURE = 4096, 4
-# The tournament: in each round the best of the starts (all, a half, a quarter)
-# climb so many iterations further, or until little remains to be gained, in
-# nats per sample.
-_ROUNDS = ((1, 5), (2, 10), (4, 25))
-_ENOUGH = 1e-4
+# The tournament: so many starts climb on such a share of the sketch, but at least on
+# so many times the rows that determine the components, for so many iterations; or
+# for more, while a round costs less than so many passes over the table, which is taken
+# to have so many rows at least: below, there is no time to be saved.
+_ROUNDS = ((8, 1 / 4, 2), (4, 1 / 2, 3), (2, 1 / 2, 4))
+_FEWEST_ROWS, _FEWEST_ROWS_PER_FEATURE = 512, 10
+_PASSES, _SHORT_TABLE, _MOST_ITERATIONS = 1 / 2, 48_000, 25
 # Centres beyond so many standard deviations are equally far.
 _FAR = 1e100
 
@@ -122,19 +122,12 @@ class Initialiser:
     ----------
     structure : type of Covariance
     n_components : int
-    sketch : Sketch
-    noise : array of shape (d,)
-        Regularising variances, in the frame of the table.
-    nothing : array of shape (d,)
-        Variances up to which a component has none, in the frame of the table;
-        negative where no component can have more.
+    judge : Judge
     """
 
     structure: type[Covariance]
     n_components: int
-    sketch: Sketch
-    noise: Any
-    nothing: Any
+    judge: Judge
 
     @classmethod
     def of(
@@ -158,7 +151,12 @@ class Initialiser:
         )
         nothing = (2 * summary.floor / frame.scale) ** 2 + 8 * EPS * noise
         nothing[summary.spread <= summary.floor] = -1.0
-        return cls(structure, n_components, sketch, noise, nothing)
+        return cls(structure, n_components, Judge(sketch, noise, nothing))
+
+    @property
+    def sketch(self) -> Sketch:
+        """The rows that starts are made of."""
+        return self.judge.sketch
 
     # Starts.
 
@@ -169,7 +167,7 @@ class Initialiser:
         if method == "random":
             responsibilities = rng.uniform(size=(self.sketch.n_rows, self.n_components))
             responsibilities /= responsibilities.sum(1, keepdims=True)
-            return Start(self._softened(responsibilities))
+            return Start(self._softened(*self._moments(responsibilities)))
         return Start(self._labelled(LABELLINGS[method], self.sketch.standardised, rng))
 
     def from_centres(self, centres: Any) -> Start:
@@ -180,80 +178,58 @@ class Initialiser:
         # A component without rows would stay dead: it gets its share of all of them.
         empty = responsibilities.sum(0) == 0
         responsibilities = responsibilities * (1 - empty.mean()) + empty / self.n_components
-        return Start(self._softened(responsibilities))
+        return Start(self._softened(*self._moments(responsibilities)))
 
     def from_responsibilities(self, responsibilities: Any, rows: Rows) -> Start:
         """An M step from responsibilities of shape (n, K) for all rows of the table.
 
         Only components on fewer than d + 1 effective rows are softened.
         """
-        return Start(self._softened(responsibilities, rows))
+        moments = moments_given(responsibilities, self._unit, rows)
+        own = self.sketch.effective_rows(responsibilities)
+        return Start(self._softened(moments, own, enough=self.judge.few_rows))
 
     def tournament(self, rng: Any) -> Start:
         """Let several cheap starts climb for a while, and take the best.
 
         k-means alone is blind to elongated clusters, random starts alone miss
-        the optimum often; the likelihood after a few iterations tells.
+        the optimum often; the likelihood after a few iterations tells. The
+        rows that they climb on double when half of them have been left behind.
         """
-        X, weight = self.sketch.standardised, self.sketch.rows.weight
-        if self.n_components == 1 or self.n_components >= len(X):  # nothing to choose
-            return Start(self._labelled(_k_means, X, rng))
-        white = _whiten(X, weight)
-        entries = [(_k_means, X), (_k_means, white)]
-        entries += 2 * [(_k_means_plusplus, X), (_quantiles, white), (_random_from_data, white)]
-        em = MixtureEM(self.sketch.rows)
-        ranking: list[tuple[tuple[bool, bool, float], EMState[GaussianMixture]]] = []
+        m, k = self.sketch.n_rows, self.n_components
+        if k == 1 or k >= m:  # nothing to choose
+            return Start(self._labelled(_k_means, self.sketch.standardised, rng))
+        fewest = max(_FEWEST_ROWS, _FEWEST_ROWS_PER_FEATURE * k * self.judge.few_rows)
+        affordable = _PASSES * max(m / self.sketch.fraction, _SHORT_TABLE)
+        models: list[GaussianMixture] = []
         interrupted = False
         try:
-            for labelling, table in entries:
-                state = em.start(self._labelled(labelling, table, rng))
-                ranking.append(((False, False, state.bound), state))
-            for eliminated, n_iter in _ROUNDS:
-                ranking.sort(key=itemgetter(0), reverse=True)
-                for i in range(len(entries) // eliminated):
-                    state = self._climb(em, ranking[i][1], n_iter)
-                    ranking[i] = (self._merit(state, self._few_rows), state)
+            for n_starts, share, n_iter in _ROUNDS:
+                n_rows = min(m, max(round(share * m), fewest))
+                models = models or self._on_part(n_rows)._entries(rng)
+                if len(models) == 1:  # all have come to the same place
+                    break
+                n_iter = max(n_iter, min(int(affordable / (n_starts * n_rows)), _MOST_ITERATIONS))
+                states = self.judge.on_part(n_rows).race(models, n_iter, n_starts // 2)
+                models = [state.model for state in states]
         except KeyboardInterrupt:
-            if not ranking:
+            if not models:
                 raise
             interrupted = True
-        _, best = max(ranking, key=itemgetter(0))
-        return Start(self._ordered(best.model), interrupted)
-
-    # Judging.
-
-    def prefers(self, state: EMState[GaussianMixture], other: EMState[GaussianMixture]) -> bool:
-        """Whether a fit to the whole table is better than another."""
-        # Each row of the sketch stands for several of the table.
-        few_rows = self._few_rows * self.sketch.fraction
-        return self._merit(state, few_rows) > self._merit(other, few_rows)
-
-    @property
-    def _few_rows(self) -> int:
-        """How many distinct rows determine a component."""
-        return len(self.noise) + 1
-
-    def _merit(self, state: EMState[GaussianMixture], few_rows: float) -> tuple[bool, bool, float]:
-        """A key that sorts fits: sound ones above collapsed ones, then by the bound.
-
-        Likelihood alone prefers spikes on a few rows, which explain nothing.
-        """
-        model = state.model
-        spread = model.covariance.variances - self.noise
-        off_floor = bool((spread > self.nothing).all())
-        enough_rows = bool((self._effective_rows(model) >= few_rows).all())
-        return off_floor and enough_rows, off_floor, state.bound
-
-    def _effective_rows(self, model: GaussianMixture) -> Any:
-        responsibilities = np.empty((self.sketch.n_rows, self.n_components))
-
-        def visit(seen: Seen) -> None:
-            responsibilities[seen.block.where] = Posterior.exact(seen.log_joint).weight
-
-        each_block(model, self.sketch.rows, visit)
-        return self.sketch.effective_rows(responsibilities)
+        return Start(self._ordered(models[0]), interrupted)
 
     # Helpers.
+
+    def _on_part(self, n_rows: int) -> Initialiser:
+        return replace(self, judge=self.judge.on_part(n_rows))
+
+    def _entries(self, rng: Any) -> list[GaussianMixture]:
+        """The starts that enter the tournament."""
+        X = self.sketch.standardised
+        white = _whiten(X, self.sketch.weights)
+        entries = [(_k_means, X), (_k_means, white)]
+        entries += 2 * [(_k_means_plusplus, X), (_quantiles, white), (_random_from_data, white)]
+        return [self._labelled(labelling, table, rng) for labelling, table in entries]
 
     def _ordered(self, model: GaussianMixture) -> GaussianMixture:
         """Number the components along some fixed direction.
@@ -268,42 +244,38 @@ class Initialiser:
             model, weights=model.weights[order], means=model.means[order], covariance=covariance
         )
 
-    def _climb(
-        self, em: MixtureEM, state: EMState[GaussianMixture], n_iter: int
-    ) -> EMState[GaussianMixture]:
-        result = iterate(em.step, state, stop=Aitken(_ENOUGH), max_iter=n_iter)
-        if result.status is Status.INTERRUPTED:
-            raise KeyboardInterrupt
-        return result.state
-
     def _labelled(self, labelling: Callable[..., Any], table: Any, rng: Any) -> GaussianMixture:
         k, m = self.n_components, len(table)
-        if m >= k:
-            labels = labelling(table, self.sketch.rows.weight, k, rng)
-            return self._softened(np.eye(k)[labels])
-        # Fewer distinct rows than components: several share a row.
-        shared = np.eye(m)[np.arange(k) % m].T
-        return self._softened(shared / shared.sum(1, keepdims=True))
+        if m < k:  # fewer distinct rows than components: several share a row
+            shared = np.eye(m)[np.arange(k) % m].T
+            return self._softened(*self._moments(shared / shared.sum(1, keepdims=True)))
+        rows = self.sketch.rows
+        labels = labelling(table, self.sketch.weights, k, rng)
+        moments = Moments.of_groups(rows.X, self.sketch.weights, labels, self._unit.values.shape)
+        return self._softened(moments, np.bincount(labels, minlength=k))
 
-    def _softened(self, responsibilities: Any, table: Rows | None = None) -> GaussianMixture:
+    def _moments(self, responsibilities: Any) -> tuple[Moments, Any]:
+        """Of the sketch, and how many of its rows each component rests on."""
+        moments = moments_given(responsibilities, self._unit, self.sketch.rows)
+        return moments, self.sketch.effective_rows(responsibilities)
+
+    @property
+    def _unit(self) -> Covariance:
+        return self.structure.identity(self.n_components, len(self.judge.noise))
+
+    def _softened(self, moments: Moments, own: Any, enough: float = np.inf) -> GaussianMixture:
         """An M step that no component leaves with a singular covariance.
 
-        On the sketch, the scatter of each is averaged with the pooled one,
-        which counts as much as the d + 1 rows that are needed to determine a
-        covariance; on the table, only that of components on fewer rows.
+        The scatter of each component that rests on fewer than ``enough`` rows
+        is averaged with the pooled one, which counts as much as the d + 1 rows
+        that are needed to determine a covariance.
         """
-        rows = self.sketch.rows if table is None else table
-        unit = self.structure.identity(self.n_components, len(self.noise))
-        moments = moments_given(responsibilities, unit, rows)
-        own = self.sketch.effective_rows(responsibilities)
-        share = own / (own + self._few_rows)
-        if table is not None:
-            share[own >= self._few_rows] = 1.0
+        share = np.where(own < enough, own / (own + self.judge.few_rows), 1.0)
         pooled = moments.second.sum(0) / moments.count.sum()
         ndim = (-1, *(1,) * (moments.second.ndim - 1))
         second = share.reshape(ndim) * moments.second + (
             (moments.count * (1 - share)).reshape(ndim) * pooled
         )
         k = self.n_components
-        before = GaussianMixture(np.full(k, 1 / k), moments.means, unit, self.noise)
+        before = GaussianMixture(np.full(k, 1 / k), moments.means, self._unit, self.judge.noise)
         return before.maximise(replace(moments, second=second))

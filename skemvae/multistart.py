@@ -25,7 +25,7 @@ def best_of_starts(
     earlier: Any,
     told: dict[str, Any],
 ) -> Result[S]:
-    """Climb from ``n_init`` starts, and set the fitted attributes of the best.
+    """Climb from the best of ``n_init`` starts, and set the fitted attributes of the best climb.
 
     Parameters
     ----------
@@ -64,9 +64,9 @@ def best_of_starts(
     best: Result[S] | None = None
     interrupted = False
     try:
-        for number in range(n_init):
+        for number, start in enumerate(ascent.starts(n_init)):
             loop = progress.begin_init(number)
-            result = _climb(estimator, ascent, all_attributes, earlier, loop)
+            result = _climb(estimator, ascent, start, all_attributes, earlier, loop)
             if best is None or ascent.prefers(result.state, best.state):
                 best = result
             progress.end_init(loop, result.status, result.n_iter, result.bounds[-1])
@@ -87,11 +87,12 @@ def best_of_starts(
 def _climb(
     estimator: Any,
     ascent: Ascent[S],
+    start: tuple[S, bool],
     attributes: Callable[[Result[S]], dict[str, Any]],
     earlier: Any,
     loop: LoopProgress,
 ) -> Result[S]:
-    state, interrupted = ascent.start()
+    state, interrupted = start
     # The E step of a warm start may be more thorough than that of the last iteration.
     rise = state.bound - earlier[-1] if len(earlier) else np.nan
     same_data = -1e-6 <= rise / max(1.0, abs(state.bound)) <= 1e-2

@@ -25,6 +25,7 @@ from skemvae.core.rows import Frame, Rows
 from skemvae.core.structures import STRUCTURES
 from skemvae.core.summary import Summary
 from skemvae.initialisation import Initialiser
+from skemvae.judge import Judge
 from tests.recording import Recorder, needs_callbacks
 
 IRIS = load_iris().data
@@ -184,7 +185,7 @@ def test_a_small_cluster_in_a_long_table_is_sound():
         )
         states.append(MixtureEM(rows).start(mixture))
     assert initialiser.sketch.n_rows < 5000
-    assert initialiser.prefers(*states)
+    assert initialiser.judge.prefers(*states)
 
 
 def test_means_as_a_start_bring_weights_and_covariances_with_them():
@@ -458,18 +459,16 @@ def test_a_signal_in_the_middle_of_a_long_fit_leaves_a_usable_estimator():
 
 
 def test_a_signal_during_the_search_for_a_start(monkeypatch):
-    import skemvae.initialisation as initialisation
+    races = []
+    race = Judge.race
 
-    climbs = []
-    climb = initialisation.Initialiser._climb
-
-    def interrupted_climb(self, *arguments):
-        climbs.append(arguments)
-        if len(climbs) == 3:
+    def interrupted_race(self, *arguments):
+        races.append(arguments)
+        if len(races) == 2:
             raise KeyboardInterrupt
-        return climb(self, *arguments)
+        return race(self, *arguments)
 
-    monkeypatch.setattr(initialisation.Initialiser, "_climb", interrupted_climb)
+    monkeypatch.setattr(Judge, "race", interrupted_race)
     with pytest.warns(ConvergenceWarning, match="Interrupted after 0 iterations"):
         mixture = EMGaussianMixture(3, random_state=0).fit(IRIS)
     assert mixture.score(IRIS) > -2

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Generic, Protocol, TypeVar
@@ -141,8 +141,11 @@ class Result(Generic[S]):
 class Ascent(Protocol[S]):
     """What a fit repeats, on the data it was made for."""
 
-    def start(self) -> tuple[S, bool]:
-        """A start, another one at each call, and whether the user asked to stop meanwhile."""
+    def starts(self, n_init: int) -> Iterator[tuple[S, bool]]:
+        """At most so many starts, each with whether the user asked to stop meanwhile.
+
+        An ascent that can tell early which of them are the worse ones leaves these out.
+        """
 
     def step(self, state: S) -> S:
         """One iteration; the bound does not fall."""
@@ -159,7 +162,11 @@ class Fit(ABC):
 
     @abstractmethod
     def start(self) -> tuple[Any, bool]:
-        """As ``Ascent``."""
+        """A start, another one at each call, and whether the user asked to stop meanwhile."""
+
+    def starts(self, n_init: int) -> Iterator[tuple[Any, bool]]:
+        """One after the other."""
+        return (self.start() for _ in range(n_init))
 
     @abstractmethod
     def step(self, state: Any) -> Any:

@@ -35,6 +35,29 @@ class Moments:
     first: Array
     second: Array
 
+    @classmethod
+    def of_groups(
+        cls, X: Array, weight: Array, labels: AnyArray, shape: tuple[int, ...]
+    ) -> Moments:
+        """The moments of a small table whose rows belong to one component each.
+
+        Each row is looked at under its own component only, which is K times
+        less than what responsibilities cost. ``shape`` is that of ``second``.
+        """
+        count, origin, second = np.zeros(shape[0]), np.zeros(shape[:2]), np.zeros(shape)
+        for k in range(shape[0]):
+            (where,) = np.nonzero(labels == k)
+            count[k] = weight[where].sum()
+            if count[k] > 0:
+                origin[k] = weight[where] @ X[where] / count[k]
+                differences = (X[where] - origin[k]).T
+                weighted = weight[where] * differences
+                if len(shape) == 2:
+                    second[k] = np.einsum("di,di->d", weighted, differences)
+                else:
+                    second[k] = weighted @ differences.T
+        return cls(count, origin, np.zeros_like(origin), second)
+
     def __add__(self, other: Moments) -> Moments:
         other = other.about(self.origin)
         return Moments(

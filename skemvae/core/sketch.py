@@ -120,6 +120,13 @@ class Sketch:
         """The number of distinct rows kept."""
         return self.rows.n_rows
 
+    def part(self, n_rows: int) -> Sketch:
+        """The smaller sketch that holds the first ``n_rows`` of these rows only."""
+        if n_rows >= self.n_rows:
+            return self
+        rows = Rows.of(self.rows.X[:n_rows], self.weights[:n_rows])
+        return replace(self, rows=rows, keys=self.keys[:n_rows], size=n_rows)
+
     def effective_rows(self, responsibilities: Array) -> Array:
         """How many distinct rows each component rests on, shape (K,).
 

@@ -1,0 +1,238 @@
+"""Starts: what a tournament and a race cost, whom they keep, and what they do not depend on."""
+
+import warnings
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.datasets import load_iris
+from sklearn.exceptions import ConvergenceWarning
+from threadpoolctl import threadpool_limits
+
+from skemvae import EMGaussianMixture
+from skemvae.core.em import MixtureEM
+from skemvae.core.expectation import moments_given
+from skemvae.core.moments import Moments
+from skemvae.core.rows import Frame, Rows
+from skemvae.core.sketch import Sketch
+from skemvae.core.structures import STRUCTURES
+from skemvae.core.summary import Summary
+from skemvae.initialisation import Initialiser
+from skemvae.judge import Judge
+from tests.recording import Recorder, needs_callbacks
+
+IRIS = load_iris().data
+METHODS = ("auto", "kmeans", "k-means++", "random_from_data", "random")
+
+
+def overlapping(n=3000, d=4, k=6, seed=0):
+    """Elliptic clusters that EM needs tens of iterations for."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(k, size=n)
+    centres = 1.6 * rng.standard_normal((k, d))
+    scales = np.exp(0.5 * rng.standard_normal((k, d)))
+    return centres[labels] + scales[labels] * rng.standard_normal((n, d))
+
+
+def fit(X, k=6, sample_weight=None, **parameters):
+    parameters = {"random_state": 0, "tol": 1e-6, "max_iter": 1000, **parameters}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return EMGaussianMixture(k, **parameters).fit(X, sample_weight=sample_weight)
+
+
+def initialiser(X, k=6, structure="full", weight=None):
+    d = X.shape[1]
+    summary = Summary.of(Rows.of(X, weight))
+    rows = Rows(X, weight, Frame(np.zeros(d), np.ones(d)))
+    rng = np.random.RandomState(0)
+    return Initialiser.of(STRUCTURES[structure], k, rows, summary, np.full(d, 1e-6), rng)
+
+
+# What starts are made of.
+
+
+@given(st.integers(0, 2**31), st.sampled_from(["full", "diag"]), st.integers(1, 5))
+def test_moments_of_groups_are_those_of_certain_responsibilities(seed, structure, k):
+    rng = np.random.default_rng(seed)
+    X, weight = rng.standard_normal((40, 3)), rng.uniform(0.5, 2, 40)
+    labels = rng.integers(k + 1, size=40) % k
+    unit = STRUCTURES[structure].identity(k + 1, 3)  # one component without rows
+    rows = Rows(X, weight, Frame.identity(3))
+    expected = moments_given(np.eye(k + 1)[labels], unit, rows)
+    moments = Moments.of_groups(X, weight, labels, unit.values.shape).about(expected.origin)
+    for name in ("count", "first", "second"):
+        actual, desired = getattr(moments, name), getattr(expected, name)
+        np.testing.assert_allclose(actual, desired, rtol=1e-12, atol=1e-12)
+
+
+@given(st.integers(1, 120), st.integers(0, 1000))
+def test_a_part_of_a_sketch_is_a_smaller_sketch(n_rows, seed):
+    rng = np.random.default_rng(seed)
+    X = rng.integers(0, 9, size=(300, 2)).astype(float)  # at most 81 distinct rows
+    rows = Rows(X, None, Frame.identity(2))
+    direction = rng.standard_normal(2)
+
+    def sketch(size):
+        return Sketch.of(rows, X.mean(0), X.std(0), direction, size)
+
+    part, smaller = sketch(100).part(n_rows), sketch(n_rows)
+    np.testing.assert_array_equal(part.rows.X, smaller.rows.X)
+    np.testing.assert_array_equal(part.rows.weight, smaller.rows.weight)
+    np.testing.assert_array_equal(part.standardised, smaller.standardised)
+    if n_rows < sketch(100).n_rows:
+        assert part.fraction == smaller.fraction
+
+
+# What they cost.
+
+
+def count_rows(monkeypatch, cost):
+    """Add the rows of each E step to ``cost``."""
+    start = MixtureEM.start
+
+    def counted(self, model):
+        cost.append(self.table.n_rows)
+        return start(self, model)
+
+    monkeypatch.setattr(MixtureEM, "start", counted)
+
+
+@pytest.mark.parametrize(("n", "passes"), [(2_000, 45), (20_000, 5), (200_000, 2)])
+def test_a_tournament_costs_few_passes_over_the_table(n, passes, monkeypatch):
+    X = overlapping(n)
+    starts = initialiser(X)
+    cost = []
+    count_rows(monkeypatch, cost)
+    starts.tournament(np.random.RandomState(0))
+    assert sum(cost) < passes * n
+
+
+def test_of_many_starts_few_climb_on_the_table(monkeypatch):
+    X = overlapping(50_000)
+    cost = []
+    count_rows(monkeypatch, cost)
+    fit(X, n_init=8, init_params="random_from_data", tol=1e-3, max_iter=100)
+    whole = sum(n == len(X) for n in cost)
+    single = 0
+    for seed in range(3):
+        cost.clear()
+        fit(X, init_params="random_from_data", tol=1e-3, max_iter=100, random_state=seed)
+        single += sum(n == len(X) for n in cost) / 3
+    assert whole < 3 * single
+
+
+@needs_callbacks
+def test_callbacks_see_the_climbs_on_the_table():
+    recorder = Recorder("iteration")
+    EMGaussianMixture(3, n_init=10, random_state=0).set_callbacks(recorder).fit(IRIS)
+    assert 1 <= recorder.begun.count("initialization") <= 3
+    assert recorder.begun.count("fit") == recorder.ended.count("fit") == 1
+
+
+# Whom they keep.
+
+
+@pytest.mark.parametrize(
+    ("method", "n"),
+    [*((method, 600) for method in METHODS), ("auto", 6_000), ("random_from_data", 6_000)],
+)
+def test_more_starts_lead_no_lower(method, n):
+    X = overlapping(n)
+    bounds = [fit(X, init_params=method, n_init=m).lower_bound_ for m in (1, 3, 9)]
+    assert np.diff(bounds).min() > -1e-4
+
+
+def test_the_same_place_is_counted_once_and_the_best_comes_first():
+    starts = initialiser(IRIS, 3)
+    models = [starts.by_name(name, np.random.RandomState(0)).model for name in METHODS]
+    states = starts.judge.race(2 * models, 3, 10)
+    assert len(states) <= len(models)
+    assert [s.bound for s in states] == sorted((s.bound for s in states), reverse=True)
+    alone = [starts.judge.race([model], 3, 1)[0].bound for model in models]
+    assert states[0].bound == max(alone)
+
+
+def test_a_spike_does_not_win_a_race():
+    """One of two components on two equal rows is likelier than any sound fit of Iris."""
+    starts = initialiser(IRIS, 2)
+    twins = np.zeros(150)
+    twins[[101, 142]] = 1  # the same flower twice
+    rows = Rows(IRIS, None, Frame.identity(4))
+    spike = starts.from_responsibilities(np.array([1 - twins, twins]).T, rows).model
+    spike = spike.maximise(moments_given(np.array([1 - twins, twins]).T, spike.covariance, rows))
+    sound = starts.by_name("kmeans", np.random.RandomState(0)).model
+    states = starts.judge.race([spike, sound], 0, 2)
+    assert len(states) == 2
+    assert states[0].model is sound
+
+
+@pytest.mark.parametrize(("distance", "clear"), [(0.003, False), (0.5, True)])
+def test_fits_that_a_sketch_cannot_tell_apart_both_go_on(distance, clear):
+    X = np.random.default_rng(0).standard_normal((30_000, 2))
+    starts = initialiser(X, 1)
+    model = starts.by_name("kmeans", np.random.RandomState(0)).model
+    moved = replace(model, means=model.means + distance)
+    assert starts.judge.sketch.fraction < 0.2
+    best, other = (MixtureEM(starts.sketch.rows).start(m) for m in (model, moved))
+    assert starts.judge._leads(best, other) == clear
+    # Where the sketch holds all rows, nothing is uncertain.
+    certain = replace(starts.judge, sketch=replace(starts.sketch, size=30_000))
+    assert certain._leads(best, other)
+
+
+def test_no_iterations_return_a_start_itself():
+    starts = [fit(IRIS, 3, init_params="kmeans", max_iter=0, random_state=s) for s in range(3)]
+    best = fit(IRIS, 3, init_params="kmeans", max_iter=0, n_init=5)
+    assert best.n_iter_ == 0
+    assert best.lower_bound_ >= min(start.lower_bound_ for start in starts) - 1e-9
+    assert best.lower_bound_ < fit(IRIS, 3, init_params="kmeans", max_iter=3).lower_bound_
+
+
+def test_ctrl_c_in_a_race_keeps_the_best_start(monkeypatch):
+    races = []
+    race = Judge.race
+
+    def interrupted(self, models, n_iter, n_best):
+        races.append(len(models))
+        if len(races) == 2:
+            raise KeyboardInterrupt
+        return race(self, models, n_iter, n_best)
+
+    monkeypatch.setattr(Judge, "race", interrupted)
+    mixture = EMGaussianMixture(3, init_params="random_from_data", n_init=8, random_state=0)
+    with pytest.warns(ConvergenceWarning, match="Interrupted after 0 iterations"):
+        mixture.fit(IRIS)
+    assert races == [8, 4]
+    assert mixture.score(IRIS) > -1.6
+
+
+# What they do not depend on.
+
+
+@pytest.mark.parametrize("n", [400, 9_000])
+def test_order_repetition_and_units_do_not_matter_to_several_starts(n):
+    X = overlapping(n)
+    rng = np.random.default_rng(0)
+    reference = fit(X, n_init=3, max_iter=5)
+    weight = rng.integers(1, 3, size=n)
+    repeated = rng.permutation(np.repeat(X, weight, axis=0))
+    for other, expected in [
+        (fit(X[rng.permutation(n)], n_init=3, max_iter=5), reference),
+        (fit(8 * X, n_init=3, max_iter=5), reference),
+        (fit(repeated, n_init=3, max_iter=5), fit(X, sample_weight=weight, n_init=3, max_iter=5)),
+    ]:
+        unit = 8 if other.means_.std() > 4 * expected.means_.std() else 1
+        np.testing.assert_allclose(other.means_, unit * expected.means_, rtol=1e-6, atol=1e-6)
+
+
+def test_the_number_of_threads_does_not_matter():
+    X = overlapping(9_000)
+    with threadpool_limits(1):
+        one = fit(X, n_init=4, max_iter=20)
+    with threadpool_limits(2):
+        two = fit(X, n_init=4, max_iter=20)
+    np.testing.assert_array_equal(one.means_, two.means_)
+    np.testing.assert_array_equal(one.lower_bounds_, two.lower_bounds_)
