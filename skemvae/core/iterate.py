@@ -140,6 +140,10 @@ class Result(Generic[S]):
 class Ascent(Protocol[S]):
     """What a fit repeats, on the data it was made for."""
 
+    @property
+    def accelerable(self) -> Any:
+        """The EM that an ``Accelerator`` may help, or None."""
+
     def start(self) -> tuple[S, bool]:
         """A start, another one at each call, and whether the user asked to stop meanwhile."""
 
@@ -155,6 +159,8 @@ class Ascent(Protocol[S]):
 
 class Fit(ABC):
     """An ascent that makes fitted models of its states."""
+
+    accelerable: Any = None
 
     @abstractmethod
     def start(self) -> tuple[Any, bool]:

@@ -1,0 +1,201 @@
+"""Fewer passes: EM steps are extrapolated where EM is slow, and the bound still never falls."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Generic, Protocol, TypeVar
+
+import numpy as np
+
+from skemvae.core.arrays import Array
+from skemvae.core.chart import Chart, Charted
+from skemvae.core.iterate import Aitken
+
+# Passes of plain EM before the first extrapolation: the first steps are long anyway.
+_FIRST_PASSES = 5
+# Pairs of steps that are remembered.
+_MEMORY = 10
+# A pair tells of a curvature if its cosine is more than rounding.
+_LEAST_COSINE = 1e-8
+# How far an extrapolation is trusted, at first, at most and at least: half the square of a
+# length is about a divergence between mixtures, in nats per row.
+_RADIUS, _LARGEST_RADIUS, _SMALLEST_RADIUS = 0.5, 2.0, 1e-3
+
+M = TypeVar("M", bound=Charted)
+
+
+class PointState(Protocol[M]):
+    """A state whose M step is known, and costs no pass over the data."""
+
+    @property
+    def model(self) -> M:
+        """The parameters."""
+
+    @property
+    def maximised(self) -> M:
+        """The parameters after the M step."""
+
+    @property
+    def bound(self) -> float:
+        """Nats per sample."""
+
+
+S = TypeVar("S", bound=PointState[Charted])
+
+
+class Accelerable(Protocol[S]):
+    """EM that an accelerator may help; each method takes one pass over the data."""
+
+    def start(self, model: Charted) -> S:
+        """The E step at given parameters."""
+
+    def step(self, state: S) -> S:
+        """One iteration."""
+
+
+class Terrain(Generic[S]):
+    """What pairs of states tell of the bound around one of them.
+
+    In the coordinates of a ``Chart`` an EM step is the gradient of the bound,
+    to first order: EM is steepest ascent there, at rates between 0 and 1, the
+    eigenvalues of the part of the complete information that is observed. A
+    pair of states is a move and what it took away from the gradient;
+    limited-memory BFGS makes of such pairs how far to go instead.
+
+    Parameters
+    ----------
+    state : PointState
+        The origin of the coordinates.
+    """
+
+    def __init__(self, state: S):
+        self._chart = Chart(state.model)
+        self._pairs: deque[tuple[Array, Array]] = deque(maxlen=_MEMORY)
+        self._position = self._gradient = np.zeros(0)
+
+    def visit(self, state: S) -> None:
+        """Learn from a state; one that is out of the chart ends all knowledge."""
+        position = self._chart.coordinates(state.model)
+        gradient = self._chart.coordinates(state.maximised) - position
+        if not np.isfinite(gradient).all():
+            self._pairs.clear()
+            position = gradient = np.zeros(0)
+        elif self._position.size:
+            move, bend = position - self._position, self._gradient - gradient
+            if move @ bend > _LEAST_COSINE * np.sqrt((move @ move) * (bend @ bend)):
+                self._pairs.append((move, bend))
+        self._position, self._gradient = position, gradient
+
+    @property
+    def remaining_gain(self) -> float:
+        """The gain that remains, if no rate is below the slowest seen; nats per sample."""
+        if not self._pairs:
+            return np.inf
+        slowest = min((move @ bend) / (move @ move) for move, bend in self._pairs)
+        return float(0.5 * (self._gradient @ self._gradient) / slowest)
+
+    def leap(self, radius: float) -> tuple[Charted | None, float]:
+        """Parameters to try instead of an EM step, if there are any, and how far they are."""
+        if not self._pairs:
+            return None, 0.0
+        leap = self._newton_step()
+        length = float(np.sqrt(leap @ leap))
+        if not leap @ self._gradient > 0:
+            return None, length
+        longest = max(radius, float(np.sqrt(self._gradient @ self._gradient)))
+        shrinkage = min(1.0, longest / length)
+        return self._chart.model(self._position + shrinkage * leap), shrinkage * length
+
+    def _newton_step(self) -> Array:
+        """The two-loop recursion of Nocedal (1980), from the EM step."""
+        step, along = self._gradient.copy(), []
+        for move, bend in reversed(self._pairs):
+            along.append((move @ step) / (move @ bend))
+            step -= along[-1] * bend
+        for (move, bend), amount in zip(self._pairs, reversed(along), strict=True):
+            step += (amount - (bend @ step) / (move @ bend)) * move
+        return step
+
+
+class Accelerator(Generic[S]):
+    """EM as a quasi-Newton method, one pass over the data at a time.
+
+    Plain steps come first. When their gains shrink, steps are extrapolated;
+    what is proposed costs one pass, and is taken only if the bound does not
+    fall. Otherwise the state stays, what was learnt is forgotten, and plain
+    steps follow, twice as many after each failure in a row. So a climb never
+    falls, and failures never cost much.
+
+    Parameters
+    ----------
+    em : Accelerable
+    tol : float
+        Nats per sample.
+
+    References
+    ----------
+    Jamshidian and Jennrich (1997), "Acceleration of the EM algorithm by using
+    quasi-Newton methods"; Xu and Jordan (1996), "On convergence properties of
+    the EM algorithm for Gaussian mixtures"; Nocedal (1980), "Updating
+    quasi-Newton matrices with limited storage".
+    """
+
+    def __init__(self, em: Accelerable[S], tol: float):
+        self._em = em
+        self._tol = tol
+        self._state: S | None = None
+
+    def step(self, state: S) -> S:
+        """One pass over the data: a better state, or the same one."""
+        if state is not self._state:  # a start, or a jump
+            self._radius, self._failures = _RADIUS, 0
+            self._forget(state, _FIRST_PASSES)
+        proposal, length = None, 0.0
+        if self._terrain is not None:
+            proposal, length = self._terrain.leap(self._radius)
+        if proposal is None:
+            new = self._em.step(state)
+            self._plain.append(new)
+            self._learn(new)
+        else:
+            new = self._em.start(proposal)
+            if new.bound >= state.bound:
+                self._radius, self._failures = min(2 * self._radius, _LARGEST_RADIUS), 0
+                self._plain = deque([new], maxlen=3)
+                self._learn(new)
+            else:
+                new = state
+                self._radius = max(length / 4, _SMALLEST_RADIUS)
+                self._failures += 1
+                self._forget(state, 2 ** (self._failures - 1))
+        self._state = new
+        return new
+
+    def has_converged(self, bounds: object) -> bool:
+        """Whether the gain that remains is below the tolerance.
+
+        After an extrapolated step the terrain bounds it; after plain ones it is
+        Aitken's estimate. The history of the bound alone would not tell.
+        """
+        if self._terrain is not None and len(self._plain) == 1:
+            return self._terrain.remaining_gain < self._tol
+        return Aitken(self._tol)([state.bound for state in self._plain])
+
+    def _forget(self, state: S, n_plain: int) -> None:
+        self._terrain: Terrain[S] | None = None
+        self._plain: deque[S] = deque([state], maxlen=3)
+        self._pause = n_plain
+
+    def _learn(self, new: S) -> None:
+        self._pause -= 1
+        if self._terrain is None and self._pause <= 0 and self._gains_shrink():
+            self._terrain = Terrain(new)
+            self._terrain.visit(self._plain[-2])
+        if self._terrain is not None:
+            self._terrain.visit(new)
+
+    def _gains_shrink(self) -> bool:
+        if len(self._plain) < 3:
+            return False
+        before, last = np.diff([state.bound for state in self._plain])
+        return bool(0 <= last <= before)
