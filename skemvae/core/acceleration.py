@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
@@ -53,67 +53,75 @@ class Accelerable(Protocol[S]):
         """One iteration."""
 
 
+class Pair(NamedTuple):
+    """A move, what it took away from the gradient, and their product."""
+
+    move: Array
+    bend: Array
+    curvature: float
+
+
 class Terrain(Generic[S]):
     """What pairs of states tell of the bound around one of them.
 
     In the coordinates of a ``Chart`` an EM step is the gradient of the bound,
     to first order: EM is steepest ascent there, at rates between 0 and 1, the
-    eigenvalues of the part of the complete information that is observed. A
-    pair of states is a move and what it took away from the gradient;
-    limited-memory BFGS makes of such pairs how far to go instead.
+    eigenvalues of the part of the complete information that is observed.
+    Limited-memory BFGS makes of pairs of states how far to go instead.
 
     Parameters
     ----------
-    state : PointState
-        The origin of the coordinates.
+    before, state : PointState
+        A state, and the one after a plain step; the latter is the origin of the coordinates.
     """
 
-    def __init__(self, state: S):
+    def __init__(self, before: S, state: S):
         self._chart = Chart(state.model)
-        self._pairs: deque[tuple[Array, Array]] = deque(maxlen=_MEMORY)
-        self._position = self._gradient = np.zeros(0)
+        self._pairs: deque[Pair] = deque(maxlen=_MEMORY)
+        self._position = self._chart.coordinates(before.model)
+        self._gradient = -self._position
+        self._proposed: tuple[Charted, Array] = (state.model, np.zeros_like(self._position))
+        self.visit(state)
 
     def visit(self, state: S) -> None:
-        """Learn from a state; one that is out of the chart ends all knowledge."""
-        position = self._chart.coordinates(state.model)
+        """Learn from the next state."""
+        model, position = self._proposed
+        if state.model is not model:
+            position = self._chart.coordinates(state.model)
         gradient = self._chart.coordinates(state.maximised) - position
-        if not np.isfinite(gradient).all():
-            self._pairs.clear()
-            position = gradient = np.zeros(0)
-        elif self._position.size:
-            move, bend = position - self._position, self._gradient - gradient
-            if move @ bend > _LEAST_COSINE * np.sqrt((move @ move) * (bend @ bend)):
-                self._pairs.append((move, bend))
+        move, bend = position - self._position, self._gradient - gradient
+        curvature = float(move @ bend)
+        if curvature > _LEAST_COSINE * np.sqrt((move @ move) * (bend @ bend)):
+            self._pairs.append(Pair(move, bend, curvature))
         self._position, self._gradient = position, gradient
 
     @property
     def remaining_gain(self) -> float:
         """The gain that remains, if no rate is below the slowest seen; nats per sample."""
-        if not self._pairs:
-            return np.inf
-        slowest = min((move @ bend) / (move @ move) for move, bend in self._pairs)
-        return float(0.5 * (self._gradient @ self._gradient) / slowest)
+        slowest = min((pair.curvature / (pair.move @ pair.move) for pair in self._pairs), default=0)
+        return float(self._gradient @ self._gradient) / (2 * slowest) if slowest else np.inf
 
     def leap(self, radius: float) -> tuple[Charted | None, float]:
         """Parameters to try instead of an EM step, if there are any, and how far they are."""
-        if not self._pairs:
-            return None, 0.0
         leap = self._newton_step()
-        length = float(np.sqrt(leap @ leap))
-        if not leap @ self._gradient > 0:
+        length, plain = np.sqrt(leap @ leap), np.sqrt(self._gradient @ self._gradient)
+        if not (self._pairs and leap @ self._gradient > 0):
             return None, length
-        longest = max(radius, float(np.sqrt(self._gradient @ self._gradient)))
-        shrinkage = min(1.0, longest / length)
-        return self._chart.model(self._position + shrinkage * leap), shrinkage * length
+        shrinkage = min(1.0, max(radius, plain) / length)
+        position = self._position + shrinkage * leap
+        model = self._chart.model(position)
+        if model is not None:
+            self._proposed = model, position
+        return model, shrinkage * length
 
     def _newton_step(self) -> Array:
         """The two-loop recursion of Nocedal (1980), from the EM step."""
         step, along = self._gradient.copy(), []
-        for move, bend in reversed(self._pairs):
-            along.append((move @ step) / (move @ bend))
-            step -= along[-1] * bend
-        for (move, bend), amount in zip(self._pairs, reversed(along), strict=True):
-            step += (amount - (bend @ step) / (move @ bend)) * move
+        for pair in reversed(self._pairs):
+            along.append((pair.move @ step) / pair.curvature)
+            step -= along[-1] * pair.bend
+        for pair, amount in zip(self._pairs, reversed(along), strict=True):
+            step += (amount - (pair.bend @ step) / pair.curvature) * pair.move
         return step
 
 
@@ -159,6 +167,7 @@ class Accelerator(Generic[S]):
             self._learn(new)
         else:
             new = self._em.start(proposal)
+            self._gain = new.bound - state.bound
             if new.bound >= state.bound:
                 self._radius, self._failures = min(2 * self._radius, _LARGEST_RADIUS), 0
                 self._plain = deque([new], maxlen=3)
@@ -178,7 +187,7 @@ class Accelerator(Generic[S]):
         Aitken's estimate. The history of the bound alone would not tell.
         """
         if self._terrain is not None and len(self._plain) == 1:
-            return self._terrain.remaining_gain < self._tol
+            return max(self._gain, self._terrain.remaining_gain) < self._tol
         return Aitken(self._tol)([state.bound for state in self._plain])
 
     def _forget(self, state: S, n_plain: int) -> None:
@@ -189,9 +198,8 @@ class Accelerator(Generic[S]):
     def _learn(self, new: S) -> None:
         self._pause -= 1
         if self._terrain is None and self._pause <= 0 and self._gains_shrink():
-            self._terrain = Terrain(new)
-            self._terrain.visit(self._plain[-2])
-        if self._terrain is not None:
+            self._terrain = Terrain(self._plain[-2], new)
+        elif self._terrain is not None:
             self._terrain.visit(new)
 
     def _gains_shrink(self) -> bool:

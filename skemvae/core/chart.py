@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, Self, TypeVar
 
 import numpy as np
@@ -100,14 +101,14 @@ class DenseAxes(Axes):
         return np.concatenate([np.sqrt(2) * np.log(diagonal), below], axis=1)
 
     def values(self, log_ratios: Array) -> Array:
-        k, d, _ = self.cholesky.shape
-        factors = np.broadcast_to(np.eye(d), (k, d, d)).copy()
+        d = self.cholesky.shape[1]
+        factors = np.tile(np.eye(d), (len(log_ratios), 1, 1))
         factors[:, *self._below] = log_ratios[:, d:]
         factors *= np.exp(log_ratios[:, None, :d] / np.sqrt(2))
         factors = self.cholesky @ factors
         return factors @ factors.transpose(0, 2, 1)
 
-    @property
+    @cached_property
     def _below(self) -> tuple[Array, Array]:
         return np.tril_indices(self.cholesky.shape[1], -1)
 
@@ -155,33 +156,34 @@ class Chart(Generic[M]):
         self._origin = origin
         self._point = origin.point
         self._axes = self._point.covariance.axes()
-        share = self._point.weights / self._point.weights.sum()
-        self._information = np.sqrt(share)[:, None]
+        self._share = self._point.weights / self._point.weights.sum()
 
     def coordinates(self, model: M) -> Array:
         """The coordinates of a mixture, a vector; not finite where weights are zero."""
         weights, means, covariance = model.point
         with np.errstate(divide="ignore", invalid="ignore"):
+            log_ratios = np.log(weights / self._point.weights)
             parts = (
-                np.log(weights / self._point.weights)[:, None],
+                (log_ratios - self._share @ log_ratios)[:, None],
                 self._axes.whitened(means - self._point.means),
                 self._axes.log_ratios(covariance.values),
             )
-            coordinates: Array = self._information * np.concatenate(parts, axis=1)
+            coordinates: Array = np.sqrt(self._share)[:, None] * np.concatenate(parts, axis=1)
         return coordinates.ravel()
 
     def model(self, coordinates: Array) -> M | None:
         """The mixture with these coordinates, or None where floating point does not reach."""
         k, d = self._point.means.shape
-        with np.errstate(over="ignore", invalid="ignore"):
-            parts = coordinates.reshape(k, -1) / self._information
+        with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+            parts = coordinates.reshape(k, -1) / np.sqrt(self._share)[:, None]
             weights = self._point.weights * np.exp(parts[:, 0])
             means = self._point.means + self._axes.unwhitened(parts[:, 1 : d + 1])
             values = self._axes.values(parts[:, d + 1 :])
-        if not all(np.isfinite(part).all() for part in (weights, means, values)):
+        finite = all(np.isfinite(part).all() for part in (weights, means, values))
+        if not (finite and weights.min() > 0):
             return None
         structure = type(self._point.covariance)
         covariance = structure(structure.pool(values, weights))
-        if covariance.is_singular() or not weights.min() > 0:
+        if covariance.is_singular():
             return None
         return self._origin.at(Point(weights, means, covariance))
