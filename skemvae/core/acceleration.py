@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
@@ -21,18 +21,16 @@ _LEAST_COSINE = 1e-8
 # length is about a divergence between mixtures, in nats per row.
 _RADIUS, _LARGEST_RADIUS, _SMALLEST_RADIUS = 0.5, 2.0, 1e-3
 
-M = TypeVar("M", bound=Charted)
 
-
-class PointState(Protocol[M]):
+class PointState(Protocol):
     """A state whose M step is known, and costs no pass over the data."""
 
     @property
-    def model(self) -> M:
+    def model(self) -> Charted:
         """The parameters."""
 
     @property
-    def maximised(self) -> M:
+    def maximised(self) -> Charted:
         """The parameters after the M step."""
 
     @property
@@ -40,13 +38,13 @@ class PointState(Protocol[M]):
         """Nats per sample."""
 
 
-S = TypeVar("S", bound=PointState[Charted])
+S = TypeVar("S", bound=PointState)
 
 
 class Accelerable(Protocol[S]):
     """EM that an accelerator may help; each method takes one pass over the data."""
 
-    def start(self, model: Charted) -> S:
+    def start(self, model: Any) -> S:
         """The E step at given parameters."""
 
     def step(self, state: S) -> S:
@@ -98,21 +96,21 @@ class Terrain(Generic[S]):
     @property
     def remaining_gain(self) -> float:
         """The gain that remains, if no rate is below the slowest seen; nats per sample."""
-        slowest = min((pair.curvature / (pair.move @ pair.move) for pair in self._pairs), default=0)
-        return float(self._gradient @ self._gradient) / (2 * slowest) if slowest else np.inf
+        rates = [pair.curvature / (pair.move @ pair.move) for pair in self._pairs]
+        return float(self._gradient @ self._gradient / (2 * min(rates))) if rates else np.inf
 
     def leap(self, radius: float) -> tuple[Charted | None, float]:
         """Parameters to try instead of an EM step, if there are any, and how far they are."""
         leap = self._newton_step()
         length, plain = np.sqrt(leap @ leap), np.sqrt(self._gradient @ self._gradient)
         if not (self._pairs and leap @ self._gradient > 0):
-            return None, length
+            return None, 0.0
         shrinkage = min(1.0, max(radius, plain) / length)
         position = self._position + shrinkage * leap
         model = self._chart.model(position)
         if model is not None:
             self._proposed = model, position
-        return model, shrinkage * length
+        return model, float(shrinkage * length)
 
     def _newton_step(self) -> Array:
         """The two-loop recursion of Nocedal (1980), from the EM step."""
@@ -152,36 +150,34 @@ class Accelerator(Generic[S]):
         self._em = em
         self._tol = tol
         self._state: S | None = None
+        self._terrain: Terrain[S] | None = None
+        # The last states that plain steps connect.
+        self._plain: deque[S] = deque(maxlen=3)
 
     def step(self, state: S) -> S:
         """One pass over the data: a better state, or the same one."""
         if state is not self._state:  # a start, or a jump
             self._radius, self._failures = _RADIUS, 0
-            self._forget(state, _FIRST_PASSES)
+            self._begin_plain(state, _FIRST_PASSES)
         proposal, length = None, 0.0
         if self._terrain is not None:
             proposal, length = self._terrain.leap(self._radius)
+        new = self._em.step(state) if proposal is None else self._em.start(proposal)
         if proposal is None:
-            new = self._em.step(state)
-            self._plain.append(new)
+            self._learn(new)
+        elif new.bound >= state.bound:
+            self._radius, self._failures = min(2 * self._radius, _LARGEST_RADIUS), 0
+            self._plain.clear()
             self._learn(new)
         else:
-            new = self._em.start(proposal)
-            self._gain = new.bound - state.bound
-            if new.bound >= state.bound:
-                self._radius, self._failures = min(2 * self._radius, _LARGEST_RADIUS), 0
-                self._plain = deque([new], maxlen=3)
-                self._learn(new)
-            else:
-                new = state
-                self._radius = max(length / 4, _SMALLEST_RADIUS)
-                self._failures += 1
-                self._forget(state, 2 ** (self._failures - 1))
-        self._state = new
+            new = state
+            self._radius, self._failures = max(length / 4, _SMALLEST_RADIUS), self._failures + 1
+            self._begin_plain(state, 2 ** (self._failures - 1))
+        self._gain, self._state = new.bound - state.bound, new
         return new
 
     def has_converged(self, bounds: object) -> bool:
-        """Whether the gain that remains is below the tolerance.
+        """Whether the gain that remains is below the tolerance, and the last gain was.
 
         After an extrapolated step the terrain bounds it; after plain ones it is
         Aitken's estimate. The history of the bound alone would not tell.
@@ -190,17 +186,19 @@ class Accelerator(Generic[S]):
             return max(self._gain, self._terrain.remaining_gain) < self._tol
         return Aitken(self._tol)([state.bound for state in self._plain])
 
-    def _forget(self, state: S, n_plain: int) -> None:
-        self._terrain: Terrain[S] | None = None
-        self._plain: deque[S] = deque([state], maxlen=3)
+    def _begin_plain(self, state: S, n_plain: int) -> None:
+        self._terrain = None
+        self._plain.clear()
+        self._plain.append(state)
         self._pause = n_plain
 
     def _learn(self, new: S) -> None:
+        self._plain.append(new)
         self._pause -= 1
-        if self._terrain is None and self._pause <= 0 and self._gains_shrink():
-            self._terrain = Terrain(self._plain[-2], new)
-        elif self._terrain is not None:
+        if self._terrain is not None:
             self._terrain.visit(new)
+        elif self._pause <= 0 and self._gains_shrink():
+            self._terrain = Terrain(self._plain[-2], new)
 
     def _gains_shrink(self) -> bool:
         if len(self._plain) < 3:

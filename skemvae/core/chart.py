@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, Self, TypeVar
 
 import numpy as np
 
-from skemvae.core.arrays import Array
+from skemvae.core.arrays import AnyArray, Array
 
 if TYPE_CHECKING:
     from skemvae.core.covariance import Covariance
@@ -109,7 +109,7 @@ class DenseAxes(Axes):
         return factors @ factors.transpose(0, 2, 1)
 
     @cached_property
-    def _below(self) -> tuple[Array, Array]:
+    def _below(self) -> tuple[AnyArray, AnyArray]:
         return np.tril_indices(self.cholesky.shape[1], -1)
 
 
