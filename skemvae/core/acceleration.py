@@ -82,13 +82,14 @@ class Terrain(Generic[S]):
         self.visit(state)
 
     def visit(self, state: S) -> None:
-        """Learn from the next state."""
+        """Learn from the next state; nothing, where its coordinates are not finite."""
         model, position = self._proposed
         if state.model is not model:
             position = self._chart.coordinates(state.model)
-        gradient = self._chart.coordinates(state.maximised) - position
-        move, bend = position - self._position, self._gradient - gradient
-        curvature = float(move @ bend)
+        with np.errstate(invalid="ignore"):
+            gradient = self._chart.coordinates(state.maximised) - position
+            move, bend = position - self._position, self._gradient - gradient
+            curvature = float(move @ bend)
         if curvature > _LEAST_COSINE * np.sqrt((move @ move) * (bend @ bend)):
             self._pairs.append(Pair(move, bend, curvature))
         self._position, self._gradient = position, gradient
@@ -124,7 +125,7 @@ class Terrain(Generic[S]):
 
 
 class Accelerator(Generic[S]):
-    """EM as a quasi-Newton method, one pass over the data at a time.
+    """EM as a quasi-Newton method, one pass over the data at a time; and its stopping rule.
 
     Plain steps come first. When their gains shrink, steps are extrapolated;
     what is proposed costs one pass, and is taken only if the bound does not
@@ -179,8 +180,8 @@ class Accelerator(Generic[S]):
     def has_converged(self, bounds: object) -> bool:
         """Whether the gain that remains is below the tolerance, and the last gain was.
 
-        After an extrapolated step the terrain bounds it; after plain ones it is
-        Aitken's estimate. The history of the bound alone would not tell.
+        After an extrapolated step the terrain tells what remains, after plain
+        ones Aitken's rule. The history of the bound alone would not.
         """
         if self._terrain is not None and len(self._plain) == 1:
             return max(self._gain, self._terrain.remaining_gain) < self._tol
