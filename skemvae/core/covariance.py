@@ -16,8 +16,8 @@ import numpy as np
 
 from skemvae.core.arrays import AnyArray, Array, power_of_two
 from skemvae.core.axis_scan import AxisScan, ExpandedScan
-from skemvae.core.dense_scan import DifferenceScan, WhitenedScan
 from skemvae.core.chart import AlignedAxes, Axes, DenseAxes
+from skemvae.core.dense_scan import DifferenceScan, WhitenedScan
 from skemvae.core.moments import Moments
 from skemvae.core.scan import Metric, Scan
 from skemvae.core.student_metric import StudentMetric
