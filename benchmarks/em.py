@@ -76,7 +76,7 @@ def extra_memory(estimator, X):
 def compare(n, d, k, structure, repeats):
     """Return one row of the table."""
     X, parameters = problem(n, d, k, structure)
-    ours = EMGaussianMixture(k, reg_covar=0, **parameters)
+    ours = EMGaussianMixture(k, reg_covar=0, acceleration=None, **parameters)
     theirs = GaussianMixture(k, reg_covar=0, **parameters)
     # Short fits are repeated within a measurement.
     inner = max(1, int(0.02 / timed(ours, X)))

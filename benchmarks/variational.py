@@ -53,6 +53,7 @@ def mixtures(repeats):
                 BayesianMixture(k, structure, "dirichlet_process"),
                 max_iter=N_ITER,
                 tol=0,
+                acceleration=None,
                 random_state=0,
             )
             theirs = BayesianGaussianMixture(

@@ -58,6 +58,7 @@ class ExactEM:
         self._given = self._warm_parameters() if warm else self._given_parameters()
         self._rng = check_random_state(estimator.random_state)
         self.step = self._em.step
+        self.accelerable = self._em
 
     @property
     def n_init(self) -> int:

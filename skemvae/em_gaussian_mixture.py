@@ -26,6 +26,7 @@ from skemvae.multistart import best_of_starts, warn_unless_converged
 from skemvae.online import remembered, step_on_batch
 from skemvae.tables.reading import check_extent, check_rows, read
 from skemvae.validation import (
+    check_acceleration,
     check_choice,
     check_enough,
     check_range,
@@ -52,9 +53,10 @@ class EMGaussianMixture(MixtureDensity):
         and component, or one variance for each component.
     tol : float, default=1e-3
         Stop when the gain that remains is estimated to be below ``tol``, in
-        nats per sample (Aitken extrapolation of the last three bounds).
-        scikit-learn compares the last gain alone, which stops too early where
-        EM is slow. 0 runs to ``max_iter``.
+        nats per sample (by Aitken extrapolation of the last three bounds, or
+        by the slowest rate that the acceleration has seen). scikit-learn
+        compares the last gain alone, which stops too early where EM is slow.
+        0 runs to ``max_iter``.
     reg_covar : float, default=1e-6
         Regularisation, *relative* to the variance of each feature: the
         objective is the expected log likelihood of x with noise of variance
@@ -64,7 +66,8 @@ class EMGaussianMixture(MixtureDensity):
         place of the largest absolute value of the feature (of 1 if it is zero
         everywhere), which keeps constant features finite.
     max_iter : int, default=100
-        Most iterations of a start. 0 returns the start itself.
+        Most iterations of a start: passes over the rows. 0 returns the start
+        itself.
     n_init : int, default=1
         Number of starts. The best is kept: sound fits before collapsed ones
         (a component without variance in some feature, or on fewer than d + 1
@@ -96,6 +99,11 @@ class EMGaussianMixture(MixtureDensity):
         are given too.
     precisions_init : array-like, default=None
         Initial inverse covariances, in the layout of ``precisions_``.
+    acceleration : {"auto"} or None, default="auto"
+        "auto" extrapolates iterations by a quasi-Newton method where EM is
+        slow. An extrapolation is taken only if the objective does not fall;
+        one that is not taken costs an iteration, and leaves the parameters as
+        they were. None is plain EM.
     device : str, default="cpu"
         Where ``fit`` passes over the rows: "cpu", "cuda" or "cuda:1" for a GPU
         (by torch: ``pip install "skemvae[vae]"``), or "auto", a GPU if there is
@@ -183,6 +191,7 @@ class EMGaussianMixture(MixtureDensity):
         weights_init: Any = None,
         means_init: Any = None,
         precisions_init: Any = None,
+        acceleration: str | None = "auto",
         device: str = "cpu",
         random_state: Any = None,
         warm_start: bool = False,
@@ -200,6 +209,7 @@ class EMGaussianMixture(MixtureDensity):
         self.weights_init = weights_init
         self.means_init = means_init
         self.precisions_init = precisions_init
+        self.acceleration = acceleration
         self.device = device
         self.random_state = random_state
         self.warm_start = warm_start
@@ -398,6 +408,7 @@ class EMGaussianMixture(MixtureDensity):
         check_scalar(self.n_init, "n_init", Integral, min_val=1)
         check_scalar(self.verbose, "verbose", Integral, min_val=0)
         check_scalar(self.verbose_interval, "verbose_interval", Integral, min_val=1)
+        check_acceleration(self.acceleration)
         check_scalar(self.tol, "tol", Real, min_val=0)
         check_scalar(self.reg_covar, "reg_covar", Real, min_val=0)
         check_scalar(self.learning_decay, "learning_decay", Real, min_val=0, max_val=1)

@@ -11,7 +11,8 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from skemvae.callbacks import FitProgress, LoopProgress
-from skemvae.core.iterate import Aitken, Ascent, Result, State, Status, iterate
+from skemvae.core.acceleration import Accelerator
+from skemvae.core.iterate import Aitken, Ascent, Result, State, Status, StoppingRule, iterate
 
 S = TypeVar("S", bound=State)
 
@@ -30,7 +31,7 @@ def best_of_starts(
     Parameters
     ----------
     estimator : estimator
-        With ``tol``, ``max_iter``, ``verbose``, ``verbose_interval``.
+        With ``tol``, ``max_iter``, ``acceleration``, ``verbose``, ``verbose_interval``.
     ascent : Ascent
     attributes : callable
         The fitted parameters of a state, by attribute.
@@ -100,10 +101,15 @@ def _climb(
     def on_step(so_far: Result[S]) -> bool:
         return loop.end_step(so_far.n_iter, so_far.bounds[-1], lambda: attributes(so_far))
 
+    step: Callable[[S], S] = ascent.step
+    stop: StoppingRule = Aitken(estimator.tol)
+    if estimator.acceleration == "auto" and ascent.accelerable is not None:
+        accelerator = Accelerator(ascent.accelerable, estimator.tol)
+        step, stop = accelerator.step, accelerator.has_converged
     result = iterate(
-        loop.step(ascent.step),
+        loop.step(step),
         state,
-        stop=Aitken(estimator.tol),
+        stop=stop,
         max_iter=0 if interrupted else estimator.max_iter,
         jump=ascent.jump,
         on_step=on_step,

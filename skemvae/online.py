@@ -92,7 +92,7 @@ def _fitted(estimator: Any) -> GaussianMixture:
 
 
 def _start(em: ExactEM) -> EMState[GaussianMixture]:
-    state, interrupted = em.start()
+    state, interrupted = next(em.starts(1))
     if interrupted:
         raise KeyboardInterrupt
     return state

@@ -24,6 +24,12 @@ def check_choice(name: str, value: Any, choices: Collection[str]) -> None:
         raise ValueError(f"{name}={value!r} is not one of {sorted(choices)}.")
 
 
+def check_acceleration(acceleration: Any) -> None:
+    """Raise ValueError unless it is "auto" or None."""
+    if acceleration is not None and acceleration != "auto":
+        raise ValueError(f"acceleration={acceleration!r} must be 'auto' or None.")
+
+
 def check_weights(sample_weight: Any, X: Any) -> Any:
     """Return weights as a float64 array of shape (n,), or None for none.
 

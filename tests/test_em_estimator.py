@@ -240,9 +240,15 @@ def test_convergence_is_told():
 
 
 def test_a_warm_start_continues_the_history():
-    whole = fit(tol=0, max_iter=9, init_params="kmeans")
+    whole = fit(tol=0, max_iter=9, init_params="kmeans", acceleration=None)
     parts = EMGaussianMixture(
-        3, tol=0, max_iter=3, init_params="kmeans", warm_start=True, random_state=0
+        3,
+        tol=0,
+        max_iter=3,
+        init_params="kmeans",
+        acceleration=None,
+        warm_start=True,
+        random_state=0,
     )
     for _ in range(3):
         with warnings.catch_warnings():

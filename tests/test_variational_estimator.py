@@ -230,7 +230,7 @@ def test_convergence_is_told(model):
 
 def test_a_smaller_tolerance_comes_no_less_far():
     bounds = [quick(tol=tol, max_iter=200).fit(IRIS).lower_bound_ for tol in (1, 1e-3, 1e-6)]
-    assert np.diff(bounds).min() > -1e-6  # the two last ones may both have arrived
+    assert np.diff(bounds).min() > -1e-5  # the two last ones may both have arrived
 
 
 @pytest.mark.parametrize("model", [BayesianMixture(4), GaussianPair(4), FactorModel(2)], ids=str)
@@ -408,10 +408,11 @@ def interrupt(monkeypatch, name, call):
 
 @some_models
 def test_ctrl_c_in_an_iteration_keeps_the_last_one(model, monkeypatch):
-    expected = quick(model, tol=0, max_iter=2).fit(IRIS)
+    plain = {"tol": 0, "acceleration": None}
+    expected = quick(model, max_iter=2, **plain).fit(IRIS)
     interrupt(monkeypatch, f"{steps_of(model)}.step", 3)
     with pytest.warns(ConvergenceWarning, match="Interrupted after 2 iterations"):
-        em = quick(model, tol=0).fit(IRIS)
+        em = quick(model, **plain).fit(IRIS)
     assert (em.status_, em.n_iter_) == ("interrupted", 2)
     np.testing.assert_array_equal(em.lower_bounds_, expected.lower_bounds_)
     np.testing.assert_array_equal(em.score_samples(IRIS), expected.score_samples(IRIS))

@@ -10,6 +10,7 @@ from typing import Any, Self
 import numpy as np
 
 from skemvae.core.arrays import Array
+from skemvae.core.chart import Point
 from skemvae.core.em import EMState, MixtureEM
 from skemvae.core.mixing import MixingWeights
 from skemvae.core.moments import Moments
@@ -79,6 +80,21 @@ class BayesianMixture:
             self, q=Parameters(weights.posterior(moments.count), components.posterior(moments))
         )
 
+    @property
+    def point(self) -> Point:
+        """Where q is; the weights are counts of rows, those of the prior included."""
+        q = self.q.components
+        return Point(q.mean_precision, q.mean, q.covariance)
+
+    def at(self, point: Point) -> Self:
+        """With q elsewhere, after as many rows."""
+        weights, mean, covariance = point
+        prior, q = self.prior.components, self.q.components.mean_precision
+        count = np.maximum(weights * (q.sum() / weights.sum()) - prior.mean_precision, 0.0)
+        count *= (q - prior.mean_precision).sum() / count.sum()
+        components = prior.moved(count, mean, covariance)
+        return replace(self, q=Parameters(self.prior.weights.posterior(count), components))
+
     def predictive(self) -> Predictive:
         """The density of the next row."""
         return Predictive(self.q)
@@ -147,6 +163,10 @@ class VariationalBayes:
 
     em: MixtureEM
 
+    def start(self, model: BayesianMixture) -> State:
+        """The E step at a given q of the parameters."""
+        return self.em.start(model)
+
     def step(self, state: State) -> State:
         """One iteration: q of the parameters, then q(z)."""
         new = self.em.step(state)
@@ -161,7 +181,7 @@ class VariationalBayes:
         """
         moments = state.expectation.moments
         for a, b in _neighbours(state.model.q.components, moments.count):
-            merged = self.em.start(state.model.maximise(moments.merged(a, b)))
+            merged = self.start(state.model.maximise(moments.merged(a, b)))
             if merged.bound > state.bound:
                 return merged
         return None

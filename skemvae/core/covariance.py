@@ -16,6 +16,7 @@ import numpy as np
 
 from skemvae.core.arrays import AnyArray, Array, power_of_two
 from skemvae.core.axis_scan import AxisScan, ExpandedScan
+from skemvae.core.chart import AlignedAxes, Axes, DenseAxes
 from skemvae.core.dense_scan import DifferenceScan, WhitenedScan
 from skemvae.core.moments import Moments
 from skemvae.core.scan import Metric, Scan
@@ -146,6 +147,14 @@ class Covariance(ABC):
     def scan(self, means: Array) -> Scan:
         """The arithmetic of a pass over rows, under components with these means."""
 
+    @abstractmethod
+    def axes(self) -> Axes:
+        """Coordinates in which these are unit matrices."""
+
+    @abstractmethod
+    def is_singular(self) -> bool:
+        """Whether some feature is determined by others, as far as floating point can tell."""
+
     @property
     def radial_size(self) -> int:
         """So many features at a time have a common scale that is uncertain: d or 1."""
@@ -261,6 +270,9 @@ class Dense(Covariance):
         scan = WhitenedScan if furthest <= WhitenedScan.LIMIT else DifferenceScan
         return scan(means, self.cholesky, self.precision_cholesky)
 
+    def axes(self) -> Axes:
+        return DenseAxes(self.cholesky, self.precision_cholesky)
+
     def scaled(self, scale: Array) -> Self:
         return type(self)(scale[:, None] * self.values * scale)
 
@@ -304,13 +316,12 @@ class Dense(Covariance):
         values = pooled + np.diag(noise)
         values = (values + values.transpose(0, 2, 1)) / 2
         new = cls(values)
-        if not new._is_singular():
+        if not new.is_singular():
             return new
         repaired = [cls._repair(*pair) for pair in zip(values, self.values, strict=True)]
         return cls(np.array(repaired))
 
-    def _is_singular(self, tolerance: float = _SINGULAR) -> bool:
-        """Whether some feature is determined by those before it, up to ``tolerance``."""
+    def is_singular(self, tolerance: float = _SINGULAR) -> bool:
         try:
             unexplained = np.diagonal(self.cholesky, axis1=1, axis2=2) ** 2
         except np.linalg.LinAlgError:
@@ -325,10 +336,10 @@ class Dense(Covariance):
         stays monotone, and no matrix ever becomes so ill-conditioned that its
         determinant is noise.
         """
-        if not cls(maximiser[None])._is_singular():
+        if not cls(maximiser[None]).is_singular():
             return maximiser
         inflated = maximiser + np.diag(_SINGULAR * np.diagonal(maximiser))
-        if cls(inflated[None])._is_singular(0.0):
+        if cls(inflated[None]).is_singular(0.0):
             return previous
 
         def loss(covariance: Array) -> float:
@@ -387,6 +398,12 @@ class AxisAligned(Covariance):
         furthest = (np.abs(means) * self.precision_cholesky).max()
         scan = ExpandedScan if furthest <= ExpandedScan.LIMIT else AxisScan
         return scan(means, self.values)
+
+    def axes(self) -> Axes:
+        return AlignedAxes(self.values)
+
+    def is_singular(self) -> bool:
+        return not bool((self.values > 0).all())
 
     def scaled(self, scale: Array) -> Self:
         return type(self)(self.values * scale**2)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Generic, Protocol, Self, TypeVar
 
+from skemvae.core.chart import Charted
 from skemvae.core.expectation import (
     Expectation,
     MixtureModel,
@@ -16,7 +18,7 @@ from skemvae.core.moments import Moments
 from skemvae.core.table import Table
 
 
-class Maximisable(MixtureModel, Protocol):
+class Maximisable(MixtureModel, Charted, Protocol):
     """A mixture whose M step is in closed form."""
 
     def maximise(self, moments: Moments) -> Self:
@@ -47,6 +49,11 @@ class EMState(Generic[M]):
     expectation: Expectation
     bound: float
 
+    @cached_property
+    def maximised(self) -> M:
+        """The parameters after the M step."""
+        return self.model.maximise(self.expectation.moments)
+
 
 @dataclass(frozen=True)
 class MixtureEM:
@@ -63,4 +70,4 @@ class MixtureEM:
 
     def step(self, state: EMState[M]) -> EMState[M]:
         """One iteration."""
-        return self.start(state.model.maximise(state.expectation.moments))
+        return self.start(state.maximised)

@@ -9,6 +9,7 @@ import numpy as np
 
 from skemvae.core.arrays import AnyArray, Array
 from skemvae.core.bound import Posterior
+from skemvae.core.chart import Point
 from skemvae.core.covariance import Covariance
 from skemvae.core.expectation import Seen, each_block
 from skemvae.core.moments import Moments
@@ -98,6 +99,16 @@ class GaussianMixture:
     def regularised(self, noise: Array) -> Self:
         """What the same moments give with other noise."""
         return replace(self, noise=noise).maximise(self.moments)
+
+    @property
+    def point(self) -> Point:
+        """Where it is."""
+        return Point(self.weights, self.means, self.covariance)
+
+    def at(self, point: Point) -> Self:
+        """The same mixture elsewhere."""
+        weights, means, covariance = point
+        return replace(self, weights=weights / weights.sum(), means=means, covariance=covariance)
 
     def sample(self, n: int, rng: Any) -> tuple[Array, AnyArray]:
         """Draw n rows and the components they come from, in random order."""

@@ -141,6 +141,10 @@ class Result(Generic[S]):
 class Ascent(Protocol[S]):
     """What a fit repeats, on the data it was made for."""
 
+    @property
+    def accelerable(self) -> Any:
+        """The EM that an ``Accelerator`` may help, or None."""
+
     def starts(self, n_init: int) -> Iterator[tuple[S, bool]]:
         """At most so many starts, each with whether the user asked to stop meanwhile.
 
@@ -159,6 +163,8 @@ class Ascent(Protocol[S]):
 
 class Fit(ABC):
     """An ascent that makes fitted models of its states."""
+
+    accelerable: Any = None
 
     @abstractmethod
     def start(self) -> tuple[Any, bool]:

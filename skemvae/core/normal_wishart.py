@@ -71,6 +71,17 @@ class NormalWishart:
             covariance=structure(values),
         )
 
+    def moved(self, count: Array, mean: Array, covariance: Covariance) -> Self:
+        """After so many rows of each component, with this mean and E[L]^-1."""
+        gained = type(covariance).observations(count, self.mean.shape[1])
+        return replace(
+            self,
+            mean=mean,
+            mean_precision=self.mean_precision + count,
+            dof=self.dof + gained,
+            covariance=covariance,
+        )
+
     # Expectations.
 
     @property

@@ -349,7 +349,7 @@ class BayesianMixtureFit(Fit):
         self._prior = core.BayesianMixture(prior, prior)
         self._rng = rng
         self._previous = previous
-        self._ascent = core.VariationalBayes(MixtureEM(table))
+        self.accelerable = self._ascent = core.VariationalBayes(MixtureEM(table))
 
     def start(self) -> tuple[core.State, bool]:
         em, frame = self._ascent.em, self._table.frame

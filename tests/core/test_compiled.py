@@ -43,11 +43,10 @@ def assert_same(mixture, rows, level, tolerance=1e-11):
     np.testing.assert_allclose(ours.count, theirs.count, rtol=tolerance, atol=tolerance)
     # How much a component has of what it shares is a matter of the path.
     counted = theirs.count > 1e-3 * theirs.count.max()
-    for x, y in (
-        (ours.means[counted], theirs.means[counted]),
-        *((mixture.covariance.pool(m.covariances, m.count)[counted] for m in (ours, theirs)),),
-    ):
-        np.testing.assert_allclose(x, y, rtol=tolerance, atol=1e3 * tolerance * np.abs(y).max() + 1e-12)
+    pooled = [mixture.covariance.pool(m.covariances, m.count)[counted] for m in (ours, theirs)]
+    for x, y in ((ours.means[counted], theirs.means[counted]), pooled):
+        rounding = 1e3 * tolerance * np.abs(y).max() + 1e-12
+        np.testing.assert_allclose(x, y, rtol=tolerance, atol=rounding)
     return kernel
 
 

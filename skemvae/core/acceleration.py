@@ -1,0 +1,208 @@
+"""Fewer passes: EM steps are extrapolated where EM is slow, and the bound still never falls."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+
+import numpy as np
+
+from skemvae.core.arrays import Array
+from skemvae.core.chart import Chart, Charted
+from skemvae.core.iterate import Aitken
+
+# Passes of plain EM before the first extrapolation: the first steps are long anyway.
+_FIRST_PASSES = 5
+# Pairs of steps that are remembered.
+_MEMORY = 10
+# A pair tells of a curvature if its cosine is more than rounding.
+_LEAST_COSINE = 1e-8
+# How far an extrapolation is trusted, at first, at most and at least: half the square of a
+# length is about a divergence between mixtures, in nats per row.
+_RADIUS, _LARGEST_RADIUS, _SMALLEST_RADIUS = 0.5, 2.0, 1e-3
+
+
+class PointState(Protocol):
+    """A state whose M step is known, and costs no pass over the data."""
+
+    @property
+    def model(self) -> Charted:
+        """The parameters."""
+
+    @property
+    def maximised(self) -> Charted:
+        """The parameters after the M step."""
+
+    @property
+    def bound(self) -> float:
+        """Nats per sample."""
+
+
+S = TypeVar("S", bound=PointState)
+
+
+class Accelerable(Protocol[S]):
+    """EM that an accelerator may help; each method takes one pass over the data."""
+
+    def start(self, model: Any) -> S:
+        """The E step at given parameters."""
+
+    def step(self, state: S) -> S:
+        """One iteration."""
+
+
+class Pair(NamedTuple):
+    """A move, what it took away from the gradient, and their product."""
+
+    move: Array
+    bend: Array
+    curvature: float
+
+
+class Terrain(Generic[S]):
+    """What pairs of states tell of the bound around one of them.
+
+    In the coordinates of a ``Chart`` an EM step is the gradient of the bound,
+    to first order: EM is steepest ascent there, at rates between 0 and 1, the
+    eigenvalues of the part of the complete information that is observed.
+    Limited-memory BFGS makes of pairs of states how far to go instead.
+
+    Parameters
+    ----------
+    before, state : PointState
+        A state, and the one after a plain step; the latter is the origin of the coordinates.
+    """
+
+    def __init__(self, before: S, state: S):
+        self._chart = Chart(state.model)
+        self._pairs: deque[Pair] = deque(maxlen=_MEMORY)
+        self._position = self._chart.coordinates(before.model)
+        self._gradient = -self._position
+        self._proposed: tuple[Charted, Array] = (state.model, np.zeros_like(self._position))
+        self.visit(state)
+
+    def visit(self, state: S) -> None:
+        """Learn from the next state; nothing, where its coordinates are not finite."""
+        model, position = self._proposed
+        if state.model is not model:
+            position = self._chart.coordinates(state.model)
+        with np.errstate(invalid="ignore"):
+            gradient = self._chart.coordinates(state.maximised) - position
+            move, bend = position - self._position, self._gradient - gradient
+            curvature = float(move @ bend)
+        if curvature > _LEAST_COSINE * np.sqrt((move @ move) * (bend @ bend)):
+            self._pairs.append(Pair(move, bend, curvature))
+        self._position, self._gradient = position, gradient
+
+    @property
+    def remaining_gain(self) -> float:
+        """The gain that remains, if no rate is below the slowest seen; nats per sample."""
+        rates = [pair.curvature / (pair.move @ pair.move) for pair in self._pairs]
+        return float(self._gradient @ self._gradient / (2 * min(rates))) if rates else np.inf
+
+    def leap(self, radius: float) -> tuple[Charted | None, float]:
+        """Parameters to try instead of an EM step, if there are any, and how far they are."""
+        leap = self._newton_step()
+        length, plain = np.sqrt(leap @ leap), np.sqrt(self._gradient @ self._gradient)
+        if not (self._pairs and leap @ self._gradient > 0):
+            return None, 0.0
+        shrinkage = min(1.0, max(radius, plain) / length)
+        position = self._position + shrinkage * leap
+        model = self._chart.model(position)
+        if model is not None:
+            self._proposed = model, position
+        return model, float(shrinkage * length)
+
+    def _newton_step(self) -> Array:
+        """The two-loop recursion of Nocedal (1980), from the EM step."""
+        step, along = self._gradient.copy(), []
+        for pair in reversed(self._pairs):
+            along.append((pair.move @ step) / pair.curvature)
+            step -= along[-1] * pair.bend
+        for pair, amount in zip(self._pairs, reversed(along), strict=True):
+            step += (amount - (pair.bend @ step) / pair.curvature) * pair.move
+        return step
+
+
+class Accelerator(Generic[S]):
+    """EM as a quasi-Newton method, one pass over the data at a time; and its stopping rule.
+
+    Plain steps come first. When their gains shrink, steps are extrapolated;
+    what is proposed costs one pass, and is taken only if the bound does not
+    fall. Otherwise the state stays, what was learnt is forgotten, and plain
+    steps follow, twice as many after each failure in a row. So a climb never
+    falls, and failures never cost much.
+
+    Parameters
+    ----------
+    em : Accelerable
+    tol : float
+        Nats per sample.
+
+    References
+    ----------
+    Jamshidian and Jennrich (1997), "Acceleration of the EM algorithm by using
+    quasi-Newton methods"; Xu and Jordan (1996), "On convergence properties of
+    the EM algorithm for Gaussian mixtures"; Nocedal (1980), "Updating
+    quasi-Newton matrices with limited storage".
+    """
+
+    def __init__(self, em: Accelerable[S], tol: float):
+        self._em = em
+        self._tol = tol
+        self._state: S | None = None
+        self._terrain: Terrain[S] | None = None
+        # The last states that plain steps connect.
+        self._plain: deque[S] = deque(maxlen=3)
+
+    def step(self, state: S) -> S:
+        """One pass over the data: a better state, or the same one."""
+        if state is not self._state:  # a start, or a jump
+            self._radius, self._failures = _RADIUS, 0
+            self._begin_plain(state, _FIRST_PASSES)
+        proposal, length = None, 0.0
+        if self._terrain is not None:
+            proposal, length = self._terrain.leap(self._radius)
+        new = self._em.step(state) if proposal is None else self._em.start(proposal)
+        if proposal is None:
+            self._learn(new)
+        elif new.bound >= state.bound:
+            self._radius, self._failures = min(2 * self._radius, _LARGEST_RADIUS), 0
+            self._plain.clear()
+            self._learn(new)
+        else:
+            new = state
+            self._radius, self._failures = max(length / 4, _SMALLEST_RADIUS), self._failures + 1
+            self._begin_plain(state, 2 ** (self._failures - 1))
+        self._gain, self._state = new.bound - state.bound, new
+        return new
+
+    def has_converged(self, bounds: object) -> bool:
+        """Whether the gain that remains is below the tolerance, and the last gain was.
+
+        After an extrapolated step the terrain tells what remains, after plain
+        ones Aitken's rule. The history of the bound alone would not.
+        """
+        if self._terrain is not None and len(self._plain) == 1:
+            return max(self._gain, self._terrain.remaining_gain) < self._tol
+        return Aitken(self._tol)([state.bound for state in self._plain])
+
+    def _begin_plain(self, state: S, n_plain: int) -> None:
+        self._terrain = None
+        self._plain.clear()
+        self._plain.append(state)
+        self._pause = n_plain
+
+    def _learn(self, new: S) -> None:
+        self._plain.append(new)
+        self._pause -= 1
+        if self._terrain is not None:
+            self._terrain.visit(new)
+        elif self._pause <= 0 and self._gains_shrink():
+            self._terrain = Terrain(self._plain[-2], new)
+
+    def _gains_shrink(self) -> bool:
+        if len(self._plain) < 3:
+            return False
+        before, last = np.diff([state.bound for state in self._plain])
+        return bool(0 <= last <= before)

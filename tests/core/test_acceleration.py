@@ -1,0 +1,275 @@
+"""Accelerated EM: never falls, ends where EM ends, in fewer passes, and knows when."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from skemvae import EMGaussianMixture, VariationalEM
+from skemvae.core import em
+from skemvae.core.acceleration import Accelerator
+from skemvae.core.em import MixtureEM
+from skemvae.core.gaussian_mixture import GaussianMixture
+from skemvae.core.rows import Frame, Rows
+from skemvae.core.structures import STRUCTURES
+from skemvae.models import BayesianMixture, FactorModel
+from tests.strategies import seeds, structures
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+ALL = sorted(STRUCTURES)
+
+
+def overlapping(seed=0, n=400, d=2, distance=2.2):
+    """Three clusters that EM takes long to tell apart."""
+    rng = np.random.default_rng(seed)
+    centres = distance * np.array([[0.0, 0.0], [1.0, 0.2], [0.3, 1.0]])
+    X = rng.standard_normal((n, d))
+    X[:, :2] += centres[rng.choice(3, p=[0.5, 0.3, 0.2], size=n)]
+    return X
+
+
+def near_the_truth(structure, order=(0, 1, 2), scale=1.0, distance=2.2):
+    """A start from which there is one way up."""
+    order = list(order)
+    identity = {
+        "full": np.tile(np.eye(2), (3, 1, 1)),
+        "tied": np.eye(2),
+        "diag": np.ones((3, 2)),
+        "spherical": np.ones(3),
+    }[structure]
+    return {
+        "n_components": 3,
+        "covariance_type": structure,
+        "weights_init": np.array([0.5, 0.3, 0.2])[order],
+        "means_init": scale * distance * np.array([[0.0, 0.0], [1.0, 0.2], [0.3, 1.0]])[order],
+        "precisions_init": identity / scale**2,
+    }
+
+
+def state_of(X, structure="full", k=3, seed=0):
+    """EM on a table, and its state at random rows as means."""
+    rng = np.random.default_rng(seed)
+    means = X[rng.choice(len(X), k, replace=False)]
+    covariance = STRUCTURES[structure].identity(k, X.shape[1])
+    ascent = MixtureEM(Rows(X, None, Frame.identity(X.shape[1])))
+    noise = np.full(X.shape[1], 1e-6)
+    return ascent, ascent.start(GaussianMixture(np.full(k, 1 / k), means, covariance, noise))
+
+
+@pytest.mark.parametrize("structure", ALL)
+def test_it_ends_where_em_ends_in_half_the_passes(structure):
+    X = overlapping(n=1000)
+    begin = {**near_the_truth(structure), "tol": 1e-9, "max_iter": 20_000}
+    plain = EMGaussianMixture(**begin, acceleration=None).fit(X)
+    fast = EMGaussianMixture(**begin).fit(X)
+    assert plain.converged_
+    assert fast.converged_
+    assert fast.n_iter_ < plain.n_iter_ / 2
+    np.testing.assert_allclose(fast.lower_bound_, plain.lower_bound_, atol=1e-8)
+    np.testing.assert_allclose(fast.means_, plain.means_, atol=3e-3)
+    np.testing.assert_allclose(fast.weights_, plain.weights_, atol=3e-3)
+
+
+@pytest.mark.parametrize("structure", ALL)
+@pytest.mark.parametrize("tol", [1e-6, 1e-8])
+def test_less_than_tol_remains(structure, tol):
+    """Of the gain; with a looser tolerance plain EM, too, ends on the first plateau."""
+    for seed in range(3):
+        X = overlapping(seed, n=1000, distance=3)
+        begin = near_the_truth(structure, distance=3)
+        fast = EMGaussianMixture(**begin, tol=tol, max_iter=2000).fit(X)
+        end = EMGaussianMixture(**begin, tol=1e-11, max_iter=2000).fit(X)
+        assert fast.converged_
+        assert end.lower_bound_ - fast.lower_bound_ < 2 * tol
+
+
+@given(seeds, structures, st.integers(1, 6), st.sampled_from([0.0, 1e-6, 1e-2]))
+@settings(max_examples=30)
+def test_the_bound_never_falls(seed, structure, k, reg_covar):
+    """Long climbs, some to a collapse."""
+    X = overlapping(seed, n=60, d=3)
+    fitted = EMGaussianMixture(
+        k,
+        covariance_type=structure,
+        reg_covar=reg_covar,
+        init_params="random_from_data",
+        tol=0,
+        max_iter=80,
+        random_state=seed % 1000,
+    ).fit(X)
+    assert np.diff(fitted.lower_bounds_).min() >= -1e-9
+    assert fitted.lower_bounds_[-1] == fitted.lower_bound_
+    assert len(fitted.lower_bounds_) == 81
+
+
+@pytest.mark.parametrize("structure", ALL)
+def test_every_pass_counts(structure, monkeypatch):
+    passes = []
+    expectation = em.expectation
+    monkeypatch.setattr(em, "expectation", lambda *args: passes.append(0) or expectation(*args))
+    begin = near_the_truth(structure)
+    fitted = EMGaussianMixture(**begin, tol=1e-9, max_iter=500).fit(overlapping())
+    assert len(passes) == fitted.n_iter_ + 1
+    assert len(fitted.lower_bounds_) == fitted.n_iter_ + 1
+
+
+def test_a_proposal_that_is_not_taken_leaves_all_as_it_was():
+    X = overlapping()
+    begin = {"n_components": 5, "tol": 0, "init_params": "random_from_data", "random_state": 0}
+    whole = EMGaussianMixture(**begin, max_iter=60).fit(X)
+    refused = np.flatnonzero(np.diff(whole.lower_bounds_) == 0)
+    assert 0 < len(refused) < 20
+    for i in refused[:3]:
+        before, after = (EMGaussianMixture(**begin, max_iter=n).fit(X) for n in (i, i + 1))
+        np.testing.assert_array_equal(before.covariances_, after.covariances_)
+        assert after.lower_bound_ == whole.lower_bounds_[i] == whole.lower_bounds_[i + 1]
+
+
+class NothingGoes:
+    """EM on which every extrapolation fails."""
+
+    def __init__(self, ascent, bound):
+        self.ascent, self.bound, self.n_refused = ascent, bound, 0
+        self.step = ascent.step
+
+    def start(self, model):
+        self.n_refused += 1
+        return replace(self.ascent.start(model), bound=self.bound)
+
+
+@pytest.mark.parametrize("bound", [-np.inf, np.nan])
+def test_failures_cost_little_and_leave_plain_em(bound):
+    ascent, start = state_of(overlapping())
+    nothing_goes = NothingGoes(ascent, bound)
+    accelerator = Accelerator(nothing_goes, 0.0)
+    state = start
+    for _ in range(200):
+        state = accelerator.step(state)
+    plain = start
+    for _ in range(200 - nothing_goes.n_refused):
+        plain = ascent.step(plain)
+    assert 3 <= nothing_goes.n_refused <= 8  # the pauses double
+    assert state.bound == plain.bound
+
+
+def test_a_jump_begins_anew():
+    X = overlapping()
+    ascent, state = state_of(X)
+    accelerator = Accelerator(ascent, 1e-9)
+    for _ in range(30):
+        state = accelerator.step(state)
+    _, elsewhere = state_of(X, seed=1)
+    for _ in range(3):  # plain steps, with nothing left of what was learnt
+        expected = ascent.step(elsewhere)
+        elsewhere = accelerator.step(elsewhere)
+        assert elsewhere.bound == expected.bound
+        assert not accelerator.has_converged(())
+
+
+@pytest.mark.parametrize("structure", ALL)
+def test_powers_of_two_change_no_digit(structure):
+    """As long as gains exceed the rounding of the bound, which units move."""
+    X = overlapping()
+    scale = np.full(2, 2.0**30) if structure == "spherical" else np.array([2.0**30, 2.0**-40])
+    parameters = {"covariance_type": structure, "tol": 0, "max_iter": 15, "random_state": 0}
+    plain, changed = (EMGaussianMixture(3, **parameters).fit(a * X) for a in (1.0, scale))
+    np.testing.assert_array_equal(changed.weights_, plain.weights_)
+    np.testing.assert_array_equal(changed.means_, scale * plain.means_)
+    model = BayesianMixture(3, structure)
+    plain, changed = (
+        VariationalEM(model, tol=0, max_iter=15, random_state=0).fit(a * X) for a in (1.0, scale)
+    )
+    np.testing.assert_array_equal(changed.model_.weights_, plain.model_.weights_)
+
+
+@pytest.mark.parametrize("structure", ALL)
+def test_other_units_and_another_order_make_the_same_climb(structure):
+    X = overlapping(n=1000)
+    climbs = [
+        EMGaussianMixture(**near_the_truth(structure, order, scale), tol=0, max_iter=20)
+        .fit(scale * X)
+        .lower_bounds_
+        + 2 * np.log(scale)
+        for order, scale in [((0, 1, 2), 1.0), ((2, 0, 1), 1.0), ((0, 1, 2), 0.37)]
+    ]
+    np.testing.assert_allclose(climbs[1], climbs[0], atol=1e-8)
+    np.testing.assert_allclose(climbs[2], climbs[0], atol=1e-8)
+
+
+@pytest.mark.parametrize("structure", ALL)
+def test_a_fixed_point_stays(structure):
+    X = overlapping(n=1000)
+    end = EMGaussianMixture(**near_the_truth(structure), tol=1e-12, max_iter=5000).fit(X)
+    bound, means = end.lower_bound_, end.means_
+    end.set_params(warm_start=True, tol=1e-6).fit(X)
+    assert end.converged_
+    assert end.n_iter_ <= 3
+    np.testing.assert_allclose(end.lower_bound_, bound, atol=1e-11)
+    np.testing.assert_allclose(end.means_, means, atol=1e-4)
+
+
+@pytest.mark.parametrize("structure", ALL)
+@pytest.mark.parametrize("kind", ["dirichlet_process", "dirichlet_distribution"])
+def test_a_bayesian_mixture_ends_no_lower_and_earlier(structure, kind):
+    X = overlapping(n=500, distance=3)
+    model = BayesianMixture(4, structure, kind)
+    plain, fast = (
+        VariationalEM(model, tol=1e-7, max_iter=2000, random_state=0, acceleration=how).fit(X)
+        for how in (None, "auto")
+    )
+    assert plain.converged_
+    assert fast.converged_
+    assert np.diff(fast.lower_bounds_).min() >= 0
+    assert fast.n_iter_ <= 0.7 * plain.n_iter_
+    assert fast.lower_bound_ > plain.lower_bound_ - 1e-6
+    assert fast.model_.n_active_components_ == plain.model_.n_active_components_
+
+
+def test_other_models_climb_as_they_are():
+    X = overlapping()
+    plain, fast = (
+        VariationalEM(FactorModel(1), max_iter=5, random_state=0, acceleration=how).fit(X)
+        for how in (None, "auto")
+    )
+    np.testing.assert_array_equal(fast.lower_bounds_, plain.lower_bounds_)
+
+
+def test_ctrl_c_while_a_proposal_is_tried_keeps_the_last_state(monkeypatch):
+    X = overlapping()
+    begin = near_the_truth("full")
+    start, calls = MixtureEM.start, []
+
+    def interrupted(self, model):
+        calls.append(model)
+        if len(calls) == 12:
+            raise KeyboardInterrupt
+        return start(self, model)
+
+    monkeypatch.setattr(MixtureEM, "start", interrupted)
+    fitted = EMGaussianMixture(**begin, tol=0).fit(X)
+    monkeypatch.undo()
+    assert (fitted.status_, fitted.n_iter_) == ("interrupted", 10)
+    expected = EMGaussianMixture(**begin, tol=0, max_iter=10).fit(X)
+    np.testing.assert_array_equal(fitted.means_, expected.means_)
+
+
+def test_components_without_weight_are_left_to_em():
+    """An extrapolation cannot tell where they go, and need not."""
+    X = overlapping()
+    begin = near_the_truth("full")
+    begin["weights_init"] = np.array([0.6, 0.4, 0.0])
+    plain, fast = (
+        EMGaussianMixture(**begin, tol=0, max_iter=30, acceleration=how).fit(X)
+        for how in (None, "auto")
+    )
+    assert fast.weights_[2] == 0
+    np.testing.assert_array_equal(fast.lower_bounds_, plain.lower_bounds_)
+
+
+@pytest.mark.parametrize("how", ["squarem", True, 1, ""])
+@pytest.mark.parametrize("estimator", [EMGaussianMixture(), VariationalEM()], ids=repr)
+def test_another_acceleration_is_refused_by_name(estimator, how):
+    with pytest.raises(ValueError, match="acceleration="):
+        estimator.set_params(acceleration=how).fit(overlapping())
