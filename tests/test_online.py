@@ -404,6 +404,22 @@ def test_parameters_that_do_not_go_with_the_stream(parameters, error, message):
     assert state(mixture) == before
 
 
+def test_ctrl_c_while_a_start_is_sought_ends_the_callers_loop(monkeypatch):
+    start, calls = MixtureEM.start, []
+
+    def interrupted_once(self, model):
+        calls.append(model)
+        if len(calls) == 5:
+            raise KeyboardInterrupt
+        return start(self, model)
+
+    monkeypatch.setattr(MixtureEM, "start", interrupted_once)
+    mixture = clone(SMALL)
+    with pytest.raises(KeyboardInterrupt):
+        mixture.partial_fit(X[:500])
+    assert not state(mixture)
+
+
 def test_ctrl_c_ends_the_callers_loop(monkeypatch):
     mixture = clone(SMALL)
 
