@@ -16,10 +16,10 @@ from functools import singledispatch
 import numpy as np
 
 from skemvae.core.arrays import Array
-from skemvae.core.moments import Moments
-from skemvae.core.rows import Rows
 from skemvae.core.axis_scan import AxisScan, ExpandedScan
 from skemvae.core.dense_scan import DenseScan
+from skemvae.core.moments import Moments
+from skemvae.core.rows import Rows
 from skemvae.core.scan import Scan
 from skemvae.core.sums import Sums
 from skemvae.core.workspace import Workspace

@@ -239,7 +239,7 @@ def fastest_pass(log_normaliser: Array, scan: Scan, second_scan: Scan, rows: Row
     """The fastest way on the CPU that is accurate enough."""
     if second_scan is not scan:
         return ScannedPass(log_normaliser, scan, second_scan)
-    single = scan.single() if rows.X.dtype == np.float32 else None
+    single = scan.single() if getattr(rows.X, "dtype", None) == np.float32 else None
     if single is not None:
         return ScannedPass(log_normaliser, single, single)
     return compiled(scan, log_normaliser) or ScannedPass(log_normaliser, scan, scan)

@@ -14,6 +14,7 @@ from skemvae.core.expectation import expectation
 from skemvae.core.gaussian_mixture import GaussianMixture
 from skemvae.core.rows import Frame, Rows
 from skemvae.core.structures import STRUCTURES
+from tests.pooling import assert_same_expectation
 from tests.strategies import covariances, mixtures, seeds, structures
 
 if not compiled.LEVELS:
@@ -38,12 +39,7 @@ def assert_same(mixture, rows, level, tolerance=1e-11):
         kernel = expectation(mixture, rows)
     with path(None):
         scanned = expectation(mixture, rows)
-    np.testing.assert_allclose(kernel.evidence, scanned.evidence, rtol=tolerance, atol=tolerance)
-    ours, theirs = kernel.moments, scanned.moments.about(kernel.moments.origin)
-    for name in ("count", "first", "second"):
-        x, y = getattr(ours, name), getattr(theirs, name)
-        # A scatter is as precise as its largest elements.
-        np.testing.assert_allclose(x, y, rtol=tolerance, atol=tolerance * (np.abs(y).max() + 1))
+    assert_same_expectation(mixture, kernel, scanned, tolerance)
     return kernel
 
 
@@ -55,7 +51,8 @@ def test_it_takes_the_pass_that_numpy_takes(mixture, seed, level, n, data):
     weight = data.draw(st.sampled_from([None, rng.gamma(2.0, size=n), rng.integers(0, 3, n) + 0.0]))
     if weight is not None:
         weight[0] = 1.0
-    frame = Frame(rng.standard_normal(d), 2.0 ** rng.integers(-3, 4, d))
+    units = mixture.covariance.units(2.0 ** rng.integers(-3, 4, d))
+    frame = Frame(rng.standard_normal(d), units)
     assert_same(mixture.into(frame), Rows(X, weight, frame), level)
 
 
