@@ -239,10 +239,12 @@ def fastest_pass(log_normaliser: Array, scan: Scan, second_scan: Scan, rows: Row
     """The fastest way on the CPU that is accurate enough."""
     if second_scan is not scan:
         return ScannedPass(log_normaliser, scan, second_scan)
-    single = scan.single() if getattr(rows.X, "dtype", None) == np.float32 else None
-    if single is not None:
-        return ScannedPass(log_normaliser, single, single)
-    return compiled(scan, log_normaliser) or ScannedPass(log_normaliser, scan, scan)
+    is_single = getattr(rows.X, "dtype", None) == np.float32
+    scan = (scan.single() if is_single else None) or scan
+    by_blas = ScannedPass(log_normaliser, scan, scan)
+    if scan.means.shape[1] >= scan.WIDE:
+        return by_blas
+    return compiled(scan, log_normaliser) or by_blas
 
 
 def expectation(
