@@ -24,7 +24,7 @@ from skemvae.core.workspace import Workspace
 # products get thin and slow.
 _SLAB_FEATURES, _MOST_SLABS = 24, 4
 # Features from which on products in float32 save more than the conversions cost.
-_WIDE = 32
+_WORTH_SINGLE = 32
 # Beyond this a square overflows float32: such a row would have density 0.
 _FAR = 1e15
 
@@ -105,6 +105,7 @@ class WhitenedScan(DenseScan):
     """
 
     LIMIT: ClassVar[float] = 1e4
+    WIDE: ClassVar[float] = 112
     dtype: ClassVar[type[np.floating[Any]]] = np.float64
 
     @cached_property
@@ -184,12 +185,13 @@ class SingleScan(WhitenedScan):
     """
 
     LIMIT: ClassVar[float] = 100.0
+    WIDE: ClassVar[float] = 80
     dtype: ClassVar[type[np.floating[Any]]] = np.float32
 
     @property
     def serves(self) -> bool:
         """Whether products in float32 keep enough digits, and save time."""
-        if self.means.shape[1] < _WIDE:
+        if self.means.shape[1] < _WORTH_SINGLE:
             return False
         sums = [np.abs(whitener).sum(1).max() for whitener in self._whiteners]
         return bool(max(sums) <= self.LIMIT)
@@ -224,6 +226,7 @@ class TiedScan(DenseScan):
     """
 
     LIMIT: ClassVar[float] = RESOLVED
+    WIDE: ClassVar[float] = 6
 
     @property
     def width(self) -> int:

@@ -22,7 +22,7 @@ from skemvae.devices.torch_scans import TorchScan, on_device
 # Numbers in the largest array of a block (256 MiB), and its fewest and most rows: large enough that
 # a GPU spends its time on arithmetic, not on starting it.
 _BLOCK_NUMBERS = 2**25
-_FEWEST_ROWS, _MOST_ROWS = 1024, 2**18
+_FEWEST_ROWS, _MOST_ROWS = 1024, 2**16
 
 
 class Block(NamedTuple):

@@ -14,6 +14,7 @@ from skemvae.core.expectation import expectation
 from skemvae.core.gaussian_mixture import GaussianMixture
 from skemvae.core.rows import Frame, Rows
 from skemvae.core.structures import STRUCTURES
+from tests.pooling import assert_same_expectation
 from tests.strategies import covariances, mixtures, seeds, structures
 
 if not compiled.LEVELS:
@@ -38,15 +39,7 @@ def assert_same(mixture, rows, level, tolerance=1e-11):
         kernel = expectation(mixture, rows)
     with path(None):
         scanned = expectation(mixture, rows)
-    np.testing.assert_allclose(kernel.evidence, scanned.evidence, rtol=tolerance, atol=tolerance)
-    ours, theirs = kernel.moments, scanned.moments
-    np.testing.assert_allclose(ours.count, theirs.count, rtol=tolerance, atol=tolerance)
-    # How much a component has of what it shares is a matter of the path.
-    counted = theirs.count > 1e-3 * theirs.count.max()
-    pooled = [mixture.covariance.pool(m.covariances, m.count)[counted] for m in (ours, theirs)]
-    for x, y in ((ours.means[counted], theirs.means[counted]), pooled):
-        rounding = 1e3 * tolerance * np.abs(y).max() + 1e-12
-        np.testing.assert_allclose(x, y, rtol=tolerance, atol=rounding)
+    assert_same_expectation(mixture, kernel, scanned, tolerance)
     return kernel
 
 
@@ -58,8 +51,8 @@ def test_it_takes_the_pass_that_numpy_takes(mixture, seed, level, n, data):
     weight = data.draw(st.sampled_from([None, rng.gamma(2.0, size=n), rng.integers(0, 3, n) + 0.0]))
     if weight is not None:
         weight[0] = 1.0
-    scale = mixture.covariance.units(2.0 ** rng.integers(-3, 4, d))
-    frame = Frame(rng.standard_normal(d), scale)
+    units = mixture.covariance.units(2.0 ** rng.integers(-3, 4, d))
+    frame = Frame(rng.standard_normal(d), units)
     assert_same(mixture.into(frame), Rows(X, weight, frame), level)
 
 

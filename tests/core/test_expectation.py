@@ -18,6 +18,7 @@ from skemvae.core.gaussian_mixture import GaussianMixture
 from skemvae.core.parallel import parallel_region
 from skemvae.core.rows import Frame, Rows
 from skemvae.core.structures import STRUCTURES
+from tests.pooling import assert_same_expectation, shared_covariances
 from tests.strategies import mixtures, seeds
 
 
@@ -32,21 +33,6 @@ def unit_mixture(structure, k=3, d=4):
     means = np.random.default_rng(0).standard_normal((k, d))
     unit = STRUCTURES[structure].identity(k, d)
     return GaussianMixture(np.full(k, 1 / k), means, unit, np.zeros(d))
-
-
-def shared(mixture, moments):
-    """Covariances, as far as the structure tells them apart."""
-    return mixture.covariance.pool(moments.covariances, moments.count)
-
-
-def assert_close(mixture, a, b, tolerance):
-    np.testing.assert_allclose(a.evidence, b.evidence, rtol=tolerance)
-    for x, y in (
-        (a.moments.count, b.moments.count),
-        (a.moments.means, b.moments.means),
-        (shared(mixture, a.moments), shared(mixture, b.moments)),
-    ):
-        np.testing.assert_allclose(x, y, rtol=tolerance, atol=tolerance * np.abs(y).max() + 1e-12)
 
 
 @given(mixtures(), seeds, st.booleans())
@@ -67,7 +53,8 @@ def test_moments_and_evidence_by_brute_force(mixture, seed, weighted):
     if result.moments.second.ndim == 2:
         scatter = np.diagonal(scatter, axis1=1, axis2=2)
     expected = mixture.covariance.pool(scatter, r.sum(0))
-    np.testing.assert_allclose(shared(mixture, result.moments), expected, rtol=1e-8, atol=1e-8)
+    actual = shared_covariances(mixture.covariance, result.moments)
+    np.testing.assert_allclose(actual, expected, rtol=1e-8, atol=1e-8)
 
 
 @given(mixtures(), seeds, st.integers(1, 199))
@@ -77,7 +64,7 @@ def test_parts_add_up_to_the_whole(mixture, seed, cut):
         replace(rows, X=rows.X[s], weight=rows.weight[s]) for s in (slice(cut), slice(cut, None))
     ]
     whole = reduce(add, (expectation(mixture, part) for part in parts))
-    assert_close(mixture, whole, expectation(mixture, rows), 1e-10)
+    assert_same_expectation(mixture, whole, expectation(mixture, rows), 1e-10)
 
 
 @pytest.mark.parametrize("size", [1, 7, 64])
@@ -87,7 +74,7 @@ def test_the_block_size_does_not_matter(size, monkeypatch):
     whole = expectation(mixture, rows)
     monkeypatch.setattr(module, "_FEWEST_ROWS", size)
     monkeypatch.setattr(module, "_MOST_ROWS", size)
-    assert_close(mixture, expectation(mixture, rows), whole, 1e-10)
+    assert_same_expectation(mixture, expectation(mixture, rows), whole, 1e-10)
 
 
 @pytest.mark.parametrize("structure", ["full", "tied", "diag", "spherical"])

@@ -21,18 +21,11 @@ from skemvae.core.structures import STRUCTURES
 from skemvae.devices import torch_pass as module
 from skemvae.devices.choice import passes_on
 from skemvae.devices.torch_pass import TorchPasses
+from tests.pooling import assert_same_expectation
 from tests.strategies import mixtures, seeds, tables, weights_of
 
 ALL = sorted(STRUCTURES)
 CPU = torch.device("cpu")
-
-
-def assert_same(actual, expected):
-    np.testing.assert_allclose(actual.evidence, expected.evidence, rtol=1e-9, atol=1e-9)
-    assert actual.total == expected.total
-    for name in ("count", "means", "covariances"):
-        x, y = getattr(actual.moments, name), getattr(expected.moments, name)
-        np.testing.assert_allclose(x, y, rtol=1e-9, atol=1e-9 * np.abs(y).max(), err_msg=name)
 
 
 @given(mixtures(), seeds, st.sampled_from([0.0, 10.0, 1e4, 1e6]), st.booleans(), st.data())
@@ -48,7 +41,9 @@ def test_the_numbers_are_those_of_numpy(mixture, seed, distance, kept, data):
         if kept:
             patch.setattr(module, "_free_bytes", lambda device: 2**30)
         patch.setattr(module, "_MOST_ROWS", 33)
-        assert_same(expectation(mixture, rows, passes), expectation(mixture, rows))
+        assert_same_expectation(
+            mixture, expectation(mixture, rows, passes), expectation(mixture, rows), 1e-9
+        )
 
 
 @pytest.mark.parametrize("structure", ALL)
@@ -62,7 +57,7 @@ def test_a_mean_that_jumps_far_is_resolved(structure):
     rows = Rows(X, None, Frame.identity(3))
     result = expectation(mixture, rows, TorchPasses(CPU))
     np.testing.assert_allclose(result.moments.variances[0], X.var(0), rtol=1e-9)
-    assert_same(result, expectation(mixture, rows))
+    assert_same_expectation(mixture, result, expectation(mixture, rows), 1e-9)
 
 
 @pytest.mark.parametrize("structure", ALL)
@@ -73,7 +68,9 @@ def test_rows_that_no_component_reaches_favour_none(structure):
     )._mixture()
     X = np.r_[np.random.default_rng(0).standard_normal((20, 2)), [[1e200, 0.0]]]
     rows = Rows(X, np.r_[np.ones(20), 0.0], Frame.identity(2))
-    assert_same(expectation(mixture, rows, TorchPasses(CPU)), expectation(mixture, rows))
+    assert_same_expectation(
+        mixture, expectation(mixture, rows, TorchPasses(CPU)), expectation(mixture, rows), 1e-9
+    )
     unweighted = replace(rows, weight=None)
     with np.errstate(all="ignore"):  # the square of such a row is inf
         count = expectation(mixture, unweighted, TorchPasses(CPU)).moments.count
