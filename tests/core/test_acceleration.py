@@ -170,18 +170,23 @@ def test_a_jump_begins_anew():
 
 
 @pytest.mark.parametrize("structure", ALL)
-def test_the_last_pair_is_reproduced(structure):
-    """The secant equation: a gradient like its bend asks for its move."""
+def test_leaps_are_those_of_a_symmetric_positive_matrix_that_knows_the_last_pair(structure):
+    """The secant equation: a gradient like the last bend asks for the last move."""
     ascent, state = state_of(overlapping(n=1000), structure)
     states = [state := ascent.step(state) for _ in range(30)]
     terrain = Terrain(*states[-8:-6])
     for state in states[-6:]:
         terrain.visit(state)
+
+    def leap(gradient):
+        terrain._gradient = gradient
+        return terrain._newton_step()
+
     move, bend, _ = terrain._pairs[-1]
-    terrain._gradient = bend
-    np.testing.assert_allclose(
-        terrain._newton_step(), move, rtol=1e-6, atol=1e-9 * np.abs(move).max()
-    )
+    np.testing.assert_allclose(leap(bend), move, rtol=1e-6, atol=1e-9 * np.abs(move).max())
+    u, v = np.random.default_rng(0).standard_normal((2, move.size))
+    np.testing.assert_allclose(u @ leap(v), v @ leap(u), rtol=1e-6, atol=1e-6)
+    assert u @ leap(u) > 0
 
 
 @pytest.mark.parametrize("structure", ALL)
