@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from skemvae import EMGaussianMixture, VariationalEM
 from skemvae.core import em
-from skemvae.core.acceleration import Accelerator
+from skemvae.core.acceleration import Accelerator, Terrain
 from skemvae.core.em import MixtureEM
 from skemvae.core.gaussian_mixture import GaussianMixture
 from skemvae.core.rows import Frame, Rows
@@ -156,16 +156,37 @@ def test_failures_cost_little_and_leave_plain_em(bound):
 
 def test_a_jump_begins_anew():
     X = overlapping()
-    ascent, state = state_of(X)
-    accelerator = Accelerator(ascent, 1e-9)
-    for _ in range(30):
-        state = accelerator.step(state)
+    ascent, plain = state_of(X)
+    state, accelerator = plain, Accelerator(ascent, 1e-9)
+    for _ in range(12):
+        state, plain = accelerator.step(state), ascent.step(plain)
+    assert state.bound > plain.bound + 1e-6  # it is under way
     _, elsewhere = state_of(X, seed=1)
     for _ in range(3):  # plain steps, with nothing left of what was learnt
         expected = ascent.step(elsewhere)
         elsewhere = accelerator.step(elsewhere)
         assert elsewhere.bound == expected.bound
         assert not accelerator.has_converged(())
+
+
+@pytest.mark.parametrize("structure", ALL)
+def test_leaps_are_those_of_a_symmetric_positive_matrix_that_knows_the_last_pair(structure):
+    """The secant equation: a gradient like the last bend asks for the last move."""
+    ascent, state = state_of(overlapping(n=1000), structure)
+    states = [state := ascent.step(state) for _ in range(30)]
+    terrain = Terrain(*states[-8:-6])
+    for state in states[-6:]:
+        terrain.visit(state)
+
+    def leap(gradient):
+        terrain._gradient = gradient
+        return terrain._newton_step()
+
+    move, bend, _ = terrain._pairs[-1]
+    np.testing.assert_allclose(leap(bend), move, rtol=1e-6, atol=1e-9 * np.abs(move).max())
+    u, v = np.random.default_rng(0).standard_normal((2, move.size))
+    np.testing.assert_allclose(u @ leap(v), v @ leap(u), rtol=1e-6, atol=1e-6)
+    assert u @ leap(u) > 0
 
 
 @pytest.mark.parametrize("structure", ALL)
