@@ -217,6 +217,21 @@ def test_sources_that_can_be_read_once_are_refused():
         mixture().fit(from_batches(lambda: iterator))
 
 
+def test_files_are_closed_also_where_a_pass_ends_early():
+    opened = []
+
+    def source():
+        opened.append("open")
+        try:
+            yield from (X, X * np.nan, X[:, :1])
+        finally:
+            opened.append("closed")
+
+    with pytest.raises(ValueError, match="Batch 2"):
+        mixture().fit(from_batches(source))
+    assert opened == ["open", "closed"] * 2  # a look at the first batch, and a pass
+
+
 def test_weights_belong_to_their_batches():
     with pytest.raises(ValueError, match="cannot be given beside batches"):
         mixture().fit(from_batches([X]), sample_weight=WEIGHT)

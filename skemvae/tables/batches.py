@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing, contextmanager
 from typing import Any, cast
 
 import numpy as np
@@ -93,7 +94,8 @@ class Batches:
 
     def open(self) -> tuple[Parts, Any]:
         """The table, and the names of its columns or None; reads the first batch."""
-        first = next(self._read(), None)
+        with closing(self._read()) as batches:
+            first = next(batches, None)
         if first is None:
             raise ValueError("source yields no batch: there is nothing to fit.")
         n_rows: int | None = None
@@ -115,17 +117,28 @@ class Batches:
 
         return Parts(one_pass, Frame.identity(first.X.shape[1])), first.names
 
-    def _read(self, first: _Batch | None = None) -> Iterator[_Batch]:
+    def _read(self, first: _Batch | None = None) -> Generator[_Batch, None, None]:
         """Begin a pass over the batches, checked and compared with the first of them."""
-        for number, raw in enumerate(self):
-            try:
-                batch = _Batch(raw, self._weight_column)
-                if first is not None:
-                    batch.check_like(first)
-            except (TypeError, ValueError) as error:
-                kind = TypeError if isinstance(error, TypeError) else ValueError
-                raise kind(f"Batch {number} (counted from 0): {error}") from error
-            yield batch
+        with _closing(iter(self)) as batches:
+            for number, raw in enumerate(batches):
+                try:
+                    batch = _Batch(raw, self._weight_column)
+                    if first is not None:
+                        batch.check_like(first)
+                except (TypeError, ValueError) as error:
+                    kind = TypeError if isinstance(error, TypeError) else ValueError
+                    raise kind(f"Batch {number} (counted from 0): {error}") from error
+                yield batch
+
+
+@contextmanager
+def _closing(batches: Iterator[Any]) -> Iterator[Iterator[Any]]:
+    """Close what the batches come from, a file say, also where a pass ends early."""
+    try:
+        yield batches
+    finally:
+        if hasattr(batches, "close"):
+            batches.close()
 
 
 class _Batch:
