@@ -217,6 +217,18 @@ def test_sources_that_can_be_read_once_are_refused():
         mixture().fit(from_batches(lambda: iterator))
 
 
+def test_batches_are_not_taken_for_an_array(tmp_path):
+    path = tmp_path / "rows.parquet"
+    pd.DataFrame(X, columns=NAMES).to_parquet(path)
+    for source in (pa.parquet.ParquetFile(path), pa.dataset.dataset(path)):
+        with pytest.raises(TypeError, match=r"give skemvae.from_batches\(X\)"):
+            mixture().fit(source)
+    for source in (iter([X]), lambda: iter([X])):
+        with pytest.raises(TypeError, match=r"see skemvae.from_batches"):
+            mixture().fit(source)
+    assert mixture().fit(pa.parquet.read_table(path)).n_features_in_ == 3  # a table in memory
+
+
 def test_files_are_closed_also_where_a_pass_ends_early():
     opened = []
 
