@@ -59,6 +59,11 @@ def test_weights_may_be_chunked_otherwise():
     assert_same(mixture().fit(chunked(), sample_weight=da.from_array(WEIGHT, chunks=77)), whole)
 
 
+def test_weights_may_be_as_large_as_numbers_go():
+    whole = mixture().fit(X, sample_weight=1e305 * WEIGHT)
+    assert_same(mixture().fit(chunked(), sample_weight=1e305 * WEIGHT), whole)
+
+
 def test_lengths_of_chunks_may_be_unknown():
     some = chunked()[chunked()[:, 0] > 1e4 + 3]
     assert np.isnan(some.shape[0])
@@ -141,8 +146,8 @@ def test_a_cluster_moves_sums_and_no_rows(cluster, monkeypatch):
 
     monkeypatch.setattr(DaskTable, "fold", watched)
     fit = mixture(max_iter=2).fit(rows)
-    assert max(sizes) < 0.1 * rows.nbytes
-    assert np.median(sizes) < 10_000
+    assert max(sizes) < 8 * 4096 * 6 < rows.nbytes / 5  # the sample for the starts
+    assert np.median(sizes) < 5_000
     whole = mixture(max_iter=2).fit(rows.compute())
     np.testing.assert_allclose(fit.lower_bounds_, whole.lower_bounds_, rtol=1e-10)
 
