@@ -10,7 +10,7 @@ PUBLIC = $(addprefix skemvae/, \
   transformed.py original_units.py outliers.py comparison.py bound_monitor.py versions.py \
   models/bayesian_mixture.py models/factor_model.py models/latent_variable_model.py bijections/base.py \
   displays/bound.py displays/density.py displays/feature_score.py displays/gap.py displays/latent.py \
-  displays/mixture.py persistence/files.py onnx/export.py)
+  displays/mixture.py persistence/files.py onnx/export.py tables/batches.py)
 
 .PHONY: help demo test test-oldest docs lint format wheel bench clean
 

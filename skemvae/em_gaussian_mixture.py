@@ -224,12 +224,15 @@ class EMGaussianMixture(MixtureDensity):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Training rows. float32 stays as it is, other types become float64;
-            a memmap is read block by block.
+            Training rows. float32 stays as it is, other types become float64.
+            Rows that need not be in memory: a memmap, anything else with
+            ``shape`` that slices by rows, batches (``from_batches``), a dask
+            array.
         y : Ignored
             Present for the API only.
         sample_weight : array-like of shape (n_samples,), default=None
             How often each row counts: integer weights equal repeated rows.
+            Batches bring their own.
 
         Returns
         -------
@@ -244,7 +247,8 @@ class EMGaussianMixture(MixtureDensity):
         ValueError
             If X holds NaN or inf, has fewer rows than components or values
             whose squares leave float64; if weights are negative or all zero;
-            if a parameter is out of range; if there is no such ``device``.
+            if a parameter is out of range; if there is no such ``device``; if
+            batches do not fit together, or do not come anew for each pass.
 
         Warns
         -----

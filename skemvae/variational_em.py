@@ -128,7 +128,8 @@ class VariationalEM(ModelDensity):
         ----------
         X : array-like of shape (n_samples, n_features)
             Training rows; a frame or an array of objects where the model
-            takes labels that are not numbers.
+            takes labels that are not numbers. For a Bayesian mixture also rows
+            that need not be in memory, as in ``EMGaussianMixture``.
         y : Ignored
             Present for the API only.
         sample_weight : array-like of shape (n_samples,), default=None

@@ -178,7 +178,9 @@ def test_units_move_the_bounds_by_their_volume_only(covariance_type, exponent, s
 
 @pytest.mark.parametrize("covariance_type", STRUCTURES)
 def test_offsets_cost_no_digits(covariance_type):
-    exact = np.ldexp(np.rint(np.ldexp(X, 20)), -20)  # the sums are exact, so the starts are the same
+    exact = np.ldexp(
+        np.rint(np.ldexp(X, 20)), -20
+    )  # the sums are exact, so the starts are the same
     near, far = (
         stream(EMGaussianMixture(3, covariance_type=covariance_type, random_state=0), rows, 500)
         for rows in (exact, exact + 1e8)

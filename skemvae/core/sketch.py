@@ -68,7 +68,8 @@ class Sketch:
             projection = np.zeros(z.shape[1])
             for j in range(d):
                 projection += (direction[j] / scale[j]) * (z[j] - origin[j])
-            new = (projection * _FOLDS) % 1.0
+            projection *= _FOLDS
+            new = projection - np.floor(projection)
             present = weight > 0
             if len(keys) == size:
                 present &= new <= keys[-1]

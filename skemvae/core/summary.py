@@ -65,7 +65,8 @@ class Extent:
 
     @classmethod
     def _of_block(cls, X: AnyArray, weight: Array | None) -> Extent:
-        low, high = X.min(0), X.max(0)
+        features = np.ascontiguousarray(X.T)  # long axes are fast
+        low, high = features.min(1), features.max(1)
         not_finite = None
         if not (np.isfinite(low) & np.isfinite(high)).all():
             row, column = (int(i) for i in np.argwhere(~np.isfinite(X))[0])
@@ -77,7 +78,7 @@ class Extent:
         if n_counting == 0:
             low, high = _no_range(X.shape[1])
         elif n_counting < len(X):
-            low, high = X[counting].min(0), X[counting].max(0)
+            low, high = features[:, counting].min(1), features[:, counting].max(1)
         with np.errstate(over="ignore"):
             total = float(weight.sum())
         return cls(low, high, len(X), n_counting, float(weight.max()), total, not_finite)

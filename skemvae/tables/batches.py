@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, cast
+from contextlib import contextmanager
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from sklearn.utils.validation import check_array
@@ -56,10 +57,10 @@ def from_batches(source: Any, sample_weight: str | None = None) -> Batches:
     >>> def batches():
     ...     for seed in range(100):
     ...         rng = np.random.default_rng(seed)
-    ...         yield rng.normal(3 * rng.integers(2, size=(1000, 1)), 1.0)
+    ...         yield rng.normal(1 + 3 * rng.integers(2, size=(1000, 1)), 1.0)
     >>> mixture = EMGaussianMixture(n_components=2, random_state=0).fit(from_batches(batches))
     >>> np.sort(mixture.means_.ravel()).round(1)
-    array([0., 3.])
+    array([1., 4.])
     """
     return Batches(source, sample_weight)
 
@@ -92,16 +93,30 @@ class Batches:
         return iter(self._begin())
 
     def open(self) -> tuple[Parts, Any]:
-        """The table, and the names of its columns or None; reads the first batch."""
-        first = next(self._read(), None)
-        if first is None:
+        """Look at the first batch, and make a table of all.
+
+        Returns
+        -------
+        table : Parts
+            Its ``fold`` reads all batches anew.
+        names : list of str or None
+            Of the columns.
+
+        Raises
+        ------
+        ValueError
+            If there is no batch, or it is no table of numbers.
+        """
+        with _closing(self._read()) as batches:
+            layout = next((batch.layout for batch in batches), None)
+        if layout is None:
             raise ValueError("source yields no batch: there is nothing to fit.")
         n_rows: int | None = None
 
         def one_pass() -> Iterator[tuple[Any, Any]]:
             nonlocal n_rows
             seen = 0
-            for part in _parts(self._read(first)):
+            for part in _parts(self._read(layout)):
                 seen += len(part[0])
                 yield part
             if seen == 0 and n_rows is None:
@@ -113,19 +128,54 @@ class Batches:
                 )
             n_rows = seen
 
-        return Parts(one_pass, Frame.identity(first.X.shape[1])), first.names
+        return Parts(one_pass, Frame.identity(layout.n_features)), layout.names
 
-    def _read(self, first: _Batch | None = None) -> Iterator[_Batch]:
-        """Begin a pass over the batches, checked and compared with the first of them."""
-        for number, raw in enumerate(self):
-            try:
-                batch = _Batch(raw, self._weight_column)
-                if first is not None:
-                    batch.check_like(first)
-            except (TypeError, ValueError) as error:
-                kind = TypeError if isinstance(error, TypeError) else ValueError
-                raise kind(f"Batch {number} (counted from 0): {error}") from error
-            yield batch
+    def _read(self, expected: _Layout | None = None) -> Iterator[_Batch]:
+        """Begin a pass over the batches, checked one by one."""
+        with _closing(iter(self)) as batches:
+            for number, raw in enumerate(batches):
+                try:
+                    batch = _Batch(raw, self._weight_column)
+                    if expected is not None:
+                        batch.layout.check(expected)
+                except (TypeError, ValueError) as error:
+                    kind = TypeError if isinstance(error, TypeError) else ValueError
+                    raise kind(f"Batch {number} (counted from 0): {error}") from error
+                yield batch
+
+
+@contextmanager
+def _closing(batches: Iterator[Any]) -> Iterator[Iterator[Any]]:
+    """Close what the batches come from, a file say, also where a pass ends early."""
+    try:
+        yield batches
+    finally:
+        if hasattr(batches, "close"):
+            batches.close()
+
+
+class _Layout(NamedTuple):
+    """What all batches have in common."""
+
+    names: list[str] | None
+    n_features: int
+    has_weights: bool
+
+    def check(self, expected: _Layout) -> None:
+        """Raise ValueError unless it is that of the first batch."""
+        if self.n_features != expected.n_features:
+            raise ValueError(
+                f"it has {self.n_features} columns, but the first batch has {expected.n_features}."
+            )
+        if self.names != expected.names:
+            raise ValueError(
+                f"its columns are {self.names}, but those of the first batch {expected.names}."
+            )
+        if self.has_weights != expected.has_weights:
+            with_weights = "has weights" if expected.has_weights else "has none"
+            raise ValueError(
+                f"all batches must have weights, or none of them; the first {with_weights}."
+            )
 
 
 class _Batch:
@@ -133,15 +183,13 @@ class _Batch:
 
     def __init__(self, raw: Any, weight_column: str | None):
         X, weight = raw if isinstance(raw, tuple) and len(raw) == 2 else (raw, None)
-        self.names = _names(X)
+        names = _names(X)
         if weight_column is not None:
-            names = [] if self.names is None else self.names
-            if weight_column not in names:
+            if weight_column not in (names or ()):
                 raise ValueError(f"sample_weight={weight_column!r} is none of the columns {names}.")
             weight = X[weight_column]
-            features = [name for name in names if name != weight_column]
-            X = X.select(features) if hasattr(X, "select") else X[features]
-            self.names = features
+            names = [name for name in names or () if name != weight_column]
+            X = X.select(names) if hasattr(X, "select") else X[names]
         self.X = check_array(
             X,
             dtype=[np.float64, np.float32],
@@ -149,20 +197,7 @@ class _Batch:
             ensure_min_samples=0,
         )
         self.weight = None if weight is None else check_each_weight(weight, self.X)
-
-    def check_like(self, first: _Batch) -> None:
-        """Raise ValueError unless the columns are those of the first batch."""
-        if self.X.shape[1] != first.X.shape[1]:
-            raise ValueError(
-                f"it has {self.X.shape[1]} columns, but the first batch has {first.X.shape[1]}."
-            )
-        if self.names != first.names:
-            raise ValueError(
-                f"its columns are {self.names}, but those of the first batch {first.names}."
-            )
-        if (self.weight is None) != (first.weight is None):
-            with_weights = "first has weights" if self.weight is None else "first has none"
-            raise ValueError(f"all batches must have weights, or none of them; the {with_weights}.")
+        self.layout = _Layout(names, self.X.shape[1], weight is not None)
 
 
 def _how_to_begin(source: Any) -> Callable[[], Iterable[Any]]:

@@ -95,6 +95,10 @@ def _check_in_memory(X: Any) -> None:
         )
     if isinstance(X, Batches):
         raise TypeError("X are batches: give one after the other, `for batch in X: ...`.")
+    if hasattr(X, "iter_batches") or (hasattr(X, "to_batches") and not hasattr(X, "__array__")):
+        raise TypeError(f"X={X!r} has batches: give skemvae.from_batches(X).")
+    if isinstance(X, Iterator) or callable(X):
+        raise TypeError(f"X={X!r} is no table: if it makes batches, see skemvae.from_batches.")
 
 
 def _is_dask(X: Any) -> bool:
