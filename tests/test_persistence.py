@@ -261,7 +261,7 @@ sys.stdout.buffer.write(pickle.dumps(found))
         VariationalEM(FactorModel(likelihood=StudentT(0.5))),
         VAEEstimator(hidden_layer_sizes=np.array([3, 4]), prior=np.str_("normal")),
     ],
-    ids=repr,
+    ids=lambda estimator: type(estimator).__name__,
 )
 def test_parameters_come_back_before_a_fit(estimator, tmp_path):
     same = round_trip(estimator, tmp_path / "file")
