@@ -232,7 +232,8 @@ class LatentDensityEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         if len(some) < rows.shape[0]:
             weight = None
         try:
-            surprise = -self._log_conditionals(_safe_indexing(rows, some)).astype(np.float64)
+            chosen = rows[some] if type(rows) is np.ndarray else _safe_indexing(rows, some)
+            surprise = -self._log_conditionals(chosen).astype(np.float64)
         except NotImplementedError:  # a model of one's own that knows whole rows only
             return
         self._mean_surprise = np.average(surprise, axis=0, weights=weight)

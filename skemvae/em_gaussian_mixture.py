@@ -271,7 +271,7 @@ class EMGaussianMixture(MixtureDensity):
             )
             noise = summary.noise(self.reg_covar)
             self._set(**remembered(Stream.of(extent, summary, noise)))
-        self._remember_surprise_of(table)
+            self._remember_surprise_of(table)
         remedy = "Try different init parameters, or increase max_iter, tol, or check for degenerate"
         warn_unless_converged(result, self.max_iter, f"{remedy} data.")
         return self
