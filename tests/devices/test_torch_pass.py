@@ -111,6 +111,7 @@ def fit(X, k, structure, reg_covar, passes):
         tol=0,
         random_state=0,
         device="auto",
+        acceleration=None,
     )
     with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
         warnings.simplefilter("ignore", ConvergenceWarning)
