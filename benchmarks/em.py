@@ -1,14 +1,17 @@
-"""Time of EM for Gaussian mixtures, against scikit-learn in the same run.
+"""Time of EM for Gaussian mixtures, against scikit-learn and pomegranate in the same run.
 
-    python benchmarks/em.py [--repeats 5] [--structures full diag ...] [--max-rows 100000]
+    python benchmarks/em.py [--repeats 5] [--structures full diag ...] [--max-rows 1000000]
 
-Both run the same number of iterations from the same start. The fits are
-interleaved, so that a machine whose speed drifts slows both alike; medians and
-their ratio are printed. ``extra`` is the peak memory that a fit allocates
-beyond X, measured in a run of its own (what NumPy allocates; the buffers of BLAS
-are not seen). ``GFLOP/s`` takes 4 n K d^2 operations an iteration for full and
-tied covariances, 4 n K d for the others. ``|score|`` is the difference between the final
-mean log likelihoods, in nats.
+All run the same number of iterations from the same start, in float64 on all cores. The fits take
+turns, so that a machine whose speed drifts slows all alike; medians are printed, and medians of the
+ratios. ``kernel`` is skemvae by its compiled kernel, ``BLAS`` its path without one. pomegranate is
+left out where it is not installed (``pip install pomegranate``), and for what it does not have.
+
+``GFLOP/s`` counts 4 n K d^2 operations an iteration for full and tied covariances, 4 n K d for the
+others, whatever was really computed; beside it stands the rate of a matrix product of this machine.
+``float32`` is the time in float64 divided by the time for the same table in float32. ``extra`` is
+the peak memory that a fit allocates beyond X (what NumPy allocates), ``|score|`` the largest
+difference between the final mean log likelihoods, in nats.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ from sklearn.mixture import GaussianMixture
 
 import skemvae
 from skemvae import EMGaussianMixture
+from skemvae.core import compiled
 
 GRID = [
     (1_000, 4, 3),
@@ -35,9 +39,11 @@ GRID = [
     (30_000, 50, 20),
     (20_000, 100, 10),
     (50_000, 2, 50),
+    (1_000_000, 10, 20),
 ]
 STRUCTURES = ["full", "diag", "tied", "spherical"]
 N_ITER = 10
+WIDE = 50  # features from which on float32 is measured as well
 
 
 def problem(n, d, k, structure, seed=0):
@@ -59,6 +65,71 @@ def problem(n, d, k, structure, seed=0):
     return X, {**start, "covariance_type": structure, "max_iter": N_ITER, "tol": 0}
 
 
+class Pomegranate:
+    """pomegranate's mixture with the interface of scikit-learn's."""
+
+    STRUCTURES = ("full", "diag")
+
+    def __init__(self, parameters):
+        self.parameters = parameters
+
+    def fit(self, X):
+        """Fit anew from the start."""
+        import torch
+        from pomegranate.distributions import Normal
+        from pomegranate.gmm import GeneralMixtureModel
+
+        start, kind = self.parameters, self.parameters["covariance_type"]
+        d = X.shape[1]
+        unit = torch.eye(d, dtype=torch.float64) if kind == "full" else torch.ones(d).double()
+        components = [
+            Normal(torch.tensor(mean), unit.clone(), covariance_type=kind, min_cov=0.0)
+            for mean in start["means_init"]
+        ]
+        self.model = GeneralMixtureModel(
+            components,
+            priors=torch.tensor(start["weights_init"]),
+            max_iter=N_ITER,
+            tol=-np.inf,
+        )
+        self.model.fit(torch.from_numpy(X))
+        return self
+
+    def score(self, X):
+        """Mean log likelihood."""
+        import torch
+
+        return float(self.model.log_probability(torch.from_numpy(X)).mean())
+
+
+class ByBlas:
+    """A fit without the compiled kernel."""
+
+    def __init__(self, estimator):
+        self.estimator = estimator
+
+    def fit(self, X):
+        """Fit with passes through NumPy and BLAS."""
+        level, compiled.level = compiled.level, None
+        try:
+            self.estimator.fit(X)
+        finally:
+            compiled.level = level
+
+    def score(self, X):
+        """Mean log likelihood."""
+        return self.estimator.score(X)
+
+
+def has_pomegranate():
+    """Whether it is installed."""
+    try:
+        import pomegranate.gmm  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
 def timed(estimator, X):
     begin = time.perf_counter()
     estimator.fit(X)
@@ -73,66 +144,102 @@ def extra_memory(estimator, X):
     return peak / 2**20
 
 
+def product_rate(dtype, size=2000):
+    """GFLOP/s of a matrix product on all cores."""
+    a = np.random.default_rng(0).standard_normal((size, size)).astype(dtype)
+    times = []
+    for _ in range(7):
+        begin = time.perf_counter()
+        a @ a
+        times.append(time.perf_counter() - begin)
+    return 2e-9 * size**3 / np.median(times)
+
+
 def compare(n, d, k, structure, repeats):
     """Return one row of the table."""
     X, parameters = problem(n, d, k, structure)
     ours = EMGaussianMixture(k, reg_covar=0, acceleration=None, **parameters)
-    theirs = GaussianMixture(k, reg_covar=0, **parameters)
-    # Short fits are repeated within a measurement.
-    inner = max(1, int(0.02 / timed(ours, X)))
-    times = np.empty((repeats, 2))
+    fits = {"kernel": (ours, X), "BLAS": (ByBlas(sklearn.clone(ours)), X)}
+    if not compiled.LEVELS:
+        del fits["kernel"]
+    fits["sklearn"] = GaussianMixture(k, reg_covar=0, **parameters), X
+    if structure in Pomegranate.STRUCTURES and has_pomegranate():
+        fits["pomegranate"] = Pomegranate(parameters), X
+    if d >= WIDE:
+        fits["float32"] = sklearn.clone(ours), X.astype(np.float32)
+    # Short fits are repeated within a measurement; this run warms up, too.
+    inner = {name: max(1, int(0.02 / timed(*fit))) for name, fit in fits.items()}
+    times = {name: np.empty(repeats) for name in fits}
     for i in range(repeats):
-        for j, estimator in enumerate((ours, theirs)):
-            times[i, j] = sum(timed(estimator, X) for _ in range(inner)) / inner
+        for name, fit in fits.items():
+            times[name][i] = sum(timed(*fit) for _ in range(inner[name])) / inner[name]
+    scores = [fit.score(X) for fit, _ in fits.values()]
+    times = {name: times.get(name, np.full(repeats, np.nan)) for name in COLUMNS}
+    operations = 4e-9 * N_ITER * n * k * d * (d if structure in ("full", "tied") else 1)
+    fastest = times["kernel"] if compiled.LEVELS else times["BLAS"]
     return {
-        "ours": np.median(times[:, 0]),
-        "theirs": np.median(times[:, 1]),
-        "ratio": np.median(times[:, 1] / times[:, 0]),
-        "our extra": extra_memory(ours, X),
-        "their extra": extra_memory(theirs, X),
-        "difference": abs(ours.score(X) - theirs.score(X)),
-        "GFLOP/s": 4e-9
-        * N_ITER
-        * n
-        * k
-        * d
-        * (d if structure in ("full", "tied") else 1)
-        / np.median(times[:, 0]),
+        **{name: np.median(values) for name, values in times.items()},
+        **{f"{name} ratio": np.median(times["sklearn"] / times[name]) for name in COLUMNS[:2]},
+        "pomegranate ratio": np.median(times["pomegranate"] / fastest),
+        "GFLOP/s": operations / np.median(fastest),
+        "float32 ratio": np.median(fastest / times["float32"]),
+        "extra": extra_memory(ours, X),
+        "difference": max(scores) - min(scores),
     }
 
 
+COLUMNS = ("kernel", "BLAS", "sklearn", "pomegranate", "float32")
+
+
+def geometric_mean(values):
+    """Of what was measured."""
+    values = np.array(values)[np.isfinite(values)]
+    return np.exp(np.log(values).mean()) if len(values) else np.nan
+
+
 def main():
-    """Print the table."""
+    """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--structures", nargs="+", default=STRUCTURES)
-    parser.add_argument("--max-rows", type=int, default=100_000)
+    parser.add_argument("--max-rows", type=int, default=1_000_000)
     arguments = parser.parse_args()
     warnings.simplefilter("ignore", ConvergenceWarning)
 
     print(
-        f"skemvae {skemvae.__version__}, scikit-learn {sklearn.__version__}, "
-        f"numpy {np.__version__}, {os.cpu_count()} cores; {N_ITER} iterations, float64, "
-        f"medians of {arguments.repeats}"
+        f"skemvae {skemvae.__version__} ({compiled.level or 'no kernel'}), scikit-learn "
+        f"{sklearn.__version__}, numpy {np.__version__}, {os.cpu_count()} cores; {N_ITER} "
+        f"iterations, float64, medians of {arguments.repeats}"
     )
-    header = f"{'n':>7} {'d':>4} {'K':>3} | {'skemvae':>9} {'sklearn':>9} {'ratio':>6}"
-    header += f" | {'GFLOP/s':>7} | {'extra MiB':>9} {'sklearn':>8} | |score|"
+    print(
+        f"matrix product: {product_rate(np.float64):.0f} GFLOP/s in float64, "
+        f"{product_rate(np.float32):.0f} in float32"
+    )
+    header = f"{'n':>8} {'d':>4} {'K':>3} | {'kernel':>8} {'BLAS':>8} {'sklearn':>8} {'pomegr.':>8}"
+    header += " | sklearn / kernel, / BLAS, pomegr. | GFLOP/s float32 | extra MiB | |score|"
     for structure in arguments.structures:
         print(f"\n{structure}\n{header}")
-        ratios = []
+        rows = []
         for n, d, k in GRID:
             if n > arguments.max_rows:
                 continue
             row = compare(n, d, k, structure, arguments.repeats)
-            ratios.append(row["ratio"])
+            rows.append(row)
             print(
-                f"{n:>7} {d:>4} {k:>3} | {row['ours']:>8.4f}s {row['theirs']:>8.4f}s "
-                f"{row['ratio']:>6.2f} | {row['GFLOP/s']:>7.1f} | {row['our extra']:>9.1f} "
-                f"{row['their extra']:>8.1f} | {row['difference']:.0e}",
+                f"{n:>8} {d:>4} {k:>3} | {row['kernel']:>7.4f}s {row['BLAS']:>7.4f}s "
+                f"{row['sklearn']:>7.4f}s {row['pomegranate']:>7.4f}s | "
+                f"{row['kernel ratio']:>16.2f} {row['BLAS ratio']:>7.2f} "
+                f"{row['pomegranate ratio']:>8.2f} | {row['GFLOP/s']:>7.1f} "
+                f"{row['float32 ratio']:>7.2f} | {row['extra']:>9.1f} | {row['difference']:.0e}",
                 flush=True,
             )
-        mean = np.exp(np.mean(np.log(ratios)))
-        print(f"geometric mean of the ratios {mean:.2f}, smallest {min(ratios):.2f}")
+        for name in ("kernel", "BLAS", "pomegranate"):
+            ratios = [row[f"{name} ratio"] for row in rows]
+            if np.isfinite(ratios).any():
+                print(
+                    f"{name}: geometric mean of the ratios {geometric_mean(ratios):.2f}, "
+                    f"smallest {np.nanmin(ratios):.2f}"
+                )
 
 
 if __name__ == "__main__":

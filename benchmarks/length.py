@@ -23,7 +23,7 @@ from sklearn.mixture import GaussianMixture
 
 from skemvae import EMGaussianMixture, from_batches
 
-_BLOCK = 2**22  # numbers written or read at once
+_BLOCK = 2**20  # numbers written or read at once: 8 MiB
 
 
 def write_rows(path: Path, n: int, d: int, n_clusters: int) -> None:

@@ -15,6 +15,7 @@ from skemvae import EMGaussianMixture, VariationalEM, multistart
 from skemvae.core import expectation
 from skemvae.core.iterate import iterate
 from skemvae.core.mixing import MIXING_WEIGHTS
+from skemvae.core.rows import Rows
 from skemvae.core.structures import STRUCTURES
 from skemvae.models import BayesianMixture
 from tests.conjugacy import log_evidence
@@ -67,7 +68,7 @@ def test_no_iteration_lowers_the_bound(X, structure, kind, k, seed, data):
     if weight is not None:
         X, weight = X[weight > 0], weight[weight > 0]
     model = em(k, structure, kind).model
-    fit = model.begin(X, weight, None, np.random.RandomState(seed % 1000), None)
+    fit = model.begin(Rows.of(X, weight), None, None, np.random.RandomState(seed % 1000), None)
     state, _ = fit.start()
     bounds = [state.bound]
     for _ in range(10):

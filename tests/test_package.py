@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def test_importing_imports_nothing_optional():
-    optional = {"torch", "matplotlib", "onnx", "dask", "distributed", "pyarrow", "pandas"}
+    optional = {"torch", "matplotlib", "onnx", "dask", "distributed"}
     code = f"import sys, skemvae; print({optional} & set(sys.modules))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "set()"

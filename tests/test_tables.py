@@ -178,6 +178,19 @@ def test_a_memmap_that_must_not_be_written(tmp_path, dtype):
     assert_same(mixture().fit(mapped), mixture().fit(np.array(values)))
 
 
+def test_rows_may_lie_at_any_address(tmp_path):
+    """Behind a header of 5 bytes, or between other fields of a record."""
+    path = tmp_path / "rows.bin"
+    path.write_bytes(b"rows:" + X.tobytes())
+    mapped = np.memmap(path, np.float64, "r", offset=5, shape=X.shape)
+    records = np.zeros(len(X), dtype=[("label", "u1"), ("x", float, 3)])
+    records["x"] = X
+    for unaligned in (mapped, records["x"]):
+        assert not unaligned.flags.aligned
+        assert_same(mixture().fit(unaligned), mixture().fit(X))
+        assert_same(mixture().fit(from_batches([unaligned])), mixture().fit(X))
+
+
 # What goes wrong.
 
 

@@ -8,6 +8,7 @@ from functools import reduce
 from operator import add
 from typing import Any
 
+import cloudpickle
 import dask
 import dask.array
 import numpy as np
@@ -98,8 +99,22 @@ class _OfChunk:
         )
         if not len(X):
             return None
-        weight = None if weight is None else check_each_weight(weight, X)
-        return self.function(Rows(X, weight, self.frame).framed(self.frame, self.weight_unit))
+        weight = None if weight is None else _aligned(check_each_weight(weight, X))
+        rows = Rows(_aligned(X), weight, self.frame)
+        return self.function(rows.framed(self.frame, self.weight_unit))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # In one piece: arrays that travel apart from the rest arrive at any address.
+        return _unpacked, (cloudpickle.dumps((self.function, self.frame, self.weight_unit)),)
+
+
+def _unpacked(data: bytes) -> _OfChunk:
+    return _OfChunk(*cloudpickle.loads(data))
+
+
+def _aligned(array: Any) -> Any:
+    """An array at an address that suits its type: what has travelled may lie anywhere."""
+    return np.require(array, requirements=["ALIGNED"])
 
 
 def _sum(values: list[Any]) -> Any:

@@ -109,7 +109,7 @@ def _is_sliceable(X: Any) -> bool:
     """Whether X is a file, say, of which slices are read, rather than an array in memory."""
     if isinstance(X, np.memmap):
         return X.ndim == 2 and X.dtype not in _READ_AS_THEY_ARE
-    in_memory = ("__array_interface__", "__dlpack__", "__dataframe__", "iloc")
+    in_memory = ("__array_interface__", "__dlpack__", "columns")  # arrays, tensors, frames
     return (
         len(getattr(X, "shape", ())) == 2
         and hasattr(X, "__getitem__")
