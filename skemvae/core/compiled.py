@@ -111,7 +111,8 @@ class CompiledPass:
             X = np.asarray(rows.X[where])
             if X.dtype not in (np.float32, np.float64):
                 X = X.astype(np.float64)
-            weight = None if rows.weight is None else np.ascontiguousarray(rows.weight[where])
+            X = np.require(X, requirements="A")
+            weight = None if rows.weight is None else _readable(rows.weight[where])
             evidence += take(
                 level,
                 self._tile,
@@ -144,12 +145,12 @@ def _pass(scan: Scan, log_normaliser: Array) -> CompiledPass | None:
 @_pass.register
 def _dense(scan: DenseScan, log_normaliser: Array) -> CompiledPass:
     k, d = scan.means.shape
-    means = np.ascontiguousarray(scan.means)
+    means = _readable(scan.means)
     return CompiledPass(
         "dense",
         log_normaliser,
         means,
-        np.ascontiguousarray(scan.precision_cholesky.transpose(0, 2, 1)),
+        _readable(scan.precision_cholesky.transpose(0, 2, 1)),
         n_sums=k * (1 + d + d * d),
         n_kept=k * (d + 1) + 2 * d,
         work_per_row=k * (d * (d + 5) + _OTHER_WORK),
@@ -191,8 +192,8 @@ def _shared(scan: TiedScan, log_normaliser: Array) -> CompiledPass:
     return CompiledPass(
         "shared",
         log_normaliser,
-        np.ascontiguousarray(scan.means @ upper),
-        np.ascontiguousarray(upper.T),
+        _readable(scan.means @ upper),
+        _readable(upper.T),
         n_sums=k * (1 + d) + d * d,
         n_kept=k + 3 * d,
         work_per_row=d * (d + 5) + k * (3 * d + _OTHER_WORK),
@@ -214,8 +215,8 @@ def _axes(scan: AxisScan | ExpandedScan, log_normaliser: Array) -> CompiledPass:
     return CompiledPass(
         "axes",
         log_normaliser,
-        np.ascontiguousarray(scan.means),
-        np.ascontiguousarray(1 / deviations),
+        _readable(scan.means),
+        _readable(1 / deviations),
         n_sums=k * (1 + 2 * d),
         n_kept=k * (d + 1) + d,
         work_per_row=k * (6 * d + _OTHER_WORK),
@@ -234,6 +235,11 @@ def _spherical(scan: SphericalScan, log_normaliser: Array) -> CompiledPass:
         return replace(central, second=np.broadcast_to(shared, central.second.shape))
 
     return replace(axes, to_moments=moments)
+
+
+def _readable(array: Array) -> Array:
+    """As the kernel reads it: in one piece, at an address that suits its type."""
+    return np.require(array, np.float64, ["C", "A"])
 
 
 def _symmetric(lower: Array) -> Array:

@@ -237,8 +237,7 @@ class PassChoice(Protocol):
 
 def fastest_pass(log_normaliser: Array, scan: Scan, second_scan: Scan, rows: Rows) -> Pass:
     """The fastest way on the CPU that is accurate enough."""
-    is_aligned = getattr(getattr(rows.X, "flags", None), "aligned", True)
-    if second_scan is not scan or not is_aligned:
+    if second_scan is not scan:
         return ScannedPass(log_normaliser, scan, second_scan)
     if getattr(rows.X, "dtype", None) == np.float32:
         scan = scan.single() or scan
