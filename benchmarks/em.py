@@ -1,6 +1,7 @@
 """Time of EM for Gaussian mixtures, against scikit-learn and pomegranate in the same run.
 
     python benchmarks/em.py [--repeats 5] [--structures full diag ...] [--max-rows 1000000]
+                            [--picture docs/pictures/speed.png]
 
 All run the same number of iterations from the same start, in float64 on all cores. The fits take
 turns, so that a machine whose speed drifts slows all alike; medians are printed, and medians of the
@@ -197,12 +198,33 @@ def geometric_mean(values):
     return np.exp(np.log(values).mean()) if len(values) else np.nan
 
 
+def draw(tables, path):
+    """How many times scikit-learn's time each path needs, for each table size and structure."""
+    import matplotlib.pyplot as plt
+
+    figure, panels = plt.subplots(2, 2, figsize=(10, 6), sharex=True, layout="constrained")
+    for panel, (structure, rows) in zip(panels.flat, tables.items(), strict=False):
+        names = [f"{n:,}\n{d} × {k}" for n, d, k in rows]
+        for shift, name, colour in ((-0.2, "kernel", "C0"), (0.2, "BLAS", "C7")):
+            ratios = [row[f"{name} ratio"] for row in rows.values()]
+            bars = panel.bar(np.arange(len(names)) + shift, ratios, 0.4, color=colour, label=name)
+            panel.bar_label(bars, fmt="%.0f", fontsize=7)
+        panel.axhline(1, color="black", linewidth=0.8)
+        panel.set(yscale="log", title=structure, xticks=range(len(names)))
+        panel.set_xticklabels(names, fontsize=7)
+    panels[0, 0].legend(title="skemvae by")
+    figure.supylabel("times faster than scikit-learn")
+    figure.supxlabel("rows, features × components")
+    figure.savefig(path, dpi=120)
+
+
 def main():
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--structures", nargs="+", default=STRUCTURES)
     parser.add_argument("--max-rows", type=int, default=1_000_000)
+    parser.add_argument("--picture")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore", ConvergenceWarning)
 
@@ -217,14 +239,15 @@ def main():
     )
     header = f"{'n':>8} {'d':>4} {'K':>3} | {'kernel':>8} {'BLAS':>8} {'sklearn':>8} {'pomegr.':>8}"
     header += " | sklearn / kernel, / BLAS, pomegr. | GFLOP/s float32 | extra MiB | |score|"
+    tables = {}
     for structure in arguments.structures:
         print(f"\n{structure}\n{header}")
-        rows = []
+        rows = tables[structure] = {}
         for n, d, k in GRID:
             if n > arguments.max_rows:
                 continue
             row = compare(n, d, k, structure, arguments.repeats)
-            rows.append(row)
+            rows[n, d, k] = row
             print(
                 f"{n:>8} {d:>4} {k:>3} | {row['kernel']:>7.4f}s {row['BLAS']:>7.4f}s "
                 f"{row['sklearn']:>7.4f}s {row['pomegranate']:>7.4f}s | "
@@ -234,12 +257,14 @@ def main():
                 flush=True,
             )
         for name in ("kernel", "BLAS", "pomegranate"):
-            ratios = [row[f"{name} ratio"] for row in rows]
+            ratios = [row[f"{name} ratio"] for row in rows.values()]
             if np.isfinite(ratios).any():
                 print(
                     f"{name}: geometric mean of the ratios {geometric_mean(ratios):.2f}, "
                     f"smallest {np.nanmin(ratios):.2f}"
                 )
+    if arguments.picture:
+        draw(tables, arguments.picture)
 
 
 if __name__ == "__main__":
