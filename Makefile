@@ -31,7 +31,7 @@ demo: $(VENV)/demo
 
 test: $(VENV)/test
 	@echo "== Running the tests"
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 # -W: a warning is an error; -n: so is a reference to nothing.
 docs: $(VENV)/docs

@@ -2,6 +2,10 @@
 
 import os
 
+# Where tests run side by side, each has one core: threads of several would wait for each other.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 import hypothesis
 
 # Laws are drawn afresh locally; CI draws the same examples at every run.

@@ -1,51 +1,16 @@
+from collections.abc import Callable
+from typing import TypeAlias
+
 from skemvae.core.arrays import AnyArray, Array
 
+# level, tile, X, weight, origin, per_unit, log_normaliser, means, factors, sums -> evidence
+_Pass: TypeAlias = Callable[
+    [str, int, AnyArray, Array | None, Array, Array, Array, AnyArray, AnyArray, Array], float
+]
+
+dense: _Pass
+dense_single: _Pass
+shared: _Pass
+axes: _Pass
+
 def levels() -> list[str]: ...
-def dense(
-    level: str,
-    tile: int,
-    X: AnyArray,
-    weight: Array | None,
-    origin: Array,
-    per_unit: Array,
-    log_normaliser: Array,
-    means: Array,
-    factors: Array,
-    sums: Array,
-) -> float: ...
-def dense_single(
-    level: str,
-    tile: int,
-    X: AnyArray,
-    weight: Array | None,
-    origin: Array,
-    per_unit: Array,
-    log_normaliser: Array,
-    means: AnyArray,
-    factors: AnyArray,
-    sums: Array,
-) -> float: ...
-def shared(
-    level: str,
-    tile: int,
-    X: AnyArray,
-    weight: Array | None,
-    origin: Array,
-    per_unit: Array,
-    log_normaliser: Array,
-    means: Array,
-    factors: Array,
-    sums: Array,
-) -> float: ...
-def axes(
-    level: str,
-    tile: int,
-    X: AnyArray,
-    weight: Array | None,
-    origin: Array,
-    per_unit: Array,
-    log_normaliser: Array,
-    means: Array,
-    factors: Array,
-    sums: Array,
-) -> float: ...
