@@ -111,7 +111,7 @@ class CompiledPass:
             X = np.asarray(rows.X[where])
             if X.dtype not in (np.float32, np.float64):
                 X = X.astype(np.float64)
-            X = np.require(X, requirements="A")
+            X = X if X.flags.aligned else X.copy()
             weight = None if rows.weight is None else _readable(rows.weight[where])
             evidence += take(
                 level,
@@ -239,10 +239,12 @@ def _spherical(scan: SphericalScan, log_normaliser: Array) -> CompiledPass:
 
 def _readable(array: Array) -> Array:
     """As the kernel reads it: in one piece, at an address that suits its type."""
-    return np.require(array, np.float64, ["C", "A"])
+    array = np.ascontiguousarray(array, dtype=np.float64)
+    return array if array.flags.aligned else array.copy()
 
 
 def _symmetric(lower: Array) -> Array:
-    lower = np.tril(lower)
-    symmetric: Array = lower + np.tril(lower, -1).swapaxes(-1, -2)
+    """The matrices whose lower triangles the kernel has summed; the rest is zero."""
+    symmetric: Array = lower + lower.swapaxes(-1, -2)
+    np.einsum("...ii->...i", symmetric)[...] /= 2
     return symmetric

@@ -75,8 +75,12 @@ def _observe(
 
 
 def _runs(rows: Rows, fewest: int, block: int) -> list[range]:
-    """Where the blocks begin, in runs of consecutive blocks that threads take."""
-    length = max(-(-rows.n_rows // _RUNS), fewest)
+    """Where the blocks begin, in runs of consecutive blocks that threads take.
+
+    Their number is a power of two, so that two, four or eight threads have equal shares.
+    """
+    count = min(max(rows.n_rows // fewest, 1), _RUNS)
+    length = -(-rows.n_rows // 2 ** (count.bit_length() - 1))
     if length > block:
         length = -(-length // block) * block
     starts = range(0, rows.n_rows, length)
