@@ -97,7 +97,7 @@ class BoundMonitor:
     >>> from skemvae import BoundMonitor, EMGaussianMixture
     >>> X, X_val = train_test_split(load_diabetes().data, random_state=0)
     >>> monitor = BoundMonitor(X_val, patience=5)
-    >>> mixture = EMGaussianMixture(5, acceleration=None, random_state=0)
+    >>> mixture = EMGaussianMixture(5, tol=1e-5, random_state=0)
     >>> mixture = mixture.set_callbacks(monitor).fit(X)
     >>> mixture.status_
     'stopped_by_callback'

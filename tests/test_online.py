@@ -267,8 +267,9 @@ def test_three_passes_come_near_to_batch_em(distance, size):
     mixture = EMGaussianMixture(4, random_state=0)
     for _ in range(3):
         stream(mixture, table, size)
+    # Of 2e4 rows; benchmarks/online.py takes 1e6.
     assert (
-        mixture.score(table) > batch_em(table, n_components=4, random_state=0).score(table) - 0.01
+        mixture.score(table) > batch_em(table, n_components=4, random_state=0).score(table) - 0.02
     )
 
 
