@@ -33,8 +33,10 @@ except ImportError:  # no compiler was at hand when skemvae was installed
 
 # Bytes that a tile may take of a core's own cache, and its fewest and most rows; what is computed
 # in float32 needs more, since its sums are added up as float64 at the end of each tile (measured).
-_CACHE = 2**17
-_FEWEST_ROWS, _MOST_ROWS, _SINGLE_ROWS = 64, 128, 256
+# Odd multiples of 32: what the features of a row take of the cache would overlap, were they powers
+# of two apart.
+_CACHE = 2**18
+_FEWEST_ROWS, _MOST_ROWS, _SINGLE_ROWS = 96, 160, 288
 # How many numbers of a table are read at a time, where it is not in memory.
 _READ = 2**17
 # What a component costs beside its products, an exponential above all, in multiplications; and how
@@ -99,7 +101,7 @@ class CompiledPass:
     def _tile(self) -> int:
         if self.factors.dtype == np.float32:
             return _SINGLE_ROWS
-        return min(max(_CACHE // (8 * self.n_kept), _FEWEST_ROWS), _MOST_ROWS)
+        return _MOST_ROWS if 8 * self.n_kept * _MOST_ROWS <= _CACHE else _FEWEST_ROWS
 
     def sums(self, rows: Rows, run: range, workspace: Workspace) -> Sums:
         """Sums over the blocks that begin at ``run``."""
@@ -205,36 +207,46 @@ def _shared(scan: TiedScan, log_normaliser: Array) -> CompiledPass:
 @_pass.register(ExpandedScan)
 def _axes(scan: AxisScan | ExpandedScan, log_normaliser: Array) -> CompiledPass:
     k, d = scan.means.shape
-    deviations = np.sqrt(scan.variances)
 
     def moments(sums: Array) -> Moments:
         sums = sums.reshape(k, 1 + 2 * d)
-        first, second = sums[:, 1 : 1 + d], sums[:, 1 + d :]
-        return Moments(sums[:, 0], scan.means, deviations * first, scan.variances * second)
+        return Moments(sums[:, 0], scan.means, sums[:, 1 : 1 + d], sums[:, 1 + d :])
 
     return CompiledPass(
         "axes",
         log_normaliser,
         _readable(scan.means),
-        _readable(1 / deviations),
+        _readable(1 / scan.variances),
         n_sums=k * (1 + 2 * d),
-        n_kept=k * (d + 1) + d,
-        work_per_row=k * (6 * d + _OTHER_WORK),
+        n_kept=k + 2 * d,
+        work_per_row=k * (4 * d + _OTHER_WORK),
         to_moments=moments,
     )
 
 
 @_pass.register
 def _spherical(scan: SphericalScan, log_normaliser: Array) -> CompiledPass:
-    axes = _axes(scan, log_normaliser)
+    k, d = scan.means.shape
 
     def moments(sums: Array) -> Moments:
-        each = axes.to_moments(sums)
-        central = each.about(each.means)
+        sums = sums.reshape(k, 2 + d)
+        # Of the second moments only the mean over features is known, and counts.
+        second = np.repeat(sums[:, 1:2] / d, d, axis=1)
+        about_old = Moments(sums[:, 0], scan.means, sums[:, 2:], second)
+        central = about_old.about(about_old.means)
         shared = central.second.mean(1, keepdims=True)
-        return replace(central, second=np.broadcast_to(shared, central.second.shape))
+        return replace(central, second=np.broadcast_to(shared, (k, d)))
 
-    return replace(axes, to_moments=moments)
+    return CompiledPass(
+        "spherical",
+        log_normaliser,
+        _readable(scan.means),
+        _readable(1 / scan.variances[:, 0]),
+        n_sums=k * (2 + d),
+        n_kept=2 * (k + d),
+        work_per_row=k * (2 * d + _OTHER_WORK),
+        to_moments=moments,
+    )
 
 
 def _readable(array: Array) -> Array:

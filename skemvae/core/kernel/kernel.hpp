@@ -44,13 +44,19 @@ class Memory {
   T *next_, *begin_;
 };
 
+// A size that is a type.
+template <int N>
+struct Size {
+  constexpr int operator()() const { return N; }
+};
+
 using Pass = double (*)(const Table&, const Components&, int tile, double* sums);
 
 // The same pass for each structure, for one kind of processor.
 struct Level {
   const char* name;
   int granule;  // the rows of a tile are a multiple of it
-  Pass dense, dense_single, shared, axes;
+  Pass dense, dense_single, shared, axes, spherical;
 };
 
 // Those that this processor has, the fastest first; null ends them.

@@ -9,7 +9,8 @@
 
 #include "kernel.hpp"
 
-#define INLINE inline __attribute__((always_inline))
+#define ALWAYS_INLINE __attribute__((always_inline))
+#define INLINE inline ALWAYS_INLINE
 #define PRAGMA(text) _Pragma(#text)
 #if defined(__clang__)
 #define BEGIN(features) \

@@ -107,13 +107,15 @@ PyObject* take_pass(PyObject* arguments, const Structure& structure) {
   return has_memory ? PyFloat_FromDouble(evidence) : PyErr_NoMemory();
 }
 
-using Size = Py_ssize_t;
-Size matrices(Size k, Size d) { return k * d * d; }
-Size matrix(Size, Size d) { return d * d; }
-Size diagonals(Size k, Size d) { return k * d; }
-Size sums_of_matrices(Size k, Size d) { return k * (1 + d + d * d); }
-Size sums_of_matrix(Size k, Size d) { return k * (1 + d) + d * d; }
-Size sums_of_diagonals(Size k, Size d) { return k * (1 + 2 * d); }
+using Count = Py_ssize_t;
+Count matrices(Count k, Count d) { return k * d * d; }
+Count matrix(Count, Count d) { return d * d; }
+Count diagonals(Count k, Count d) { return k * d; }
+Count sums_of_matrices(Count k, Count d) { return k * (1 + d + d * d); }
+Count sums_of_matrix(Count k, Count d) { return k * (1 + d) + d * d; }
+Count scalars(Count k, Count) { return k; }
+Count sums_of_diagonals(Count k, Count d) { return k * (1 + 2 * d); }
+Count sums_of_scalars(Count k, Count d) { return k * (2 + d); }
 
 PyObject* dense(PyObject*, PyObject* arguments) {
   return take_pass(arguments, {&Level::dense, 'd', matrices, sums_of_matrices});
@@ -131,6 +133,10 @@ PyObject* axes(PyObject*, PyObject* arguments) {
   return take_pass(arguments, {&Level::axes, 'd', diagonals, sums_of_diagonals});
 }
 
+PyObject* spherical(PyObject*, PyObject* arguments) {
+  return take_pass(arguments, {&Level::spherical, 'd', scalars, sums_of_scalars});
+}
+
 PyObject* level_names(PyObject*, PyObject*) {
   PyObject* names = PyList_New(0);
   for (const Level* const* level = levels(); names && *level; ++level) {
@@ -146,6 +152,7 @@ PyMethodDef methods[] = {
     {"dense_single", dense_single, METH_VARARGS, "The same in float32, added up in float64."},
     {"shared", shared, METH_VARARGS, "A pass under one covariance for all."},
     {"axes", axes, METH_VARARGS, "A pass under variances of each feature."},
+    {"spherical", spherical, METH_VARARGS, "A pass under one variance for each component."},
     {"levels", level_names, METH_NOARGS, "What this processor has, the fastest first."},
     {nullptr, nullptr, 0, nullptr}};
 
