@@ -37,6 +37,8 @@ except ImportError:  # no compiler was at hand when skemvae was installed
 # of two apart.
 _CACHE = 2**18
 _FEWEST_ROWS, _MOST_ROWS, _SINGLE_ROWS = 96, 160, 288
+# Numbers that may be passed over in scratch memory, until an address suits a vector.
+_ALIGNMENT = 8
 # How many numbers of a table are read at a time, where it is not in memory.
 _READ = 2**17
 # What a component costs beside its products, an exponential above all, in multiplications; and how
@@ -73,7 +75,7 @@ class CompiledPass:
     n_sums : int
         How many sums over rows it makes.
     n_kept : int
-        How many numbers it makes of one row.
+        How many numbers of scratch memory it needs for each row of a tile.
     work_per_row : int
         Multiplications, about.
     moments : callable
@@ -107,6 +109,7 @@ class CompiledPass:
         """Sums over the blocks that begin at ``run``."""
         take = getattr(_kernel, self.name)
         frame = rows.frame
+        scratch = workspace.array("kernel", self.n_kept * self._tile + _ALIGNMENT)
         sums, evidence = np.zeros(self.n_sums), 0.0
         for start in run:
             where = slice(start, min(start + run.step, run.stop))
@@ -125,6 +128,7 @@ class CompiledPass:
                 self.log_normaliser,
                 self.means,
                 self.factors,
+                scratch,
                 sums,
             )
         return Sums((sums,), evidence)
@@ -154,7 +158,7 @@ def _dense(scan: DenseScan, log_normaliser: Array) -> CompiledPass:
         means,
         _readable(scan.precision_cholesky.transpose(0, 2, 1)),
         n_sums=k * (1 + d + d * d),
-        n_kept=k * (d + 1) + 2 * d,
+        n_kept=k * (d + 1) + 3 * d + 4,
         work_per_row=k * (d * (d + 5) + _OTHER_WORK),
         to_moments=partial(_dense_moments, means, scan.cholesky),
     )
@@ -197,7 +201,7 @@ def _shared(scan: TiedScan, log_normaliser: Array) -> CompiledPass:
         _readable(scan.means @ upper),
         _readable(upper.T),
         n_sums=k * (1 + d) + d * d,
-        n_kept=k + 3 * d,
+        n_kept=k + 3 * d + 3,
         work_per_row=d * (d + 5) + k * (3 * d + _OTHER_WORK),
         to_moments=moments,
     )
@@ -218,7 +222,7 @@ def _axes(scan: AxisScan | ExpandedScan, log_normaliser: Array) -> CompiledPass:
         _readable(scan.means),
         _readable(1 / scan.variances),
         n_sums=k * (1 + 2 * d),
-        n_kept=k + 2 * d,
+        n_kept=k + 2 * d + 3,
         work_per_row=k * (4 * d + _OTHER_WORK),
         to_moments=moments,
     )
@@ -243,7 +247,7 @@ def _spherical(scan: SphericalScan, log_normaliser: Array) -> CompiledPass:
         _readable(scan.means),
         _readable(1 / scan.variances[:, 0]),
         n_sums=k * (2 + d),
-        n_kept=2 * (k + d),
+        n_kept=2 * (k + d) + 3,
         work_per_row=k * (2 * d + _OTHER_WORK),
         to_moments=moments,
     )

@@ -26,9 +26,6 @@ from skemvae.core.workspace import Workspace
 # but then threads spend their time waiting for the interpreter (measured).
 _BLOCK_NUMBERS = 2**18
 _FEWEST_ROWS, _MOST_ROWS = 512, 8192
-# Sums go along so many runs of blocks, whatever the number of threads: so the
-# result does not depend on it, to the last bit.
-_RUNS = 16
 
 
 class ScoringModel(Protocol):
@@ -74,19 +71,6 @@ def _observe(
         yield Seen(block, features, log_joint.T, scan)
 
 
-def _runs(rows: Rows, fewest: int, block: int) -> list[range]:
-    """Where the blocks begin, in runs of consecutive blocks that threads take.
-
-    Their number is a power of two, so that two, four or eight threads have equal shares.
-    """
-    count = min(max(rows.n_rows // fewest, 1), _RUNS)
-    length = -(-rows.n_rows // 2 ** (count.bit_length() - 1))
-    if length > block:
-        length = -(-length // block) * block
-    starts = range(0, rows.n_rows, length)
-    return [range(start, min(start + length, rows.n_rows), block) for start in starts]
-
-
 def each_block(
     model: ScoringModel, rows: Rows, visit: Callable[[Seen], None], width: int = 1
 ) -> None:
@@ -103,7 +87,7 @@ def each_block(
 
     with parallel_region() as region:
         block = _block_size(max(width, scan.width))
-        region.map(visit_run, _runs(rows, block, block))
+        region.map(visit_run, rows.runs(block, block))
 
 
 def map_rows(
@@ -269,7 +253,7 @@ def _expectation_of_part(
     with parallel_region() as region:
         sums = region.map(
             lambda run: way.sums(rows, run, region.workspace),
-            _runs(rows, way.fewest_rows, way.block_rows),
+            rows.runs(way.fewest_rows, way.block_rows),
         )
     total = reduce(add, sums)
     return Expectation(way.moments(total), total.evidence, rows.total)

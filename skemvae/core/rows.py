@@ -14,6 +14,9 @@ from skemvae.core.workspace import Workspace
 
 # Beyond this a square overflows: the density of such a row is 0 in float64.
 FAR = 1e160
+# Sums go along so many runs of blocks, whatever the number of threads: so the
+# result does not depend on it, to the last bit.
+_RUNS = 16
 # Rows of a block, where nothing else decides.
 BLOCK_ROWS = 4096
 
@@ -115,6 +118,19 @@ class Rows:
     def fold(self, function: Callable[[Rows], T]) -> T:
         """``function`` of the only part."""
         return function(self)
+
+    def runs(self, fewest: int, block: int) -> list[range]:
+        """Where the blocks begin, in runs of consecutive blocks that threads take.
+
+        Their number is a power of two, so that two, four or eight threads have equal shares;
+        each has at least ``fewest`` rows.
+        """
+        count = min(max(self.n_rows // fewest, 1), _RUNS)
+        length = -(-self.n_rows // 2 ** (count.bit_length() - 1))
+        if length > block:
+            length = -(-length // block) * block
+        starts = range(0, self.n_rows, length)
+        return [range(start, min(start + length, self.n_rows), block) for start in starts]
 
     def blocks(
         self, starts: range | None = None, workspace: Workspace | None = None

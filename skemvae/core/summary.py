@@ -10,7 +10,11 @@ from typing import NamedTuple
 import numpy as np
 
 from skemvae.core.arrays import EPS, TINY, AnyArray, Array, power_of_two
-from skemvae.core.rows import BLOCK_ROWS, Block, Frame, Rows
+from skemvae.core.expectation import expectation
+from skemvae.core.gaussian_mixture import GaussianMixture
+from skemvae.core.parallel import parallel_region
+from skemvae.core.rows import Frame, Rows
+from skemvae.core.structures import Diagonal
 from skemvae.core.table import Table
 
 # A feature that varies by less than this many units in the last place of its
@@ -18,6 +22,24 @@ from skemvae.core.table import Table
 _FLOOR_ULPS = 4096.0
 # A constant smaller than this is called zero: its square is close to underflow.
 _NOTHING = 1e-130
+# Standard deviations by which two means must differ to be two.
+_RESOLVED = 1e-10
+# Numbers that are worth a thread, that fit a core's own cache, that lie side by side (measured).
+_WORTH_A_THREAD, _BLOCK, _SIDE_BY_SIDE = 2**17, 2**16, 2**10
+
+
+def _extremes(X: AnyArray) -> tuple[AnyArray, AnyArray]:
+    """The smallest and the largest value of each feature."""
+    # Several rows side by side, because arithmetic along long axes is fast.
+    n, d = X.shape
+    together = max(1, min(_SIDE_BY_SIDE // d, n))
+    whole = n - n % together
+    wide = np.ascontiguousarray(X[:whole]).reshape(-1, together * d)
+    low, high = (
+        extreme.reduce(np.vstack([extreme.reduce(wide, axis=0).reshape(-1, d), X[whole:]]), axis=0)
+        for extreme in (np.minimum, np.maximum)
+    )
+    return low, high
 
 
 class Cell(NamedTuple):
@@ -55,18 +77,23 @@ class Extent:
     @classmethod
     def of(cls, rows: Rows) -> Extent:
         """The extent of one part."""
-        n = rows.n_rows
-        extent = cls(*_no_range(rows.X.shape[1]), 0, 0, 0.0, 0.0)
-        for start in range(0, n, BLOCK_ROWS):
-            where = slice(start, min(start + BLOCK_ROWS, n))
-            weight = None if rows.weight is None else rows.weight[where]
-            extent = extent + cls._of_block(np.asarray(rows.X[where]), weight)
-        return extent
+        d = rows.X.shape[1]
+
+        def of_run(run: range) -> Extent:
+            extent = cls(*_no_range(d), 0, 0, 0.0, 0.0)
+            for start in run:
+                where = slice(start, min(start + run.step, run.stop))
+                weight = None if rows.weight is None else rows.weight[where]
+                extent = extent + cls._of_block(np.asarray(rows.X[where]), weight)
+            return extent
+
+        with parallel_region() as region:
+            runs = rows.runs(_WORTH_A_THREAD // d + 1, _BLOCK // d + 1)
+            return reduce(add, region.map(of_run, runs))
 
     @classmethod
     def _of_block(cls, X: AnyArray, weight: Array | None) -> Extent:
-        features = np.ascontiguousarray(X.T)  # long axes are fast
-        low, high = features.min(1), features.max(1)
+        low, high = _extremes(X)
         not_finite = None
         if not (np.isfinite(low) & np.isfinite(high)).all():
             row, column = (int(i) for i in np.argwhere(~np.isfinite(X))[0])
@@ -78,7 +105,7 @@ class Extent:
         if n_counting == 0:
             low, high = _no_range(X.shape[1])
         elif n_counting < len(X):
-            low, high = features[:, counting].min(1), features[:, counting].max(1)
+            low, high = _extremes(X[counting])
         with np.errstate(over="ignore"):
             total = float(weight.sum())
         return cls(low, high, len(X), n_counting, float(weight.max()), total, not_finite)
@@ -102,55 +129,10 @@ def _no_range(n_features: int) -> tuple[Array, Array]:
     return np.full(n_features, np.inf), np.full(n_features, -np.inf)
 
 
-@dataclass(frozen=True)
-class Scatter:
-    """Mean and sum of squared deviations of each feature, in the frame of the rows.
-
-    Each part about its own mean, then merged: no cancellation.
-
-    Attributes
-    ----------
-    count : float
-        The sum of the weights.
-    mean, square : arrays of shape (d,)
-
-    References
-    ----------
-    Chan, Golub and LeVeque (1983), "Algorithms for computing the sample
-    variance".
-    """
-
-    count: float
-    mean: Array
-    square: Array
-
-    @classmethod
-    def of(cls, rows: Rows) -> Scatter:
-        """The scatter of one part."""
-        zeros = np.zeros(rows.X.shape[1])
-        return reduce(add, map(cls._of_block, rows.blocks()), cls(0.0, zeros, zeros))
-
-    @classmethod
-    def _of_block(cls, block: Block) -> Scatter:
-        z, weight = block.z[:-1], block.weight
-        count = float(z.shape[1] if weight is None else weight.sum())
-        if count == 0:
-            return cls(0.0, np.zeros(len(z)), np.zeros(len(z)))
-        mean = (z.sum(1) if weight is None else z @ weight) / count
-        z -= mean[:, None]
-        z *= z
-        return cls(count, mean, z.sum(1) if weight is None else z @ weight)
-
-    def __add__(self, other: Scatter) -> Scatter:
-        if other.count == 0:
-            return self
-        count = self.count + other.count
-        shift = other.mean - self.mean
-        return Scatter(
-            count,
-            self.mean + shift * (other.count / count),
-            self.square + (other.square + shift**2 * (self.count * other.count / count)),
-        )
+def _standard_normal(n_features: int) -> GaussianMixture:
+    """A mixture of one component: its moments are those of the table."""
+    unit = Diagonal.identity(1, n_features)
+    return GaussianMixture(np.ones(1), np.zeros((1, n_features)), unit, np.zeros(n_features))
 
 
 def _floor(largest: Array, constant: AnyArray) -> Array:
@@ -194,11 +176,11 @@ class Summary:
         largest = np.maximum(np.abs(low), np.abs(high))
         floor = _floor(largest, span == 0)
         frame = Frame(low / 2 + high / 2, power_of_two(np.maximum(span, floor)))
-        scatter = table.framed(frame).fold(Scatter.of)
+        moments = expectation(_standard_normal(len(low)), table.framed(frame)).moments
         return cls(
             frame.origin,
-            frame.scale * scatter.mean,
-            frame.scale * np.sqrt(scatter.square / scatter.count),
+            frame.scale * moments.means[0],
+            frame.scale * np.sqrt(np.maximum(moments.variances[0], 0.0)),
             floor,
             largest,
         )
@@ -230,9 +212,9 @@ class Summary:
     def orientation(self) -> Array:
         """-1 where the mean lies below the middle of the range, else 1.
 
-        It turns with a feature that changes its sign.
+        It turns with a feature that changes its sign, but not with rounding errors.
         """
-        return np.where(self.shift < 0, -1.0, 1.0)
+        return np.where(self.shift < -_RESOLVED * self.spread, -1.0, 1.0)
 
     @property
     def scale(self) -> Array:

@@ -245,6 +245,7 @@ def arguments(**changes):
         "log_normaliser": np.zeros(3),
         "means": np.zeros((3, 2)),
         "factors": np.zeros((3, 2)),
+        "scratch": np.zeros(64 * 10 + 8),
         "sums": np.zeros(15),
     }
     return list({**valid, **changes}.values())
@@ -261,7 +262,10 @@ def arguments(**changes):
         ({"per_unit": np.zeros(2, dtype=np.float32)}, "per_unit"),
         ({"means": np.zeros((2, 2))}, "means"),
         ({"factors": np.zeros((3, 2, 2))}, "factors"),
+        ({"scratch": np.zeros(64 * 10 + 7)}, "scratch"),
         ({"sums": np.zeros(14)}, "sums"),
+        ({"tile": 48}, "tile=48 must be a multiple of 32"),
+        ({"tile": -32}, "tile=-32"),
     ],
 )
 def test_what_does_not_fit_is_refused(changes, message):

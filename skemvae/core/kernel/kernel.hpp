@@ -5,7 +5,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
-#include <new>
 
 namespace skemvae {
 
@@ -28,34 +27,24 @@ struct Components {
   const void *means, *factors;  // floats for ``dense_single``, else doubles
 };
 
-// Aligned scratch memory.
-template <class T>
-class Memory {
- public:
-  explicit Memory(std::ptrdiff_t size)
-      : next_(static_cast<T*>(::operator new(size * sizeof(T), alignment()))), begin_(next_) {}
-  ~Memory() { ::operator delete(begin_, alignment()); }
-  Memory(const Memory&) = delete;
-  Memory& operator=(const Memory&) = delete;
-  T* take(std::ptrdiff_t size) { return (next_ += size) - size; }
-
- private:
-  static constexpr std::align_val_t alignment() { return std::align_val_t{64}; }
-  T *next_, *begin_;
-};
-
 // A size that is a type.
 template <int N>
 struct Size {
   constexpr int operator()() const { return N; }
 };
 
-using Pass = double (*)(const Table&, const Components&, int tile, double* sums);
+// A pass for tiles of so many rows, which need ``n_kept`` numbers of scratch memory for each row.
+struct Pass {
+  double (*take)(const Table&, const Components&, int tile, double* scratch, double* sums);
+  std::ptrdiff_t (*n_kept)(int k, int d);
+};
 
-// The same pass for each structure, for one kind of processor.
+// Rows of a tile are a multiple of this; scratch memory begins at an address that is, too (in bytes).
+constexpr int GRANULE = 32, ALIGNMENT = 64;
+
+// The same passes for one kind of processor.
 struct Level {
   const char* name;
-  int granule;  // the rows of a tile are a multiple of it
   Pass dense, dense_single, shared, axes, spherical;
 };
 

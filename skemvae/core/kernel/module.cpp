@@ -4,6 +4,7 @@
 #include <Python.h>
 
 #include <cstring>
+#include <memory>
 
 #include "kernel.hpp"
 
@@ -68,14 +69,14 @@ struct Structure {
 PyObject* take_pass(PyObject* arguments, const Structure& structure) {
   const char* name;
   int tile;
-  PyObject *X, *weight, *origin, *per_unit, *log_normaliser, *means, *factors, *sums;
-  if (!PyArg_ParseTuple(arguments, "siOOOOOOOO", &name, &tile, &X, &weight, &origin, &per_unit,
-                        &log_normaliser, &means, &factors, &sums))
+  PyObject *X, *weight, *origin, *per_unit, *log_normaliser, *means, *factors, *scratch, *sums;
+  if (!PyArg_ParseTuple(arguments, "siOOOOOOOOO", &name, &tile, &X, &weight, &origin, &per_unit,
+                        &log_normaliser, &means, &factors, &scratch, &sums))
     return nullptr;
   const Level* level = find_level(name);
   if (!level) return nullptr;
 
-  Buffer table_, weight_, origin_, per_unit_, log_normaliser_, means_, factors_, sums_;
+  Buffer table_, weight_, origin_, per_unit_, log_normaliser_, means_, factors_, scratch_, sums_;
   if (!table_.take_table(X)) return nullptr;
   const Py_buffer& view = table_.view();
   const Py_ssize_t n = view.shape[0], d = view.shape[1], k = PyObject_Length(log_normaliser);
@@ -88,23 +89,28 @@ PyObject* take_pass(PyObject* arguments, const Structure& structure) {
       (weight != Py_None && !weight_.take(weight, "weight", n)))
     return nullptr;
 
+  const Pass& pass = level->*structure.pass;
+  if (tile < GRANULE || tile % GRANULE) {
+    PyErr_Format(PyExc_ValueError, "tile=%d must be a multiple of %d.", tile, GRANULE);
+    return nullptr;
+  }
+  const Py_ssize_t spare = ALIGNMENT / sizeof(double);
+  if (!scratch_.take(scratch, "scratch", pass.n_kept(int(k), int(d)) * tile + spare, 'd', true))
+    return nullptr;
+  void* aligned = scratch_.numbers();
+  std::size_t space = scratch_.view().len;
+  std::align(ALIGNMENT, space - ALIGNMENT, aligned, space);
+
   const Table table{static_cast<const char*>(view.buf), n, view.strides[0], view.strides[1],
                     int(d), table_.is_format('f'), weight_.numbers(), origin_.numbers(),
                     per_unit_.numbers()};
   const Components components{int(k), log_normaliser_.numbers(), means_.view().buf,
                               factors_.view().buf};
-  const int granules = (std::max(tile, 1) + level->granule - 1) / level->granule;
-  double evidence = 0;
-  bool has_memory = true;
+  double evidence;
   Py_BEGIN_ALLOW_THREADS
-  try {
-    evidence = (level->*structure.pass)(table, components, granules * level->granule,
-                                        sums_.numbers());
-  } catch (const std::bad_alloc&) {
-    has_memory = false;
-  }
+  evidence = pass.take(table, components, tile, static_cast<double*>(aligned), sums_.numbers());
   Py_END_ALLOW_THREADS
-  return has_memory ? PyFloat_FromDouble(evidence) : PyErr_NoMemory();
+  return PyFloat_FromDouble(evidence);
 }
 
 using Count = Py_ssize_t;
