@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import ClassVar, Self
 
 import numpy as np
+from scipy.linalg.lapack import dtrtri
 
 from skemvae.core.arrays import AnyArray, Array, power_of_two
 from skemvae.core.axis_scan import AxisScan, ExpandedScan
@@ -206,6 +207,11 @@ class Covariance(ABC):
         """
 
 
+def inverse_transposed(lower: Array) -> Array:
+    """L^-T of each lower triangle L, by substitution, which keeps features of any scale apart."""
+    return np.array([dtrtri(factor.T)[0] for factor in lower])
+
+
 class Dense(Covariance):
     """Covariances with off-diagonal elements: Cholesky factors."""
 
@@ -217,13 +223,7 @@ class Dense(Covariance):
 
     @cached_property
     def precision_cholesky(self) -> Array:
-        # Solving with unit diagonals keeps features of any scale apart.
-        scale = np.diagonal(self.cholesky, axis1=1, axis2=2)
-        unit = self.cholesky / scale[:, :, None]
-        identity = np.broadcast_to(np.eye(self.n_features), unit.shape)
-        inverse = np.tril(np.linalg.solve(unit, identity)) / scale[:, None, :]
-        upper: Array = np.ascontiguousarray(inverse.transpose(0, 2, 1), dtype=np.float64)
-        return upper
+        return inverse_transposed(self.cholesky)
 
     @property
     def precisions(self) -> Array:
@@ -233,11 +233,12 @@ class Dense(Covariance):
 
     @property
     def log_det(self) -> Array:
-        log_det: Array = 2 * np.log(np.diagonal(self.cholesky, axis1=1, axis2=2)).sum(1)
+        log_det: Array = 2 * np.log(self.cholesky.diagonal(axis1=1, axis2=2)).sum(1)
         return log_det
 
     def trace_precision(self, noise: Array) -> Array:
-        trace: Array = (noise[:, None] * self.precision_cholesky**2).sum((1, 2))
+        upper = self.precision_cholesky
+        trace: Array = np.einsum("i,kij,kij->k", noise, upper, upper)
         return trace
 
     @property
@@ -260,7 +261,7 @@ class Dense(Covariance):
 
     @property
     def variances(self) -> Array:
-        return np.diagonal(self.values, axis1=1, axis2=2)
+        return self.values.diagonal(axis1=1, axis2=2)
 
     def dense(self) -> Array:
         return np.array(self.values)
@@ -310,11 +311,14 @@ class Dense(Covariance):
 
     def maximise(self, moments: Moments, noise: Array) -> Self:
         cls = type(self)
-        kept = self.scatter(noise)
-        covariances = np.where(moments.counted[:, None, None], moments.covariances, kept)
+        covariances = moments.covariances
+        if not moments.all_counted:
+            covariances = np.where(
+                moments.counted[:, None, None], covariances, self.scatter(noise)
+            )
         pooled = cls.pool(covariances, moments.count)
-        values = pooled + np.diag(noise)
-        values = (values + values.transpose(0, 2, 1)) / 2
+        values = (pooled + pooled.transpose(0, 2, 1)) / 2
+        values.reshape(len(values), -1)[:, :: len(noise) + 1] += noise
         new = cls(values)
         if not new.is_singular():
             return new
@@ -323,7 +327,7 @@ class Dense(Covariance):
 
     def is_singular(self, tolerance: float = _SINGULAR) -> bool:
         try:
-            unexplained = np.diagonal(self.cholesky, axis1=1, axis2=2) ** 2
+            unexplained = self.cholesky.diagonal(axis1=1, axis2=2) ** 2
         except np.linalg.LinAlgError:
             return True
         return bool((unexplained <= tolerance * self.variances).any())
@@ -426,6 +430,7 @@ class AxisAligned(Covariance):
         return self.values - noise
 
     def maximise(self, moments: Moments, noise: Array) -> Self:
-        kept = self.scatter(noise)
-        variances = np.where(moments.counted[:, None], moments.covariances, kept)
+        variances = moments.covariances
+        if not moments.all_counted:
+            variances = np.where(moments.counted[:, None], variances, self.scatter(noise))
         return type(self)(self.pool(np.maximum(variances, 0.0) + noise, moments.count))

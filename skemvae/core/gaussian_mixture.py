@@ -78,10 +78,13 @@ class GaussianMixture:
 
     def maximise(self, moments: Moments) -> Self:
         """The M step, in closed form; a component without weight stays where it was."""
+        means = moments.means
+        if not moments.all_counted:
+            means = np.where(moments.counted[:, None], means, self.means)
         return replace(
             self,
             weights=moments.count / moments.count.sum(),
-            means=np.where(moments.counted[:, None], moments.means, self.means),
+            means=means,
             covariance=self.covariance.maximise(moments, self.noise),
         )
 

@@ -10,6 +10,8 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 
+from skemvae.core.arrays import EPS
+
 # Bounds that differ by less, relatively, are equal.
 _TIE = 1e-8
 
@@ -66,8 +68,9 @@ class Aitken:
     def __call__(self, bounds: Sequence[float]) -> bool:
         if len(bounds) < 3:
             return False
-        previous, gain = np.diff(bounds[-3:])
-        rounding = 8 * np.finfo(float).eps * max(1.0, abs(bounds[-1]))
+        earlier, before, last = bounds[-3:]
+        previous, gain = before - earlier, last - before
+        rounding = 8 * EPS * max(1.0, abs(last))
         if abs(gain) <= rounding:
             remaining = 0.0
         elif 0 < gain < previous:
@@ -75,7 +78,7 @@ class Aitken:
             remaining = gain * ratio / (1 - ratio)
         else:  # not yet shrinking: nothing can be said
             remaining = np.inf
-        return bool(remaining < self.tol)
+        return remaining < self.tol
 
 
 @dataclass(frozen=True)

@@ -114,7 +114,7 @@ class Moments:
         covariances = self.covariances
         if covariances.ndim == 2:
             return covariances
-        return np.diagonal(covariances, axis1=1, axis2=2)
+        return covariances.diagonal(axis1=1, axis2=2)
 
     @cached_property
     def counted(self) -> AnyArray:
@@ -123,12 +123,17 @@ class Moments:
         return self.count > least
 
     @cached_property
+    def all_counted(self) -> bool:
+        """Whether all components do."""
+        return bool(self.counted.all())
+
+    @cached_property
     def _safe_count(self) -> Array:
-        return np.where(self.counted, self.count, 1.0)
+        return self.count if self.all_counted else np.where(self.counted, self.count, 1.0)
 
     @cached_property
     def _mean_shift(self) -> Array:
-        return np.where(self.counted[:, None], self.first, 0.0) / self._safe_count[:, None]
+        return self.first / self._safe_count[:, None]
 
     def _outer(self, a: Array, b: Array) -> Array:
         """The product of two (K, d) arrays, in the shape of ``second``."""

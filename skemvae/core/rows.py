@@ -44,7 +44,7 @@ class Frame:
         """The frame in which z is x."""
         return cls(np.zeros(n_features), np.ones(n_features))
 
-    @property
+    @cached_property
     def log_volume(self) -> float:
         """log |dx/dz|, nats: subtract it from log p(z) to get log p(x)."""
         return float(np.log(self.scale).sum())

@@ -111,4 +111,4 @@ class Scan(Metric):
         variances = moments.variances
         shift = moments.means - self.origin
         lost = shift**2 > RESOLVED**2 * np.maximum(variances, _NO_VARIANCE)
-        return self.about(moments.means) if lost[moments.counted].any() else None
+        return self.about(moments.means) if (lost & moments.counted[:, None]).any() else None

@@ -9,7 +9,7 @@ import numpy as np
 
 from skemvae.core.arrays import Array, power_of_two
 from skemvae.core.axis_scan import AxisScan, ExpandedScan, SphericalScan
-from skemvae.core.covariance import AxisAligned, Covariance, Dense
+from skemvae.core.covariance import AxisAligned, Covariance, Dense, inverse_transposed
 from skemvae.core.dense_scan import TiedScan
 from skemvae.core.scan import Metric, Scan
 from skemvae.core.student_metric import StudentProductMetric
@@ -70,7 +70,7 @@ class Tied(Dense):
 
     @cached_property
     def precision_cholesky(self) -> Array:
-        return np.broadcast_to(Full(self.values[:1]).precision_cholesky, self.values.shape)
+        return np.broadcast_to(inverse_transposed(self.cholesky[:1]), self.values.shape)
 
     def scan(self, means: Array) -> Scan:
         furthest = np.linalg.norm(means @ self.precision_cholesky[0], axis=1).max()
@@ -84,8 +84,8 @@ class Tied(Dense):
 
     @classmethod
     def pool(cls, covariances: Array, count: Array) -> Array:
-        pooled = np.tensordot(count / count.sum(), covariances, 1)
-        return np.broadcast_to(pooled, covariances.shape)
+        pooled = (count / count.sum()) @ covariances.reshape(len(count), -1)
+        return np.broadcast_to(pooled.reshape(covariances.shape[1:]), covariances.shape)
 
     @classmethod
     def observations(cls, count: Array, n_features: int) -> Array:
