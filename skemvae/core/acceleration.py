@@ -11,8 +11,6 @@ from skemvae.core.arrays import Array
 from skemvae.core.chart import Chart, Charted
 from skemvae.core.iterate import Aitken
 
-# Passes of plain EM before the first extrapolation: the first steps are long anyway.
-_FIRST_PASSES = 5
 # Pairs of steps that are remembered.
 _MEMORY = 10
 # A pair tells of a curvature if its cosine is more than rounding.
@@ -52,11 +50,12 @@ class Accelerable(Protocol[S]):
 
 
 class Pair(NamedTuple):
-    """A move, what it took away from the gradient, and their product."""
+    """A move, what it took away from the gradient, their product, and that for a unit move."""
 
     move: Array
     bend: Array
     curvature: float
+    rate: float
 
 
 class Terrain(Generic[S]):
@@ -69,15 +68,15 @@ class Terrain(Generic[S]):
 
     Parameters
     ----------
-    before, state : PointState
-        A state, and the one after a plain step; the latter is the origin of the coordinates.
+    other, state : PointState
+        Two states that are near each other; the second is the origin of the coordinates.
     """
 
-    def __init__(self, before: S, state: S):
+    def __init__(self, other: S, state: S):
         self._chart = Chart(state.model)
         self._pairs: deque[Pair] = deque(maxlen=_MEMORY)
-        self._position = self._chart.coordinates(before.model)
-        self._gradient = -self._position
+        self._position = self._chart.coordinates(other.model)
+        self._gradient = self._chart.coordinates(other.maximised) - self._position
         self._proposed: tuple[Charted, Array] = (state.model, np.zeros_like(self._position))
         self.visit(state)
 
@@ -89,16 +88,18 @@ class Terrain(Generic[S]):
         with np.errstate(invalid="ignore"):
             gradient = self._chart.coordinates(state.maximised) - position
             move, bend = position - self._position, self._gradient - gradient
-            curvature = float(move @ bend)
-        if curvature > _LEAST_COSINE * np.sqrt((move @ move) * (bend @ bend)):
-            self._pairs.append(Pair(move, bend, curvature))
+            curvature, square = float(move @ bend), float(move @ move)
+        if curvature > _LEAST_COSINE * np.sqrt(square * float(bend @ bend)):
+            self._pairs.append(Pair(move, bend, curvature, curvature / square))
         self._position, self._gradient = position, gradient
 
     @property
     def remaining_gain(self) -> float:
         """The gain that remains, if no rate is below the slowest seen; nats per sample."""
-        rates = [pair.curvature / (pair.move @ pair.move) for pair in self._pairs]
-        return float(self._gradient @ self._gradient / (2 * min(rates))) if rates else np.inf
+        if not self._pairs:
+            return np.inf
+        slowest = min(pair.rate for pair in self._pairs)
+        return float(self._gradient @ self._gradient) / (2 * slowest)
 
     def leap(self, radius: float) -> tuple[Charted | None, float]:
         """Parameters to try instead of an EM step, if there are any, and how far they are."""
@@ -129,9 +130,10 @@ class Accelerator(Generic[S]):
 
     Plain steps come first. When their gains shrink, steps are extrapolated;
     what is proposed costs one pass, and is taken only if the bound does not
-    fall. Otherwise the state stays, what was learnt is forgotten, and plain
-    steps follow, twice as many after each failure in a row. So a climb never
-    falls, and failures never cost much.
+    fall. Otherwise the state stays, and all is forgotten but the state that
+    was refused: from the two a shorter step is proposed. If that fails as
+    well, plain steps follow, twice as many after each further failure in a
+    row. So a climb never falls, and failures never cost much.
 
     Parameters
     ----------
@@ -159,22 +161,23 @@ class Accelerator(Generic[S]):
         """One pass over the data: a better state, or the same one."""
         if state is not self._state:  # a start, or a jump
             self._radius, self._failures = _RADIUS, 0
-            self._begin_plain(state, _FIRST_PASSES)
+            self._begin_plain(state, 0)
         proposal, length = None, 0.0
         if self._terrain is not None:
             proposal, length = self._terrain.leap(self._radius)
         new = self._em.step(state) if proposal is None else self._em.start(proposal)
+        self._gain = new.bound - state.bound
         if proposal is None:
             self._learn(new)
-        elif new.bound >= state.bound:
+        elif self._gain >= 0:
             self._radius, self._failures = min(2 * self._radius, _LARGEST_RADIUS), 0
             self._plain.clear()
             self._learn(new)
         else:
-            new = state
             self._radius, self._failures = max(length / 4, _SMALLEST_RADIUS), self._failures + 1
-            self._begin_plain(state, 2 ** (self._failures - 1))
-        self._gain, self._state = new.bound - state.bound, new
+            self._give_way(state, new)
+            new = state
+        self._state = new
         return new
 
     def has_converged(self, bounds: object) -> bool:
@@ -184,7 +187,7 @@ class Accelerator(Generic[S]):
         ones Aitken's rule. The history of the bound alone would not.
         """
         if self._terrain is not None and len(self._plain) == 1:
-            return max(self._gain, self._terrain.remaining_gain) < self._tol
+            return 0 <= self._gain < self._tol and self._terrain.remaining_gain < self._tol
         return Aitken(self._tol)([state.bound for state in self._plain])
 
     def _begin_plain(self, state: S, n_plain: int) -> None:
@@ -192,6 +195,13 @@ class Accelerator(Generic[S]):
         self._plain.clear()
         self._plain.append(state)
         self._pause = n_plain
+
+    def _give_way(self, state: S, refused: S) -> None:
+        if self._failures == 1:
+            self._begin_plain(state, 0)
+            self._terrain = Terrain(refused, state)
+        else:
+            self._begin_plain(state, 2 ** (self._failures - 2))
 
     def _learn(self, new: S) -> None:
         self._plain.append(new)
@@ -204,5 +214,5 @@ class Accelerator(Generic[S]):
     def _gains_shrink(self) -> bool:
         if len(self._plain) < 3:
             return False
-        before, last = np.diff([state.bound for state in self._plain])
-        return bool(0 <= last <= before)
+        first, middle, last = (state.bound for state in self._plain)
+        return 0 <= last - middle <= middle - first

@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, Self, TypeVar
 
 import numpy as np
 
@@ -48,6 +48,7 @@ class Charted(Protocol):
 
 
 M = TypeVar("M", bound=Charted)
+_ROOT_2 = float(np.sqrt(2))
 
 
 class Axes(ABC):
@@ -62,7 +63,7 @@ class Axes(ABC):
         """The inverse."""
 
     @abstractmethod
-    def log_ratios(self, values: Array) -> Array:
+    def log_ratios(self, covariance: Any) -> Array:
         """Covariances relative to those of the origin, shape (K, p); 0 for the same."""
 
     @abstractmethod
@@ -94,23 +95,27 @@ class DenseAxes(Axes):
         differences: Array = (self.cholesky @ whitened[:, :, None])[:, :, 0]
         return differences
 
-    def log_ratios(self, values: Array) -> Array:
-        factors = self.precision_cholesky.transpose(0, 2, 1) @ np.linalg.cholesky(values)
-        diagonal = np.diagonal(factors, axis1=1, axis2=2)
-        below = (factors / diagonal[:, None, :])[:, *self._below]
-        return np.concatenate([np.sqrt(2) * np.log(diagonal), below], axis=1)
+    def log_ratios(self, covariance: Any) -> Array:
+        factors = self.precision_cholesky.transpose(0, 2, 1) @ covariance.cholesky
+        diagonal = factors.diagonal(axis1=1, axis2=2)
+        unit = (factors / diagonal[:, None, :]).reshape(len(factors), -1)
+        below = unit.take(self._below, axis=1)
+        return np.concatenate([_ROOT_2 * np.log(diagonal), below], axis=1)
 
     def values(self, log_ratios: Array) -> Array:
-        d = self.cholesky.shape[1]
-        factors = np.tile(np.eye(d), (len(log_ratios), 1, 1))
-        factors[:, *self._below] = log_ratios[:, d:]
-        factors *= np.exp(log_ratios[:, None, :d] / np.sqrt(2))
-        factors = self.cholesky @ factors
+        k, d = self.cholesky.shape[:2]
+        unit = np.zeros((k, d * d))
+        unit[:, :: d + 1] = 1.0
+        unit[:, self._below] = log_ratios[:, d:]
+        diagonal = np.exp(log_ratios[:, None, :d] / _ROOT_2)
+        factors = self.cholesky @ (unit.reshape(k, d, d) * diagonal)
         return factors @ factors.transpose(0, 2, 1)
 
     @cached_property
-    def _below(self) -> tuple[AnyArray, AnyArray]:
-        return np.tril_indices(self.cholesky.shape[1], -1)
+    def _below(self) -> AnyArray:
+        """Where the elements below the diagonal stand in a matrix that is written as a row."""
+        d = self.cholesky.shape[1]
+        return np.ravel_multi_index(np.tril_indices(d, -1), (d, d))
 
 
 @dataclass(frozen=True)
@@ -132,12 +137,12 @@ class AlignedAxes(Axes):
         differences: Array = whitened * np.sqrt(self.variances)
         return differences
 
-    def log_ratios(self, values: Array) -> Array:
-        log_ratios: Array = np.log(values / self.variances) / np.sqrt(2)
+    def log_ratios(self, covariance: Any) -> Array:
+        log_ratios: Array = np.log(covariance.values / self.variances) / _ROOT_2
         return log_ratios
 
     def values(self, log_ratios: Array) -> Array:
-        values: Array = self.variances * np.exp(np.sqrt(2) * log_ratios)
+        values: Array = self.variances * np.exp(_ROOT_2 * log_ratios)
         return values
 
 
@@ -157,6 +162,7 @@ class Chart(Generic[M]):
         self._point = origin.point
         self._axes = self._point.covariance.axes()
         self._share = self._point.weights / self._point.weights.sum()
+        self._unit = np.sqrt(self._share)[:, None]
 
     def coordinates(self, model: M) -> Array:
         """The coordinates of a mixture, a vector; not finite where weights are zero."""
@@ -166,20 +172,21 @@ class Chart(Generic[M]):
             parts = (
                 (log_ratios - self._share @ log_ratios)[:, None],
                 self._axes.whitened(means - self._point.means),
-                self._axes.log_ratios(covariance.values),
+                self._axes.log_ratios(covariance),
             )
-            coordinates: Array = np.sqrt(self._share)[:, None] * np.concatenate(parts, axis=1)
+            coordinates: Array = self._unit * np.concatenate(parts, axis=1)
         return coordinates.ravel()
 
     def model(self, coordinates: Array) -> M | None:
         """The mixture with these coordinates, or None where floating point does not reach."""
         k, d = self._point.means.shape
         with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
-            parts = coordinates.reshape(k, -1) / np.sqrt(self._share)[:, None]
+            parts = coordinates.reshape(k, -1) / self._unit
             weights = self._point.weights * np.exp(parts[:, 0])
             means = self._point.means + self._axes.unwhitened(parts[:, 1 : d + 1])
             values = self._axes.values(parts[:, d + 1 :])
-        finite = all(np.isfinite(part).all() for part in (weights, means, values))
+            # A sum is finite only if each term is.
+            finite = np.isfinite(weights.sum() + means.sum() + values.sum())
         if not (finite and weights.min() > 0):
             return None
         structure = type(self._point.covariance)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from skemvae import EMGaussianMixture, VariationalEM
 from skemvae.core import em
 from skemvae.core.acceleration import Accelerator, Terrain
+from skemvae.core.chart import Chart
 from skemvae.core.em import MixtureEM
 from skemvae.core.gaussian_mixture import GaussianMixture
 from skemvae.core.rows import Frame, Rows
@@ -154,6 +155,28 @@ def test_failures_cost_little_and_leave_plain_em(bound):
     assert state.bound == plain.bound
 
 
+def test_after_a_failure_the_refused_state_tells_how_far_to_go():
+    """A shorter leap is tried at once, from the two states; it need not wait for plain steps."""
+    ascent, state = state_of(overlapping())
+    lengths = []
+
+    class LastFails:
+        step = ascent.step
+
+        def start(self, model):
+            lengths.append(np.linalg.norm(Chart(state.model).coordinates(model)))
+            return replace(ascent.start(model), bound=-np.inf if len(lengths) == 5 else np.inf)
+
+    accelerator = Accelerator(LastFails(), 0.0)
+    while len(lengths) < 5:
+        before, state = state, accelerator.step(state)
+    assert state is before
+    assert not accelerator.has_converged(())
+    accelerator.step(state)
+    refused, shorter = lengths[-2:]
+    assert 0 < shorter < refused / 2
+
+
 def test_a_jump_begins_anew():
     X = overlapping()
     ascent, plain = state_of(X)
@@ -162,7 +185,7 @@ def test_a_jump_begins_anew():
         state, plain = accelerator.step(state), ascent.step(plain)
     assert state.bound > plain.bound + 1e-6  # it is under way
     _, elsewhere = state_of(X, seed=1)
-    for _ in range(3):  # plain steps, with nothing left of what was learnt
+    for _ in range(2):  # plain steps, with nothing left of what was learnt
         expected = ascent.step(elsewhere)
         elsewhere = accelerator.step(elsewhere)
         assert elsewhere.bound == expected.bound
@@ -182,7 +205,7 @@ def test_leaps_are_those_of_a_symmetric_positive_matrix_that_knows_the_last_pair
         terrain._gradient = gradient
         return terrain._newton_step()
 
-    move, bend, _ = terrain._pairs[-1]
+    move, bend, *_ = terrain._pairs[-1]
     np.testing.assert_allclose(leap(bend), move, rtol=1e-6, atol=1e-9 * np.abs(move).max())
     u, v = np.random.default_rng(0).standard_normal((2, move.size))
     np.testing.assert_allclose(u @ leap(v), v @ leap(u), rtol=1e-6, atol=1e-6)
