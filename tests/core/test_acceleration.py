@@ -174,7 +174,7 @@ def test_after_a_failure_the_refused_state_tells_how_far_to_go():
     assert not accelerator.has_converged(())
     accelerator.step(state)
     refused, shorter = lengths[-2:]
-    assert 0 < shorter < refused / 2
+    assert 0 < shorter < refused
 
 
 def test_a_jump_begins_anew():
