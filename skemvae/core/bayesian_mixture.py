@@ -173,6 +173,11 @@ class VariationalBayes:
         # By theory the bound never falls: this catches rounding.
         return new if new.bound >= state.bound else state
 
+    def sampled(self, size: int) -> VariationalBayes | None:
+        """The same on so many rows that stand for all of them; None if that saves little."""
+        em = self.em.sampled(size)
+        return None if em is None else VariationalBayes(em)
+
     def jump(self, state: State) -> State | None:
         """Merge two components that are parts of one cluster, if that raises the bound.
 

@@ -35,6 +35,11 @@ class Point(NamedTuple):
     means: Array
     covariance: Covariance
 
+    @property
+    def n_parameters(self) -> int:
+        """The number of free parameters."""
+        return len(self.weights) - 1 + self.means.size + self.covariance.n_parameters
+
 
 class Charted(Protocol):
     """A mixture that is determined by a point."""

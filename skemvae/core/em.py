@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from typing import Generic, Protocol, Self, TypeVar
 
 from skemvae.core.chart import Charted
+from skemvae.core.even_sample import EvenSample
 from skemvae.core.expectation import (
     Expectation,
     MixtureModel,
@@ -15,7 +16,11 @@ from skemvae.core.expectation import (
     fastest_pass,
 )
 from skemvae.core.moments import Moments
+from skemvae.core.rows import Rows
 from skemvae.core.table import Table
+
+# A pass over a sample should take less than such a part of the time of one over all rows.
+_WORTH_SAMPLING = 8
 
 
 class Maximisable(MixtureModel, Charted, Protocol):
@@ -71,3 +76,10 @@ class MixtureEM:
     def step(self, state: EMState[M]) -> EMState[M]:
         """One iteration."""
         return self.start(state.maximised)
+
+    def sampled(self, size: int) -> MixtureEM | None:
+        """The same on so many rows that stand for all of them; None if that saves little."""
+        sample = self.table.fold(partial(EvenSample.of, size=size))
+        if sample.n_rows < _WORTH_SAMPLING * size:
+            return None
+        return replace(self, table=Rows(sample.X, sample.weight, self.table.frame))

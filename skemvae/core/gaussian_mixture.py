@@ -127,7 +127,7 @@ class GaussianMixture:
     @property
     def n_parameters(self) -> int:
         """The number of free parameters."""
-        return len(self.weights) - 1 + self.means.size + self.covariance.n_parameters
+        return self.point.n_parameters
 
     # Change of coordinates.
 

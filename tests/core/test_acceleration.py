@@ -133,7 +133,7 @@ class NothingGoes:
 
     def __init__(self, ascent, bound):
         self.ascent, self.bound, self.n_refused = ascent, bound, 0
-        self.step = ascent.step
+        self.step, self.sampled = ascent.step, ascent.sampled
 
     def start(self, model):
         self.n_refused += 1
@@ -161,7 +161,7 @@ def test_after_a_failure_the_refused_state_tells_how_far_to_go():
     lengths = []
 
     class LastFails:
-        step = ascent.step
+        step, sampled = ascent.step, ascent.sampled
 
         def start(self, model):
             lengths.append(np.linalg.norm(Chart(state.model).coordinates(model)))
@@ -317,3 +317,73 @@ def test_components_without_weight_are_left_to_em():
 def test_another_acceleration_is_refused_by_name(estimator, how):
     with pytest.raises(ValueError, match="acceleration="):
         estimator.set_params(acceleration=how).fit(overlapping())
+
+
+@pytest.mark.parametrize("structure", ALL)
+def test_a_climb_on_a_long_table_begins_on_a_sample(structure):
+    """The first pass leads to where the sample does; what is left takes few more."""
+    X = overlapping(n=70_000)
+    begin = {**near_the_truth(structure), "tol": 1e-7, "max_iter": 2000}
+    begin["means_init"] = begin["means_init"] + [[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]]
+    plain = EMGaussianMixture(**begin, acceleration=None).fit(X)
+    fast = EMGaussianMixture(**begin).fit(X)
+    start, first = fast.lower_bounds_[:2]
+    assert plain.lower_bound_ - first < 0.02 * (plain.lower_bound_ - start)
+    assert fast.n_iter_ < plain.n_iter_ / 3
+    np.testing.assert_allclose(fast.lower_bound_, plain.lower_bound_, atol=1e-6)
+
+
+class Sampled:
+    """EM on a table that is long enough, with what it samples in place of that."""
+
+    def __init__(self, ascent, sample):
+        self.start, self.step, self.sample = ascent.start, ascent.step, sample
+
+    def sampled(self, size):
+        self.size = size
+        return self.sample
+
+
+def test_a_sample_that_misleads_costs_one_pass():
+    """The start is kept, and the climb goes on from there as if nothing had been."""
+    ascent, start = state_of(overlapping())
+    elsewhere, _ = state_of(overlapping(seed=3) + 5)
+    accelerator = Accelerator(Sampled(ascent, elsewhere), 0.0)
+    assert accelerator.step(start) is start
+    assert not accelerator.has_converged(())
+    plain = Accelerator(ascent, 0.0)
+    ours = theirs = start
+    for _ in range(5):
+        ours, theirs = accelerator.step(ours), plain.step(theirs)
+        assert ours.bound == theirs.bound > start.bound
+
+
+def test_a_sample_that_has_nothing_to_tell_costs_no_pass():
+    """At the optimum it gains by chance only: so much as its rows differ from the others."""
+    ascent, state = state_of(overlapping(n=100_000))
+    accelerator = Accelerator(ascent, 1e-9)
+    for _ in range(40):
+        state = accelerator.step(state)
+    again = Accelerator(ascent, 1e-9)
+    assert again.step(state).bound == ascent.step(state).bound
+
+
+def test_the_sample_grows_with_the_parameters_and_short_tables_have_none():
+    ascent, start = state_of(overlapping(n=200, d=6), k=40)
+    em = Sampled(ascent, None)
+    Accelerator(em, 0.0).step(start)
+    assert em.size == 16 * (39 + 40 * 6 + 40 * 21)
+    assert ascent.sampled(100) is None
+    assert ascent.sampled(25).table.total == pytest.approx(200)
+
+
+def test_ctrl_c_while_the_sample_climbs_keeps_the_start():
+    ascent, start = state_of(overlapping())
+
+    def interrupt(state):
+        raise KeyboardInterrupt
+
+    sample = Sampled(ascent, None)
+    sample.step = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        Accelerator(Sampled(ascent, sample), 0.0).step(start)
