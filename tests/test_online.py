@@ -109,6 +109,7 @@ def test_the_whole_table_as_a_batch_is_an_iteration_of_em(covariance_type, reg_c
         "reg_covar": reg_covar,
         "random_state": 0,
         "tol": 0,
+        "acceleration": None,
         "learning_decay": 0,
     }
     mixture = EMGaussianMixture(**parameters)

@@ -13,17 +13,17 @@ from skemvae.core.iterate import Aitken, Status, iterate
 
 # Pairs of steps that are remembered.
 _MEMORY = 10
-# A pair tells of a curvature if its cosine is more than rounding.
-_LEAST_COSINE = 1e-8
+# A pair tells of a curvature if its cosine is more than rounding. Where the bound bends upwards,
+# it is taken to have such a rate: a few EM steps at a time lead on.
+_LEAST_COSINE, _UPWARD_RATE = 1e-8, 0.3
 # How far an extrapolation is trusted, at first, at most and at least: half the square of a
 # length is about a divergence between mixtures, in nats per row.
 _RADIUS, _LARGEST_RADIUS, _SMALLEST_RADIUS = 0.5, 2.0, 1e-3
 
 
-# Rows of the sample on which a climb begins: at least so many, a prime, so that rows that come
-# in turns are all met; and so many for each free parameter.
-_SAMPLE_ROWS, _SAMPLE_ROWS_PER_PARAMETER = 8191, 16
-_SAMPLE_ITERATIONS = 50
+# Rows of the sample on which a climb begins: at least so many, and so many for each free
+# parameter; and how many iterations it may take there.
+_SAMPLE_ROWS, _SAMPLE_ROWS_PER_PARAMETER, _SAMPLE_ITERATIONS = 8192, 16, 50
 
 
 class PointState(Protocol):
@@ -87,6 +87,7 @@ class Terrain(Generic[S]):
         self._position = self._chart.coordinates(other.model)
         self._gradient = self._chart.coordinates(other.maximised) - self._position
         self._proposed: tuple[Charted, Array] = (state.model, np.zeros_like(self._position))
+        self._upward = False
         self.visit(state)
 
     def visit(self, state: S) -> None:
@@ -98,14 +99,20 @@ class Terrain(Generic[S]):
             gradient = self._chart.coordinates(state.maximised) - position
             move, bend = position - self._position, self._gradient - gradient
             curvature, square = float(move @ bend), float(move @ move)
-        if curvature > _LEAST_COSINE * np.sqrt(square * float(bend @ bend)):
-            self._pairs.append(Pair(move, bend, curvature, curvature / square))
+        if np.isfinite(curvature) and square > 0:
+            self._upward = curvature <= _LEAST_COSINE * np.sqrt(square * float(bend @ bend))
+            rate = _UPWARD_RATE if self._upward else curvature / square
+            bend = bend + (rate - curvature / square) * move
+            self._pairs.append(Pair(move, bend, rate * square, rate))
         self._position, self._gradient = position, gradient
 
     @property
     def remaining_gain(self) -> float:
-        """The gain that remains, if no rate is below the slowest seen; nats per sample."""
-        if not self._pairs:
+        """The gain that remains, if no rate is below the slowest seen; nats per sample.
+
+        Nothing is known where the bound bends upwards.
+        """
+        if self._upward or not self._pairs:
             return np.inf
         slowest = min(pair.rate for pair in self._pairs)
         return float(self._gradient @ self._gradient) / (2 * slowest)

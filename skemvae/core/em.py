@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Generic, Protocol, Self, TypeVar
 
+import numpy as np
+
 from skemvae.core.chart import Charted
-from skemvae.core.even_sample import EvenSample
 from skemvae.core.expectation import (
     Expectation,
     MixtureModel,
@@ -17,10 +18,11 @@ from skemvae.core.expectation import (
 )
 from skemvae.core.moments import Moments
 from skemvae.core.rows import Rows
+from skemvae.core.sketch import Sketch
 from skemvae.core.table import Table
 
-# A pass over a sample should take less than such a part of the time of one over all rows.
-_WORTH_SAMPLING = 8
+# A sample is worth it, if it holds less than such a part of the rows.
+_WORTH_SAMPLING = 1 / 8
 
 
 class Maximisable(MixtureModel, Charted, Protocol):
@@ -78,8 +80,17 @@ class MixtureEM:
         return self.start(state.maximised)
 
     def sampled(self, size: int) -> MixtureEM | None:
-        """The same on so many rows that stand for all of them; None if that saves little."""
-        sample = self.table.fold(partial(EvenSample.of, size=size))
-        if sample.n_rows < _WORTH_SAMPLING * size:
+        """The same on so many rows that stand for all of them; None if that saves little.
+
+        Neither the order of the rows nor how the table is cut into parts matters.
+        """
+        if isinstance(self.table, Rows) and self.table.n_rows < size / _WORTH_SAMPLING:
             return None
-        return replace(self, table=Rows(sample.X, sample.weight, self.table.frame))
+        d = len(self.table.frame.origin)
+        anyhow = np.sqrt(np.arange(2, d + 2))
+        sketch = self.table.fold(
+            partial(Sketch.of, origin=np.zeros(d), scale=np.ones(d), direction=anyhow, size=size)
+        )
+        if sketch.fraction > _WORTH_SAMPLING:
+            return None
+        return replace(self, table=Rows.of(sketch.rows.X, sketch.weights / sketch.fraction))

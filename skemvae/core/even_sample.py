@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -32,14 +32,11 @@ class EvenSample:
     weight : array of shape (m,)
         All equal, where some rows stand for others.
     size : int
-    n_rows : int
-        How many rows the table has.
     """
 
     X: AnyArray
     weight: Array
     size: int
-    n_rows: int
 
     @classmethod
     def of(cls, rows: Rows, size: int) -> EvenSample:
@@ -49,12 +46,11 @@ class EvenSample:
             weight = np.full(size, rows.total / size)
         else:
             weight = np.ones(rows.n_rows) if rows.weight is None else rows.weight
-        return cls(np.asarray(rows.X[positions]), weight, size, rows.n_rows)
+        return cls(np.asarray(rows.X[positions]), weight, size)
 
     def __add__(self, other: EvenSample) -> EvenSample:
         """A sample of both: of their samples."""
         both = Rows.of(
             np.concatenate([self.X, other.X]), np.concatenate([self.weight, other.weight])
         )
-        sample = EvenSample.of(both, self.size)
-        return replace(sample, n_rows=self.n_rows + other.n_rows)
+        return EvenSample.of(both, self.size)
