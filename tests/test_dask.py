@@ -135,7 +135,7 @@ def cluster():
 
 def test_a_cluster_moves_sums_and_no_rows(cluster, monkeypatch):
     """What comes back from each pass does not grow with the number of rows."""
-    rows = da.random.default_rng(0).standard_normal((60_000, 3), chunks=(7_500, 3)).persist()
+    rows = da.random.default_rng(0).standard_normal((100_000, 3), chunks=(12_500, 3)).persist()
     sizes = []
     fold = DaskTable.fold
 
@@ -146,7 +146,7 @@ def test_a_cluster_moves_sums_and_no_rows(cluster, monkeypatch):
 
     monkeypatch.setattr(DaskTable, "fold", watched)
     fit = mixture(max_iter=2).fit(rows)
-    assert max(sizes) < 8 * 4096 * 6 < rows.nbytes / 5  # the sample for the starts
+    assert max(sizes) < 8 * 8192 * 6 < rows.nbytes / 5  # the sample on which the climb begins
     assert np.median(sizes) < 5_000
     whole = mixture(max_iter=2).fit(rows.compute())
     np.testing.assert_allclose(fit.lower_bounds_, whole.lower_bounds_, rtol=1e-10)

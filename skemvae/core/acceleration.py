@@ -144,12 +144,13 @@ class Terrain(Generic[S]):
 class Accelerator(Generic[S]):
     """EM as a quasi-Newton method, one pass over the data at a time; and its stopping rule.
 
-    A climb on a long table begins on a sample of its rows. Plain steps come next. When their gains shrink, steps are extrapolated;
-    what is proposed costs one pass, and is taken only if the bound does not
-    fall. Otherwise the state stays, and all is forgotten but the state that
-    was refused: from the two a shorter step is proposed. If that fails as
-    well, plain steps follow, twice as many after each further failure in a
-    row. So a climb never falls, and failures never cost much.
+    On a long table a climb begins on a sample of its rows, and goes on from
+    there. Then plain steps come first. When their gains shrink, steps are
+    extrapolated; what is proposed costs one pass, and is taken only if the
+    bound does not fall. Otherwise the state stays, and all is forgotten but
+    the state that was refused: the two of them tell how far to go instead. If
+    that fails as well, plain steps follow, twice as many after each further
+    failure in a row. So a climb never falls, and failures never cost much.
 
     Parameters
     ----------
@@ -162,13 +163,15 @@ class Accelerator(Generic[S]):
     Jamshidian and Jennrich (1997), "Acceleration of the EM algorithm by using
     quasi-Newton methods"; Xu and Jordan (1996), "On convergence properties of
     the EM algorithm for Gaussian mixtures"; Nocedal (1980), "Updating
-    quasi-Newton matrices with limited storage".
+    quasi-Newton matrices with limited storage"; Akaike (1974), "A new look at
+    the statistical model identification".
     """
 
     def __init__(self, em: Accelerable[S], tol: float):
         self._em = em
         self._tol = tol
         self._state: S | None = None
+        self._radius = _RADIUS
         self._terrain: Terrain[S] | None = None
         # The last states that plain steps connect.
         self._plain: deque[S] = deque(maxlen=3)
@@ -179,8 +182,7 @@ class Accelerator(Generic[S]):
             model = self._climb_on_sample(state)
             if model is not None:
                 new = self._em.start(model)
-                self._begin(new if new.bound >= state.bound else state)
-                return self._state
+                return self._begin(new if new.bound >= state.bound else state)
         if state is not self._state:  # a start, or a jump
             self._begin(state)
         proposal, length = None, 0.0
@@ -212,10 +214,10 @@ class Accelerator(Generic[S]):
         return Aitken(self._tol)([state.bound for state in self._plain])
 
     def _climb_on_sample(self, state: S) -> Charted | None:
-        """Where a few of the rows lead to, if the table is long, and if they gain by more than chance.
+        """Where a few of many rows lead to, unless they gain no more than by chance.
 
-        Parameters fitted to m rows gain by n_parameters / (2 m) nats per sample
-        that are not there in other rows (Akaike 1974).
+        At the optimum of all rows, m of them gain by n_parameters / (2 m) nats
+        per sample if the parameters are fitted to them alone (Akaike 1974).
         """
         n_parameters = state.model.point.n_parameters
         size = max(_SAMPLE_ROWS, _SAMPLE_ROWS_PER_PARAMETER * n_parameters)
@@ -235,9 +237,10 @@ class Accelerator(Generic[S]):
         gain = climb.bounds[-1] - climb.bounds[0]
         return climb.state.model if gain > 2 * chance else None
 
-    def _begin(self, state: S) -> None:
+    def _begin(self, state: S) -> S:
         self._state, self._radius, self._failures = state, _RADIUS, 0
         self._begin_plain(state, 0)
+        return state
 
     def _begin_plain(self, state: S, n_plain: int) -> None:
         self._terrain = None

@@ -105,7 +105,8 @@ class DenseAxes(Axes):
         diagonal = factors.diagonal(axis1=1, axis2=2)
         unit = (factors / diagonal[:, None, :]).reshape(len(factors), -1)
         below = unit.take(self._below, axis=1)
-        return np.concatenate([_ROOT_2 * np.log(diagonal), below], axis=1)
+        log_ratios: Array = np.concatenate([_ROOT_2 * np.log(diagonal), below], axis=1)
+        return log_ratios
 
     def values(self, log_ratios: Array) -> Array:
         k, d = self.cholesky.shape[:2]

@@ -313,9 +313,7 @@ class Dense(Covariance):
         cls = type(self)
         covariances = moments.covariances
         if not moments.all_counted:
-            covariances = np.where(
-                moments.counted[:, None, None], covariances, self.scatter(noise)
-            )
+            covariances = np.where(moments.counted[:, None, None], covariances, self.scatter(noise))
         pooled = cls.pool(covariances, moments.count)
         values = (pooled + pooled.transpose(0, 2, 1)) / 2
         values.reshape(len(values), -1)[:, :: len(noise) + 1] += noise
