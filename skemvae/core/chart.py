@@ -115,7 +115,8 @@ class DenseAxes(Axes):
         unit[:, self._below] = log_ratios[:, d:]
         diagonal = np.exp(log_ratios[:, None, :d] / _ROOT_2)
         factors = self.cholesky @ (unit.reshape(k, d, d) * diagonal)
-        return factors @ factors.transpose(0, 2, 1)
+        values: Array = factors @ factors.transpose(0, 2, 1)
+        return values
 
     @cached_property
     def _below(self) -> AnyArray:
