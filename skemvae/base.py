@@ -236,7 +236,10 @@ class LatentDensityEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             surprise = -self._log_conditionals(chosen).astype(np.float64)
         except NotImplementedError:  # a model of one's own that knows whole rows only
             return
-        self._mean_surprise = np.average(surprise, axis=0, weights=weight)
+        if weight is None:
+            self._mean_surprise = surprise.mean(axis=0)
+        else:
+            self._mean_surprise = (weight / weight.sum()) @ surprise
 
     def _remember_surprise_of(self, table: Table) -> None:
         """Set what ``feature_scores`` subtracts, from the table that was fitted."""

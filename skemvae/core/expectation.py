@@ -77,7 +77,7 @@ def each_block(
     """Pass over the rows once and let ``visit`` see each block, on several threads.
 
     log p(x, z=k) is that of the rows' frame. ``width`` is how many numbers
-    ``visit`` makes of one row.
+    ``visit`` makes of one row under one component.
     """
     scan, log_normaliser = model.scan(), model.log_normaliser
 
@@ -86,7 +86,7 @@ def each_block(
             visit(seen)
 
     with parallel_region() as region:
-        block = _block_size(max(width, scan.width))
+        block = _block_size(max(width * len(log_normaliser), scan.width))
         region.map(visit_run, rows.runs(block, block))
 
 
@@ -116,8 +116,7 @@ def map_conditionals(model: ScoringModel, rows: Rows, out: AnyArray) -> AnyArray
             values = log_conditionals(seen.log_joint, log_given.transpose(2, 0, 1))
             out[seen.block.where] = values
 
-    width = len(model.log_normaliser) * out.shape[1]
-    each_block(model, rows, visit, width)
+    each_block(model, rows, visit, width=out.shape[1])
     return out
 
 
