@@ -100,10 +100,10 @@ class EMGaussianMixture(MixtureDensity):
     precisions_init : array-like, default=None
         Initial inverse covariances, in the layout of ``precisions_``.
     acceleration : {"auto"} or None, default="auto"
-        "auto" begins on a sample of the rows, where they are many, and then
-        extrapolates iterations by a quasi-Newton method. What that leads to is
-        taken only if the objective does not fall; otherwise it costs an
-        iteration that leaves the parameters as they were. None is plain EM.
+        "auto" extrapolates iterations by a quasi-Newton method, and lets a
+        sample go ahead where rows are many. What that leads to is taken only
+        if the objective does not fall; otherwise it costs an iteration that
+        leaves the parameters as they were. None is plain EM.
     device : str, default="cpu"
         Where ``fit`` passes over the rows: "cpu", "cuda" or "cuda:1" for a GPU
         (by torch: ``pip install "skemvae[vae]"``), or "auto", a GPU if there is

@@ -9,7 +9,7 @@ import numpy as np
 
 from skemvae.core.arrays import Array
 from skemvae.core.chart import Chart, Charted
-from skemvae.core.iterate import Aitken, Status, iterate
+from skemvae.core.iterate import Status, iterate, remaining_gain
 
 # Pairs of steps that are remembered.
 _MEMORY = 10
@@ -21,7 +21,7 @@ _LEAST_COSINE, _UPWARD_RATE = 1e-8, 0.3
 _RADIUS, _LARGEST_RADIUS, _SMALLEST_RADIUS = 0.5, 2.0, 1e-3
 
 
-# Rows of the sample on which a climb begins: at least so many, and so many for each free
+# Rows of the sample on which a long climb goes on: at least so many, and so many for each free
 # parameter; and how many iterations it may take there.
 _SAMPLE_ROWS, _SAMPLE_ROWS_PER_PARAMETER, _SAMPLE_ITERATIONS = 8192, 16, 50
 
@@ -144,9 +144,9 @@ class Terrain(Generic[S]):
 class Accelerator(Generic[S]):
     """EM as a quasi-Newton method, one pass over the data at a time; and its stopping rule.
 
-    On a long table a climb begins on a sample of its rows, and goes on from
-    there. Then plain steps come first. When their gains shrink, steps are
-    extrapolated; what is proposed costs one pass, and is taken only if the
+    Plain steps come first. Where they tell of a long climb on a long table, a
+    sample of the rows goes ahead. When gains shrink, steps are extrapolated.
+    What is proposed costs one pass, and is taken only if the
     bound does not fall. Otherwise the state stays, and all is forgotten but
     the state that was refused: the two of them tell how far to go instead. If
     that fails as well, plain steps follow, twice as many after each further
@@ -172,19 +172,20 @@ class Accelerator(Generic[S]):
         self._tol = tol
         self._state: S | None = None
         self._radius = _RADIUS
+        self._gain = 0.0
+        self._sampled = False
         self._terrain: Terrain[S] | None = None
         # The last states that plain steps connect.
         self._plain: deque[S] = deque(maxlen=3)
 
     def step(self, state: S) -> S:
         """One pass over the data: a better state, or the same one."""
-        if self._state is None:
-            model = self._climb_on_sample(state)
-            if model is not None:
-                new = self._em.start(model)
-                return self._begin(new if new.bound >= state.bound else state)
         if state is not self._state:  # a start, or a jump
             self._begin(state)
+        ahead = self._climb_on_sample(state)
+        if ahead is not None:
+            new = self._em.start(ahead)
+            return self._begin(new) if new.bound >= state.bound else state
         proposal, length = None, 0.0
         if self._terrain is not None:
             proposal, length = self._terrain.leap(self._radius)
@@ -211,20 +212,25 @@ class Accelerator(Generic[S]):
         """
         if self._terrain is not None and len(self._plain) == 1:
             return 0 <= self._gain < self._tol and self._terrain.remaining_gain < self._tol
-        return Aitken(self._tol)([state.bound for state in self._plain])
+        return remaining_gain([state.bound for state in self._plain]) < self._tol
 
     def _climb_on_sample(self, state: S) -> Charted | None:
-        """Where a few of many rows lead to, unless they gain no more than by chance.
+        """Where a few of many rows lead to, if more than chance is to be gained there; asked once.
 
         At the optimum of all rows, m of them gain by n_parameters / (2 m) nats
         per sample if the parameters are fitted to them alone (Akaike 1974).
         """
+        if self._sampled or len(self._plain) < 3:
+            return None
+        self._sampled = True
         n_parameters = state.model.point.n_parameters
         size = max(_SAMPLE_ROWS, _SAMPLE_ROWS_PER_PARAMETER * n_parameters)
+        chance = n_parameters / (2 * size)
+        if self._gain < chance / 4:
+            return None
         sampled = self._em.sampled(size)
         if sampled is None:
             return None
-        chance = n_parameters / (2 * size)
         accelerator = Accelerator(sampled, max(self._tol, chance / 100))
         climb = iterate(
             accelerator.step,

@@ -48,13 +48,11 @@ class StoppingRule(Protocol):
     def __call__(self, bounds: Sequence[float]) -> bool: ...
 
 
-@dataclass(frozen=True)
-class Aitken:
-    """Stop when the gain that remains is estimated to be below ``tol``.
+def remaining_gain(bounds: Sequence[float]) -> float:
+    """What a climb that gave the last three bounds has still to gain, nats per sample.
 
     EM converges linearly: the gains shrink by a factor a, so what remains
-    after the gain g is g a / (1 - a). Comparing g itself with a tolerance
-    stops too early wherever a is near 1.
+    after the gain g is g a / (1 - a). Infinite where gains do not shrink.
 
     References
     ----------
@@ -62,23 +60,27 @@ class Aitken:
     mixtures of densities from the one-parameter exponential family";
     McLachlan and Peel (2000), "Finite Mixture Models", section 2.11.
     """
+    if len(bounds) < 3:
+        return np.inf
+    first, middle, last = bounds[-3:]
+    previous, gain = middle - first, last - middle
+    if abs(gain) <= 8 * EPS * max(1.0, abs(last)):  # rounding
+        return 0.0
+    return gain * gain / (previous - gain) if 0 < gain < previous else np.inf
+
+
+@dataclass(frozen=True)
+class Aitken:
+    """Stop when the gain that remains is estimated to be below ``tol``.
+
+    Comparing the last gain itself with a tolerance stops too early wherever
+    gains shrink slowly.
+    """
 
     tol: float
 
     def __call__(self, bounds: Sequence[float]) -> bool:
-        if len(bounds) < 3:
-            return False
-        earlier, before, last = bounds[-3:]
-        previous, gain = before - earlier, last - before
-        rounding = 8 * EPS * max(1.0, abs(last))
-        if abs(gain) <= rounding:
-            remaining = 0.0
-        elif 0 < gain < previous:
-            ratio = gain / previous
-            remaining = gain * ratio / (1 - ratio)
-        else:  # not yet shrinking: nothing can be said
-            remaining = np.inf
-        return remaining < self.tol
+        return remaining_gain(bounds) < self.tol
 
 
 @dataclass(frozen=True)
