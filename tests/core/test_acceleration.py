@@ -167,7 +167,7 @@ def test_after_a_failure_the_refused_state_tells_how_far_to_go():
             lengths.append(np.linalg.norm(Chart(state.model).coordinates(model)))
             return replace(ascent.start(model), bound=-np.inf if len(lengths) == 5 else np.inf)
 
-    accelerator = Accelerator(LastFails(), 0.0)
+    accelerator = Accelerator(LastFails(), 1e3)
     while len(lengths) < 5:
         before, state = state, accelerator.step(state)
     assert state is before
@@ -210,6 +210,24 @@ def test_leaps_are_those_of_a_symmetric_positive_matrix_that_knows_the_last_pair
     u, v = np.random.default_rng(0).standard_normal((2, move.size))
     np.testing.assert_allclose(u @ leap(v), v @ leap(u), rtol=1e-6, atol=1e-6)
     assert u @ leap(u) > 0
+
+
+@pytest.mark.parametrize("structure", ["diag", "full", "spherical"])
+def test_where_the_bound_bends_upwards_steps_are_longer_and_nothing_is_known_of_the_end(structure):
+    """Near a saddle, components that are almost the same: EM crawls away from it."""
+    X = overlapping()
+    ascent, state = state_of(X, structure)
+    means = X.mean(0) + 1e-3 * state.model.means
+    state = ascent.start(replace(state.model, means=means))
+    for _ in range(3):
+        before, state = state, ascent.step(state)
+    after = ascent.step(state)
+    assert after.bound - state.bound > state.bound - before.bound > 0
+    terrain = Terrain(before, state)
+    assert terrain.remaining_gain == np.inf
+    model, length = terrain.leap(2.0)
+    assert length > 2 * np.linalg.norm(Chart(state.model).coordinates(state.maximised))
+    assert ascent.start(model).bound > after.bound
 
 
 @pytest.mark.parametrize("structure", ALL)
@@ -364,9 +382,9 @@ def test_a_sample_that_misleads_costs_one_pass_and_is_not_asked_again():
 
 def test_a_climb_that_is_short_asks_for_no_sample():
     """Where less remains than rows differ by chance, they have nothing to tell."""
-    X = overlapping(distance=20, n=2000)
+    X = overlapping(distance=6, n=2000)
     ascent, start = state_of(X)
-    truth = 20 * np.array([[0.0, 0.0], [1.0, 0.2], [0.3, 1.0]])
+    truth = 6 * np.array([[0.0, 0.0], [1.0, 0.2], [0.3, 1.0]])
     em = Sampled(ascent, None)
     start = ascent.start(replace(start.model, means=truth))
     climbed(Accelerator(em, 0.0), start, 10)
