@@ -311,9 +311,7 @@ class Dense(Covariance):
 
     def maximise(self, moments: Moments, noise: Array) -> Self:
         cls = type(self)
-        covariances = moments.covariances
-        if not moments.all_counted:
-            covariances = np.where(moments.counted[:, None, None], covariances, self.scatter(noise))
+        covariances = moments.where_counted(moments.covariances, lambda: self.scatter(noise))
         pooled = cls.pool(covariances, moments.count)
         values = (pooled + pooled.transpose(0, 2, 1)) / 2
         values.reshape(len(values), -1)[:, :: len(noise) + 1] += noise
@@ -428,7 +426,5 @@ class AxisAligned(Covariance):
         return self.values - noise
 
     def maximise(self, moments: Moments, noise: Array) -> Self:
-        variances = moments.covariances
-        if not moments.all_counted:
-            variances = np.where(moments.counted[:, None], variances, self.scatter(noise))
+        variances = moments.where_counted(moments.covariances, lambda: self.scatter(noise))
         return type(self)(self.pool(np.maximum(variances, 0.0) + noise, moments.count))

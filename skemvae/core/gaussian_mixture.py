@@ -78,13 +78,10 @@ class GaussianMixture:
 
     def maximise(self, moments: Moments) -> Self:
         """The M step, in closed form; a component without weight stays where it was."""
-        means = moments.means
-        if not moments.all_counted:
-            means = np.where(moments.counted[:, None], means, self.means)
         return replace(
             self,
             weights=moments.count / moments.count.sum(),
-            means=means,
+            means=moments.where_counted(moments.means, lambda: self.means),
             covariance=self.covariance.maximise(moments, self.noise),
         )
 

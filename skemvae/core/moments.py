@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -123,13 +124,18 @@ class Moments:
         return self.count > least
 
     @cached_property
-    def all_counted(self) -> bool:
-        """Whether all components do."""
+    def _all_counted(self) -> bool:
         return bool(self.counted.all())
+
+    def where_counted(self, values: Array, otherwise: Callable[[], Array]) -> Array:
+        """``values`` of the components that hold enough weight, ``otherwise()`` of the others."""
+        if self._all_counted:
+            return values
+        return np.where(self.counted.reshape(-1, *(1,) * (values.ndim - 1)), values, otherwise())
 
     @cached_property
     def _safe_count(self) -> Array:
-        return self.count if self.all_counted else np.where(self.counted, self.count, 1.0)
+        return self.where_counted(self.count, lambda: np.ones_like(self.count))
 
     @cached_property
     def _mean_shift(self) -> Array:
