@@ -186,6 +186,8 @@ class Accelerator(Generic[S]):
         if ahead is not None:
             new = self._em.start(ahead)
             return self._begin(new) if new.bound >= state.bound else state
+        if self._terrain is None and self._pause <= 0 and self._gains_shrink():
+            self._terrain = Terrain(self._plain[-2], state)
         proposal, length = None, 0.0
         if self._terrain is not None:
             proposal, length = self._terrain.leap(self._radius)
@@ -266,8 +268,6 @@ class Accelerator(Generic[S]):
         self._pause -= 1
         if self._terrain is not None:
             self._terrain.visit(new)
-        elif self._pause <= 0 and self._gains_shrink():
-            self._terrain = Terrain(self._plain[-2], new)
 
     def _gains_shrink(self) -> bool:
         if len(self._plain) < 3:
