@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
 from skemvae.core.arrays import Array
 from skemvae.core.rows import Rows
+from skemvae.core.workspace import Workspace
 
 # Folds a projection so often that neighbouring rows get unrelated keys.
 _FOLDS = 2.0**16
@@ -16,11 +19,22 @@ _FOLDS = 2.0**16
 _MOVE = 1e-6
 
 
-def _distinct(keys: Array, X: Array, weights: Array, size: int) -> tuple[Array, Array, Array]:
-    """The rows of the smallest ``size`` keys, each once, with the sums of their weights."""
-    keys, index, group = np.unique(keys, return_index=True, return_inverse=True)
-    weights = np.bincount(group, weights, minlength=len(keys)).astype(np.float64)
-    return keys[:size], X[index[:size]], weights[:size]
+class Kept(NamedTuple):
+    """Rows, each once, in the order of their keys."""
+
+    keys: Array
+    X: Array
+    weights: Array
+
+    @classmethod
+    def of(cls, parts: Iterable[Kept], size: int) -> Kept:
+        """The rows of the smallest ``size`` keys, each once, with the sums of their weights."""
+        keys, X, weights = (np.concatenate(each) for each in zip(*parts, strict=True))
+        order = np.argsort(keys)
+        keys = keys[order]
+        first = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]])[: len(keys)])
+        together = np.add.reduceat(weights[order], first) if len(first) else weights
+        return cls(keys[first[:size]], X.take(order[first[:size]], axis=0), together[:size])
 
 
 @dataclass(frozen=True)
@@ -60,36 +74,33 @@ class Sketch:
         where the randomness comes from.
         """
         d = len(origin)
-        keys, kept, weights = np.empty(0), np.empty((0, d)), np.empty(0)
-        for _, z, weight in rows.blocks():
-            z = z[:d]
-            weight = np.ones(z.shape[1]) if weight is None else weight
+        slope = direction / scale
+        kept, waiting, n_waiting = Kept(np.empty(0), np.empty((0, d)), np.empty(0)), [], 0
+        for _, z, weight in rows.blocks(workspace=Workspace()):
             # Feature by feature, so that equal rows get equal keys to the last bit.
-            projection = np.zeros(z.shape[1])
+            projection = np.full(z.shape[1], -(slope @ origin))
             for j in range(d):
-                projection += (direction[j] / scale[j]) * (z[j] - origin[j])
+                projection += slope[j] * z[j]
             projection *= _FOLDS
-            new = projection - np.floor(projection)
-            present = weight > 0
-            if len(keys) == size:
-                present &= new <= keys[-1]
-            keys, kept, weights = _distinct(
-                np.concatenate([keys, new[present]]),
-                np.concatenate([kept, z[:, present].T]),
-                np.concatenate([weights, weight[present]]),
-                size,
-            )
-        return cls(Rows.of(kept, weights), keys, size, origin, scale)
+            keys = projection - np.floor(projection)
+            present = np.ones(len(keys), dtype=bool) if weight is None else weight > 0
+            if len(kept.keys) == size:
+                present &= keys <= kept.keys[-1]
+            (chosen,) = np.nonzero(present)
+            weights = np.ones(len(chosen)) if weight is None else weight[chosen]
+            chosen_rows = np.ascontiguousarray(z[:d].take(chosen, axis=1).T)
+            waiting.append(Kept(keys[chosen], chosen_rows, weights))
+            n_waiting += len(chosen)
+            if n_waiting >= size:  # sorting costs more than reading
+                kept, waiting, n_waiting = Kept.of([kept, *waiting], size), [], 0
+        kept = Kept.of([kept, *waiting], size)
+        return cls(Rows.of(kept.X, kept.weights), kept.keys, size, origin, scale)
 
     def __add__(self, other: Sketch) -> Sketch:
         """The sketch of both tables: whatever it keeps of a table, the sketch of that has kept."""
-        keys, kept, weights = _distinct(
-            np.concatenate([self.keys, other.keys]),
-            np.concatenate([self.rows.X, other.rows.X]),
-            np.concatenate([self.weights, other.weights]),
-            self.size,
-        )
-        return replace(self, rows=Rows.of(kept, weights), keys=keys)
+        parts = (Kept(part.keys, part.rows.X, part.weights) for part in (self, other))
+        kept = Kept.of(parts, self.size)
+        return replace(self, rows=Rows.of(kept.X, kept.weights), keys=kept.keys)
 
     @property
     def weights(self) -> Array:
