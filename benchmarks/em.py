@@ -5,7 +5,8 @@
 
 All run the same number of iterations from the same start, in float64 on all cores. The fits take
 turns, so that a machine whose speed drifts slows all alike; medians are printed, and medians of the
-ratios. ``kernel`` is skemvae by its compiled kernel, ``BLAS`` its path without one. pomegranate is
+ratios. Before each there is a rest, because the threads of BLAS and OpenMP stay awake for a while
+after what they did last, and would slow the next one. ``kernel`` is skemvae by its compiled kernel, ``BLAS`` its path without one. pomegranate is
 left out where it is not installed (``pip install pomegranate``), and for what it does not have.
 
 ``GFLOP/s`` counts 4 n K d^2 operations an iteration for full and tied covariances, 4 n K d for the
@@ -44,6 +45,7 @@ GRID = [
 ]
 STRUCTURES = ["full", "diag", "tied", "spherical"]
 N_ITER = 10
+REST = 0.05  # seconds
 WIDE = 50  # features from which on float32 is measured as well
 
 
@@ -132,6 +134,7 @@ def has_pomegranate():
 
 
 def timed(estimator, X):
+    time.sleep(REST)
     begin = time.perf_counter()
     estimator.fit(X)
     return time.perf_counter() - begin

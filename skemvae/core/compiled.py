@@ -19,10 +19,10 @@ from skemvae.core.arrays import AnyArray, Array
 from skemvae.core.axis_scan import AxisScan, ExpandedScan, SphericalScan
 from skemvae.core.dense_scan import DenseScan, SingleScan, TiedScan
 from skemvae.core.moments import Moments
+from skemvae.core.parallel import Region
 from skemvae.core.rows import Rows
 from skemvae.core.scan import Scan
 from skemvae.core.sums import Sums
-from skemvae.core.workspace import Workspace
 
 try:
     from skemvae.core import _kernel
@@ -39,12 +39,13 @@ _CACHE = 2**18
 _FEWEST_ROWS, _MOST_ROWS, _SINGLE_ROWS = 96, 160, 288
 # Numbers that may be passed over in scratch memory, until an address suits a vector.
 _ALIGNMENT = 8
-# How many numbers of a table are read at a time, where it is not in memory.
-_READ = 2**17
+# How many numbers are read at a time where they must be converted, and after how many
+# multiplications, a few tenths of a second, Ctrl-C is heard.
+_READ, _PATIENCE = 2**17, 2**33
 # What a component costs beside its products, an exponential above all, in multiplications; and how
-# many of them, some 50 microseconds, are worth waking a thread for.
+# many of them, some 10 microseconds, are worth a run of their own. Runs are at most so many.
 _OTHER_WORK = 30
-_WORTH_A_THREAD = 2**20
+_WORTH_A_RUN, _MOST_RUNS = 2**18, 32
 
 
 def _chosen_level() -> str | None:
@@ -56,6 +57,9 @@ def _chosen_level() -> str | None:
         raise ValueError(f"The environment has SKEMVAE_KERNEL={chosen}; choose from {choices}.")
     return None if chosen == "none" else chosen
 
+
+# What the kernel reads.
+_TYPES = (np.dtype(np.float64), np.dtype(np.float32))
 
 # The vector width in use, one of LEVELS, the fastest first; None where passes go through BLAS.
 level: str | None = _chosen_level()
@@ -92,37 +96,32 @@ class CompiledPass:
     to_moments: Callable[[Array], Moments]
 
     @property
-    def fewest_rows(self) -> int:
-        return int(_WORTH_A_THREAD // self.work_per_row + 1)
-
-    @property
-    def block_rows(self) -> int:
-        return int(_READ // len(self.means[0]) + 1)
-
-    @property
     def _tile(self) -> int:
         if self.factors.dtype == np.float32:
             return _SINGLE_ROWS
         return _MOST_ROWS if 8 * self.n_kept * _MOST_ROWS <= _CACHE else _FEWEST_ROWS
 
-    def sums(self, rows: Rows, run: range, workspace: Workspace) -> Sums:
-        """Sums over the blocks that begin at ``run``."""
+    def sums(self, rows: Rows, region: Region) -> Sums:
+        """Sums over all rows."""
         take = getattr(_kernel, self.name)
-        frame = rows.frame
-        scratch = workspace.array("kernel", self.n_kept * self._tile + _ALIGNMENT)
+        frame, is_read = rows.frame, getattr(rows.X, "dtype", None) in _TYPES
+        length = (_PATIENCE if is_read else _READ * self.work_per_row) // self.work_per_row + 1
         sums, evidence = np.zeros(self.n_sums), 0.0
-        for start in run:
-            where = slice(start, min(start + run.step, run.stop))
+        for start in range(0, rows.n_rows, length):
+            where = slice(start, start + length)
             X = np.asarray(rows.X[where])
-            if X.dtype not in (np.float32, np.float64):
-                X = X.astype(np.float64)
+            X = X if X.dtype in _TYPES else X.astype(np.float64)
             X = X if X.flags.aligned else X.copy()
-            weight = None if rows.weight is None else _readable(rows.weight[where])
+            n_runs = self._n_runs(len(X))
+            n_threads = min(region.n_workers, n_runs)
+            scratch = region.workspace.array("kernel", self._n_scratch(n_runs, n_threads))
             evidence += take(
                 level,
                 self._tile,
+                n_runs,
+                n_threads,
                 X,
-                weight,
+                None if rows.weight is None else _readable(rows.weight[where]),
                 frame.origin,
                 1 / frame.scale,
                 self.log_normaliser,
@@ -132,6 +131,15 @@ class CompiledPass:
                 sums,
             )
         return Sums((sums,), evidence)
+
+    def _n_scratch(self, n_runs: int, n_threads: int) -> int:
+        per_thread, per_run = self.n_kept * self._tile, self.n_sums + 1
+        return n_threads * per_thread + n_runs * per_run + _ALIGNMENT
+
+    def _n_runs(self, n: int) -> int:
+        """A power of two, so that two, four or eight threads have equal shares."""
+        worth = min(max(n * self.work_per_row // _WORTH_A_RUN, 1), _MOST_RUNS)
+        return int(2 ** (worth.bit_length() - 1))
 
     def moments(self, sums: Sums) -> Moments:
         """What sums over rows say of them."""

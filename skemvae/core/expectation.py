@@ -15,7 +15,7 @@ from skemvae.core.bound import Posterior, log_conditionals
 from skemvae.core.compiled import compiled
 from skemvae.core.covariance import Covariance
 from skemvae.core.moments import Moments
-from skemvae.core.parallel import parallel_region
+from skemvae.core.parallel import Region, parallel_region
 from skemvae.core.rows import Block, Rows
 from skemvae.core.scan import Metric, Scan
 from skemvae.core.sums import Sums
@@ -153,16 +153,8 @@ class Expectation:
 class Pass(Protocol):
     """A way to take a pass over rows under given components."""
 
-    @property
-    def fewest_rows(self) -> int:
-        """So many are worth a thread of their own."""
-
-    @property
-    def block_rows(self) -> int:
-        """How many are read at a time."""
-
-    def sums(self, rows: Rows, run: range, workspace: Workspace) -> Sums:
-        """Sums over the blocks that begin at ``run``."""
+    def sums(self, rows: Rows, region: Region) -> Sums:
+        """Sums over all rows, on the threads of a region."""
 
     def moments(self, sums: Sums) -> Moments:
         """What sums over rows say of them."""
@@ -185,17 +177,15 @@ class ScannedPass:
     scan: Scan
     second_scan: Scan
 
-    @property
-    def fewest_rows(self) -> int:
-        return self.block_rows
+    def sums(self, rows: Rows, region: Region) -> Sums:
+        block = _block_size(self.scan.width)
 
-    @property
-    def block_rows(self) -> int:
-        return _block_size(self.scan.width)
+        def sums_of_run(run: range) -> Sums:
+            workspace = region.workspace
+            blocks = _observe(self.log_normaliser, self.scan, rows, run, workspace)
+            return reduce(add, (self._sums_of_block(seen, workspace) for seen in blocks))
 
-    def sums(self, rows: Rows, run: range, workspace: Workspace) -> Sums:
-        blocks = _observe(self.log_normaliser, self.scan, rows, run, workspace)
-        return reduce(add, (self._sums_of_block(seen, workspace) for seen in blocks))
+        return reduce(add, region.map(sums_of_run, rows.runs(block, block)))
 
     def _sums_of_block(self, seen: Seen, workspace: Workspace) -> Sums:
         (_, z, weight), features, log_joint, _ = seen
@@ -250,12 +240,8 @@ def _expectation_of_part(
     """The E step on one part, in the way that is the fastest where it lies."""
     way = choose(log_normaliser, scan, second_scan, rows)
     with parallel_region() as region:
-        sums = region.map(
-            lambda run: way.sums(rows, run, region.workspace),
-            rows.runs(way.fewest_rows, way.block_rows),
-        )
-    total = reduce(add, sums)
-    return Expectation(way.moments(total), total.evidence, rows.total)
+        sums = way.sums(rows, region)
+    return Expectation(way.moments(sums), sums.evidence, rows.total)
 
 
 def moments_given(responsibilities: Array, unit: Covariance, rows: Rows) -> Moments:

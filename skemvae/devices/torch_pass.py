@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import reduce
@@ -13,10 +12,10 @@ from torch import Tensor
 
 from skemvae.core.arrays import Array
 from skemvae.core.moments import Moments
+from skemvae.core.parallel import Region
 from skemvae.core.rows import Rows
 from skemvae.core.scan import Scan
 from skemvae.core.sums import Sums
-from skemvae.core.workspace import Workspace
 from skemvae.devices.torch_scans import TorchScan, on_device
 
 # Numbers in the largest array of a block (256 MiB), and its fewest and most rows: large enough that
@@ -124,24 +123,15 @@ class TorchPass:
     second_scan: Scan
     passes: TorchPasses
 
-    @property
-    def fewest_rows(self) -> int:
-        """All: a device is not divided between threads."""
-        return sys.maxsize
-
-    @property
-    def block_rows(self) -> int:
-        """How many are read at a time."""
-        width = max(self.scan.width, self.second_scan.width)
-        return min(max(_BLOCK_NUMBERS // width, _FEWEST_ROWS), _MOST_ROWS)
-
-    def sums(self, rows: Rows, run: range, workspace: Workspace) -> Sums:
-        """Sums over all rows."""
+    def sums(self, rows: Rows, region: Region) -> Sums:
+        """Sums over all rows: a device is not divided between threads."""
         constant = self.passes.sent(self.log_normaliser)[:, None]
         scan = self.passes.on_device(self.scan)
         is_one = self.second_scan is self.scan
         second_scan = scan if is_one else self.passes.on_device(self.second_scan)
-        blocks = self.passes.blocks(rows, self.block_rows)
+        width = max(self.scan.width, self.second_scan.width)
+        size = min(max(_BLOCK_NUMBERS // width, _FEWEST_ROWS), _MOST_ROWS)
+        blocks = self.passes.blocks(rows, size)
         sums = reduce(
             _DeviceSums.plus,
             (_sums_of_block(block, constant, scan, second_scan) for block in blocks),

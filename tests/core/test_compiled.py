@@ -238,6 +238,8 @@ def arguments(**changes):
     valid = {
         "level": compiled.LEVELS[0],
         "tile": 64,
+        "n_runs": 2,
+        "n_threads": 3,
         "X": np.zeros((5, 2)),
         "weight": None,
         "origin": np.zeros(2),
@@ -245,7 +247,7 @@ def arguments(**changes):
         "log_normaliser": np.zeros(3),
         "means": np.zeros((3, 2)),
         "factors": np.zeros((3, 2)),
-        "scratch": np.zeros(64 * 10 + 8),
+        "scratch": np.zeros(3 * 64 * 10 + 2 * 16 + 8),
         "sums": np.zeros(15),
     }
     return list({**valid, **changes}.values())
@@ -262,10 +264,12 @@ def arguments(**changes):
         ({"per_unit": np.zeros(2, dtype=np.float32)}, "per_unit"),
         ({"means": np.zeros((2, 2))}, "means"),
         ({"factors": np.zeros((3, 2, 2))}, "factors"),
-        ({"scratch": np.zeros(64 * 10 + 7)}, "scratch"),
+        ({"scratch": np.zeros(3 * 64 * 10 + 2 * 16 + 7)}, "scratch"),
         ({"sums": np.zeros(14)}, "sums"),
         ({"tile": 48}, "tile=48 must be a multiple of 32"),
         ({"tile": -32}, "tile=-32"),
+        ({"n_runs": 0}, "n_runs=0"),
+        ({"n_threads": 0}, "n_threads=0"),
     ],
 )
 def test_what_does_not_fit_is_refused(changes, message):

@@ -7,6 +7,7 @@
 #include <memory>
 
 #include "kernel.hpp"
+#include "threads.hpp"
 
 namespace {
 
@@ -66,49 +67,87 @@ struct Structure {
   Py_ssize_t (*n_sums)(Py_ssize_t k, Py_ssize_t d);
 };
 
+// Rows ``begin`` to ``end`` of a table.
+Table part(Table table, std::ptrdiff_t begin, std::ptrdiff_t end) {
+  table.data += begin * table.row_stride;
+  if (table.weight) table.weight += begin;
+  table.n_rows = end - begin;
+  return table;
+}
+
+// The pass along ``n_runs`` runs of rows, each with sums of its own, which are then added in their
+// order: so nothing depends on the number of threads.
+double take_runs(const Pass& pass, const Table& table, const Components& components, int tile,
+                 int n_runs, int n_threads, double* scratch, std::ptrdiff_t scratch_per_thread,
+                 double* sums, std::ptrdiff_t n_sums) {
+  double* sums_of_runs = scratch + n_threads * scratch_per_thread;
+  double* evidence_of_runs = sums_of_runs + n_runs * n_sums;
+  const std::ptrdiff_t equal = (table.n_rows + n_runs - 1) / n_runs;
+  const std::ptrdiff_t length = (equal + GRANULE - 1) / GRANULE * GRANULE;
+  in_parallel(n_runs, n_threads, [&](int thread, int run) {
+    double* own = sums_of_runs + run * n_sums;
+    std::fill(own, own + n_sums, 0.0);
+    const std::ptrdiff_t begin = std::min(run * length, table.n_rows);
+    evidence_of_runs[run] =
+        pass.take(part(table, begin, std::min(begin + length, table.n_rows)), components, tile,
+                  scratch + thread * scratch_per_thread, own);
+  });
+  constexpr std::ptrdiff_t worth_a_thread = 4096;
+  const int n_parts = n_sums > worth_a_thread ? n_threads : 1;
+  in_parallel(n_parts, n_threads, [&](int, int i) {
+    const std::ptrdiff_t begin = n_sums * i / n_parts, end = n_sums * (i + 1) / n_parts;
+    for (int run = 0; run < n_runs; ++run)
+      for (std::ptrdiff_t j = begin; j < end; ++j) sums[j] += sums_of_runs[run * n_sums + j];
+  });
+  double evidence = 0;
+  for (int run = 0; run < n_runs; ++run) evidence += evidence_of_runs[run];
+  return evidence;
+}
+
 PyObject* take_pass(PyObject* arguments, const Structure& structure) {
   const char* name;
-  int tile;
+  int tile, n_runs, n_threads;
   PyObject *X, *weight, *origin, *per_unit, *log_normaliser, *means, *factors, *scratch, *sums;
-  if (!PyArg_ParseTuple(arguments, "siOOOOOOOOO", &name, &tile, &X, &weight, &origin, &per_unit,
-                        &log_normaliser, &means, &factors, &scratch, &sums))
+  if (!PyArg_ParseTuple(arguments, "siiiOOOOOOOOO", &name, &tile, &n_runs, &n_threads, &X, &weight,
+                        &origin, &per_unit, &log_normaliser, &means, &factors, &scratch, &sums))
     return nullptr;
   const Level* level = find_level(name);
   if (!level) return nullptr;
+  if (tile < GRANULE || tile % GRANULE || n_runs < 1 || n_threads < 1)
+    return PyErr_Format(PyExc_ValueError,
+                        "tile=%d must be a multiple of %d, n_runs=%d and n_threads=%d at least 1.",
+                        tile, GRANULE, n_runs, n_threads);
 
   Buffer table_, weight_, origin_, per_unit_, log_normaliser_, means_, factors_, scratch_, sums_;
   if (!table_.take_table(X)) return nullptr;
   const Py_buffer& view = table_.view();
   const Py_ssize_t n = view.shape[0], d = view.shape[1], k = PyObject_Length(log_normaliser);
   if (k < 0) return nullptr;
+  const Pass& pass = level->*structure.pass;
+  const Py_ssize_t n_sums = structure.n_sums(k, d), spare = ALIGNMENT / sizeof(double);
+  const Py_ssize_t scratch_per_thread = pass.n_kept(int(k), int(d)) * tile;
+  const Py_ssize_t scratch_size = n_threads * scratch_per_thread + n_runs * (n_sums + 1) + spare;
   if (!origin_.take(origin, "origin", d) || !per_unit_.take(per_unit, "per_unit", d) ||
       !log_normaliser_.take(log_normaliser, "log_normaliser", k) ||
       !means_.take(means, "means", k * d, structure.format) ||
       !factors_.take(factors, "factors", structure.n_factors(k, d), structure.format) ||
-      !sums_.take(sums, "sums", structure.n_sums(k, d), 'd', true) ||
+      !scratch_.take(scratch, "scratch", scratch_size, 'd', true) ||
+      !sums_.take(sums, "sums", n_sums, 'd', true) ||
       (weight != Py_None && !weight_.take(weight, "weight", n)))
     return nullptr;
-
-  const Pass& pass = level->*structure.pass;
-  if (tile < GRANULE || tile % GRANULE) {
-    PyErr_Format(PyExc_ValueError, "tile=%d must be a multiple of %d.", tile, GRANULE);
-    return nullptr;
-  }
-  const Py_ssize_t spare = ALIGNMENT / sizeof(double);
-  if (!scratch_.take(scratch, "scratch", pass.n_kept(int(k), int(d)) * tile + spare, 'd', true))
-    return nullptr;
-  void* aligned = scratch_.numbers();
-  std::size_t space = scratch_.view().len;
-  std::align(ALIGNMENT, space - ALIGNMENT, aligned, space);
 
   const Table table{static_cast<const char*>(view.buf), n, view.strides[0], view.strides[1],
                     int(d), table_.is_format('f'), weight_.numbers(), origin_.numbers(),
                     per_unit_.numbers()};
   const Components components{int(k), log_normaliser_.numbers(), means_.view().buf,
                               factors_.view().buf};
+  void* aligned = scratch_.numbers();
+  std::size_t space = scratch_.view().len;
+  std::align(ALIGNMENT, space - ALIGNMENT, aligned, space);
   double evidence;
   Py_BEGIN_ALLOW_THREADS
-  evidence = pass.take(table, components, tile, static_cast<double*>(aligned), sums_.numbers());
+  evidence = take_runs(pass, table, components, tile, n_runs, n_threads,
+                       static_cast<double*>(aligned), scratch_per_thread, sums_.numbers(), n_sums);
   Py_END_ALLOW_THREADS
   return PyFloat_FromDouble(evidence);
 }
