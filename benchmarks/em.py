@@ -5,8 +5,9 @@
 
 All run the same number of iterations from the same start, in float64 on all cores. The fits take
 turns, so that a machine whose speed drifts slows all alike; medians are printed, and medians of the
-ratios. Before each there is a rest, because the threads of BLAS and OpenMP stay awake for a while
-after what they did last, and would slow the next one. ``kernel`` is skemvae by its compiled kernel, ``BLAS`` its path without one. pomegranate is
+ratios. Before each turn there is a rest, because the threads of BLAS and OpenMP stay awake for a
+while after what they did last, and would slow the next one; then, for short fits, one that is not
+timed, so that caches and clock rates are as in work of one's own. ``kernel`` is skemvae by its compiled kernel, ``BLAS`` its path without one. pomegranate is
 left out where it is not installed (``pip install pomegranate``), and for what it does not have.
 
 ``GFLOP/s`` counts 4 n K d^2 operations an iteration for full and tied covariances, 4 n K d for the
@@ -133,8 +134,15 @@ def has_pomegranate():
     return True
 
 
-def timed(estimator, X):
+def turn(estimator, X, n_fits):
+    """Seconds of a fit, mean of some."""
     time.sleep(REST)
+    if n_fits > 1:
+        estimator.fit(X)
+    return sum(timed(estimator, X) for _ in range(n_fits)) / n_fits
+
+
+def timed(estimator, X):
     begin = time.perf_counter()
     estimator.fit(X)
     return time.perf_counter() - begin
@@ -171,12 +179,12 @@ def compare(n, d, k, structure, repeats):
         fits["pomegranate"] = Pomegranate(parameters), X
     if d >= WIDE:
         fits["float32"] = sklearn.clone(ours), X.astype(np.float32)
-    # Short fits are repeated within a measurement; this run warms up, too.
-    inner = {name: max(1, int(0.02 / timed(*fit))) for name, fit in fits.items()}
+    # Short fits are repeated within a turn.
+    inner = {name: max(1, int(0.3 / timed(*fit))) for name, fit in fits.items()}
     times = {name: np.empty(repeats) for name in fits}
     for i in range(repeats):
         for name, fit in fits.items():
-            times[name][i] = sum(timed(*fit) for _ in range(inner[name])) / inner[name]
+            times[name][i] = turn(*fit, inner[name])
     scores = [fit.score(X) for fit, _ in fits.values()]
     times = {name: times.get(name, np.full(repeats, np.nan)) for name in COLUMNS}
     operations = 4e-9 * N_ITER * n * k * d * (d if structure in ("full", "tied") else 1)
