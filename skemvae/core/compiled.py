@@ -15,7 +15,7 @@ from functools import partial, singledispatch
 
 import numpy as np
 
-from skemvae.core.arrays import AnyArray, Array
+from skemvae.core.arrays import TINY, AnyArray, Array
 from skemvae.core.axis_scan import AxisScan, ExpandedScan, SphericalScan
 from skemvae.core.dense_scan import DenseScan, SingleScan, TiedScan
 from skemvae.core.moments import Moments
@@ -242,12 +242,12 @@ def _spherical(scan: SphericalScan, log_normaliser: Array) -> CompiledPass:
 
     def moments(sums: Array) -> Moments:
         sums = sums.reshape(k, 2 + d)
-        # Of the second moments only the mean over features is known, and counts.
-        second = np.repeat(sums[:, 1:2] / d, d, axis=1)
-        about_old = Moments(sums[:, 0], scan.means, sums[:, 2:], second)
-        central = about_old.about(about_old.means)
-        shared = central.second.mean(1, keepdims=True)
-        return replace(central, second=np.broadcast_to(shared, (k, d)))
+        count, square, first = sums[:, 0], sums[:, 1], sums[:, 2:]
+        shift = first / np.maximum(count, TINY)[:, None]
+        # Of the scatter about the new means only the mean over features is known, and counts.
+        scatter = (square - (first * shift).sum(1)) / d
+        second = np.repeat(scatter[:, None], d, axis=1)
+        return Moments(count, scan.means + shift, np.zeros((k, d)), second)
 
     return CompiledPass(
         "spherical",

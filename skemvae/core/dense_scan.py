@@ -276,7 +276,7 @@ class TiedScan(DenseScan):
     def moments(self, count: Array, first: Array, second: Array) -> Moments:
         lower, upper = self.cholesky[0], self.precision_cholesky[0]
         shifts = first - count[:, None] * self.means
-        means = Moments(count, self.means, shifts, self.cholesky).means
+        means = self.means + shifts / np.maximum(count, TINY)[:, None]
         whitened = means @ upper
         within = second - (count[:, None] * whitened).T @ whitened
         pooled = lower @ within @ lower.T / max(count.sum(), TINY)

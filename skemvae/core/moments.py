@@ -135,7 +135,7 @@ class Moments:
 
     @cached_property
     def _safe_count(self) -> Array:
-        return self.where_counted(self.count, lambda: np.ones_like(self.count))
+        return np.maximum(self.count, TINY)
 
     @cached_property
     def _mean_shift(self) -> Array:
