@@ -137,9 +137,9 @@ class CompiledPass:
         return n_threads * per_thread + n_runs * per_run + _ALIGNMENT
 
     def _n_runs(self, n: int) -> int:
-        """A power of two, so that two, four or eight threads have equal shares."""
-        worth = min(max(n * self.work_per_row // _WORTH_A_RUN, 1), _MOST_RUNS)
-        return int(2 ** (worth.bit_length() - 1))
+        """A power of two, so that two, four or eight threads have equal shares; of whole tiles."""
+        worth = min(n * self.work_per_row // _WORTH_A_RUN, n // self._tile, _MOST_RUNS)
+        return int(2 ** (max(worth, 1).bit_length() - 1))
 
     def moments(self, sums: Sums) -> Moments:
         """What sums over rows say of them."""

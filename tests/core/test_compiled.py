@@ -1,5 +1,7 @@
 """The compiled kernel: at every vector width the same as the path through NumPy."""
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -284,6 +286,53 @@ def test_it_writes_to_nothing_that_is_read_only():
         _kernel.axes(*arguments(sums=sums))
     with pytest.raises(TypeError):
         _kernel.axes(*arguments(log_normaliser=3))
+
+
+def sums_of(rows, n_threads):
+    """Sums over rows along 8 runs, as bytes: to the last bit."""
+    d = rows.shape[1]
+    sums = np.zeros(3 * (1 + 2 * d))
+    evidence = _kernel.axes(
+        *arguments(
+            n_runs=8,
+            n_threads=n_threads,
+            X=rows,
+            origin=np.zeros(d),
+            per_unit=np.ones(d),
+            means=np.arange(3.0 * d).reshape(3, d) / d,
+            factors=np.ones((3, d)),
+            scratch=np.zeros(64 * (2 * d + 6) * n_threads + 8 * (len(sums) + 1) + 8),
+            sums=sums,
+        )
+    )
+    return sums.tobytes(), evidence
+
+
+def test_the_number_of_threads_changes_nothing():
+    rows = np.random.default_rng(0).standard_normal((5000, 9))
+    expected = sums_of(rows, 1)
+    for n_threads in (1, 2, 3, 8, 20):
+        assert sums_of(rows, n_threads) == expected
+
+
+def test_many_callers_at_once():
+    rows = np.random.default_rng(0).standard_normal((5000, 9))
+    expected = sums_of(rows, 1)
+    with ThreadPoolExecutor(6) as callers:
+        for result in callers.map(lambda n: sums_of(rows, n), 40 * [1, 2, 3]):
+            assert result == expected
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forked_child_has_threads_of_its_own():
+    rows = np.random.default_rng(0).standard_normal((5000, 9))
+    expected = sums_of(rows, 3)
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if all(sums_of(rows, 3) == expected for _ in range(20)) else 1)
+    _, status = os.waitpid(child, 0)
+    assert status == 0
 
 
 def test_the_environment_chooses(monkeypatch):
