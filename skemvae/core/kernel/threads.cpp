@@ -53,7 +53,8 @@ class Pool {
   // Threads are never joined: they sleep until the process ends.
   void hire(int n) {
     try {
-      for (; n_hired_ < n; ++n_hired_) std::thread([this, seen = jobs_.load()] { serve(seen); }).detach();
+      for (; n_hired_ < n; ++n_hired_)
+        std::thread([this, seen = jobs_.load()] { serve(seen); }).detach();
     } catch (const std::system_error&) {  // there are no more: the others do the work
     }
   }
