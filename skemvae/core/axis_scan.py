@@ -109,6 +109,14 @@ class ExpandedScan(Scan):
         distances = workspace.array("distances", len(self.means), features.shape[1])
         return np.matmul(self.coefficients, features, out=distances)
 
+    def log_joint(self, features: Array, log_normaliser: Array, workspace: Workspace) -> Array:
+        # All of it in one product: the last feature is 1.
+        coefficients = -0.5 * self.coefficients
+        coefficients[:, -1] += log_normaliser
+        log_joint = workspace.array("distances", len(self.means), features.shape[1])
+        with np.errstate(over="ignore"):
+            return np.matmul(coefficients, features, out=log_joint)
+
     def residuals(self, features: Array) -> tuple[Array, Array]:
         z = features[-1 - self.means.shape[1] : -1]
         differences = z - self.means[:, :, None]

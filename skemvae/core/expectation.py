@@ -64,10 +64,7 @@ def _observe(
 ) -> Iterator[Seen]:
     for block in rows.blocks(run, workspace):
         features = scan.features(block.z, workspace)
-        with np.errstate(over="ignore"):
-            log_joint = scan.squared_distances(features, workspace)
-        log_joint *= -0.5
-        log_joint += log_normaliser[:, None]
+        log_joint = scan.log_joint(features, log_normaliser, workspace)
         yield Seen(block, features, log_joint.T, scan)
 
 

@@ -42,6 +42,14 @@ class Metric(ABC):
     def squared_distances(self, features: Array, workspace: Workspace) -> Array:
         """-2 log density, but for a constant, shape (K, n)."""
 
+    def log_joint(self, features: Array, log_normaliser: Array, workspace: Workspace) -> Array:
+        """log p(x, z=k), shape (K, n); ``log_normaliser`` is the part that does not depend on x."""
+        with np.errstate(over="ignore"):
+            log_joint = self.squared_distances(features, workspace)
+        log_joint *= -0.5
+        log_joint += log_normaliser[:, None]
+        return log_joint
+
     @abstractmethod
     def log_conditionals(self, features: Array) -> Array:
         """log p(x_j | all other features) under each component, shape (K, d, n)."""

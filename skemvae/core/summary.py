@@ -10,11 +10,11 @@ from typing import NamedTuple
 import numpy as np
 
 from skemvae.core.arrays import EPS, TINY, AnyArray, Array, power_of_two
+from skemvae.core.axis_scan import ExpandedScan
 from skemvae.core.expectation import expectation
-from skemvae.core.gaussian_mixture import GaussianMixture
 from skemvae.core.parallel import parallel_region
 from skemvae.core.rows import Frame, Rows
-from skemvae.core.structures import Diagonal
+from skemvae.core.scan import Scan
 from skemvae.core.table import Table
 
 # A feature that varies by less than this many units in the last place of its
@@ -129,10 +129,19 @@ def _no_range(n_features: int) -> tuple[Array, Array]:
     return np.full(n_features, np.inf), np.full(n_features, -np.inf)
 
 
-def _standard_normal(n_features: int) -> GaussianMixture:
+@dataclass(frozen=True)
+class _OneComponent:
     """A mixture of one component: its moments are those of the table."""
-    unit = Diagonal.identity(1, n_features)
-    return GaussianMixture(np.ones(1), np.zeros((1, n_features)), unit, np.zeros(n_features))
+
+    n_features: int
+
+    @property
+    def log_normaliser(self) -> Array:
+        return np.zeros(1)
+
+    def scan(self) -> Scan:
+        shape = 1, self.n_features
+        return ExpandedScan(np.zeros(shape), np.ones(shape))
 
 
 def _floor(largest: Array, constant: AnyArray) -> Array:
@@ -176,7 +185,7 @@ class Summary:
         largest = np.maximum(np.abs(low), np.abs(high))
         floor = _floor(largest, span == 0)
         frame = Frame(low / 2 + high / 2, power_of_two(np.maximum(span, floor)))
-        moments = expectation(_standard_normal(len(low)), table.framed(frame)).moments
+        moments = expectation(_OneComponent(len(low)), table.framed(frame)).moments
         return cls(
             frame.origin,
             frame.scale * moments.means[0],
