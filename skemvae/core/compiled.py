@@ -43,9 +43,10 @@ _ALIGNMENT = 8
 # multiplications, a few tenths of a second, Ctrl-C is heard.
 _READ, _PATIENCE = 2**17, 2**33
 # What a component costs beside its products, an exponential above all, in multiplications; and how
-# many of them, some 10 microseconds, are worth a run of their own. Runs are at most so many.
+# many of them, some 10 microseconds, are worth a run of their own. Runs are at most so many, and
+# fewer where all their sums would be more than so many numbers: 16 MiB.
 _OTHER_WORK = 30
-_WORTH_A_RUN, _MOST_RUNS = 2**18, 32
+_WORTH_A_RUN, _MOST_RUNS, _MOST_SUMS = 2**18, 32, 2**21
 
 
 def _chosen_level() -> str | None:
@@ -138,7 +139,8 @@ class CompiledPass:
 
     def _n_runs(self, n: int) -> int:
         """A power of two, so that two, four or eight threads have equal shares; of whole tiles."""
-        worth = min(n * self.work_per_row // _WORTH_A_RUN, n // self._tile, _MOST_RUNS)
+        affordable = min(_MOST_SUMS // self.n_sums, _MOST_RUNS)
+        worth = min(n * self.work_per_row // _WORTH_A_RUN, n // self._tile, affordable)
         return int(2 ** (max(worth, 1).bit_length() - 1))
 
     def moments(self, sums: Sums) -> Moments:
