@@ -44,9 +44,9 @@ _ALIGNMENT = 8
 _READ, _PATIENCE = 2**17, 2**33
 # What a component costs beside its products, an exponential above all, in multiplications; and how
 # many of them, some 10 microseconds, are worth a run of their own. Runs are at most so many, and
-# fewer where all their sums would be more than so many numbers: 16 MiB.
+# fewer where all their sums would be more than so many numbers: 8 MiB.
 _OTHER_WORK = 30
-_WORTH_A_RUN, _MOST_RUNS, _MOST_SUMS = 2**18, 32, 2**21
+_WORTH_A_RUN, _MOST_RUNS, _MOST_SUMS = 2**18, 32, 2**20
 
 
 def _chosen_level() -> str | None:

@@ -21,8 +21,9 @@ from skemvae.core.rows import Rows
 from skemvae.core.sketch import Sketch
 from skemvae.core.table import Table
 
-# A sample is worth it, if it holds less than such a part of the rows.
-_WORTH_SAMPLING = 1 / 8
+# A sample is worth it, if it holds less than such a part of the rows; and memory stays bounded,
+# if it holds at most so many numbers: 16 MiB.
+_WORTH_SAMPLING, _MOST_NUMBERS = 1 / 8, 2**21
 
 
 class Maximisable(MixtureModel, Charted, Protocol):
@@ -84,9 +85,11 @@ class MixtureEM:
 
         Neither the order of the rows nor how the table is cut into parts matters.
         """
+        d = len(self.table.frame.origin)
+        if size * d > _MOST_NUMBERS:
+            return None
         if isinstance(self.table, Rows) and self.table.n_rows < size / _WORTH_SAMPLING:
             return None
-        d = len(self.table.frame.origin)
         anyhow = np.sqrt(np.arange(2, d + 2))
         sketch = self.table.fold(
             partial(Sketch.of, origin=np.zeros(d), scale=np.ones(d), direction=anyhow, size=size)
