@@ -7,8 +7,9 @@ All run the same number of iterations from the same start, in float64 on all cor
 turns, so that a machine whose speed drifts slows all alike; medians are printed, and medians of the
 ratios. Before each turn there is a rest, because the threads of BLAS and OpenMP stay awake for a
 while after what they did last, and would slow the next one; then, for short fits, one that is not
-timed, so that caches and clock rates are as in work of one's own. ``kernel`` is skemvae by its compiled kernel, ``BLAS`` its path without one. pomegranate is
-left out where it is not installed (``pip install pomegranate``), and for what it does not have.
+timed, so that caches and clock rates are as in work of one's own. ``kernel`` is skemvae by its
+compiled kernel, ``BLAS`` its path without one. pomegranate is left out where it is not installed
+(``pip install pomegranate``), and for what it does not have.
 
 ``GFLOP/s`` counts 4 n K d^2 operations an iteration for full and tied covariances, 4 n K d for the
 others, whatever was really computed; beside it stands the rate of a matrix product of this machine.
