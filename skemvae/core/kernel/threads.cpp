@@ -16,6 +16,8 @@ namespace {
 
 // To wake a thread takes longer than a pass over a small table, and the next pass is soon to come.
 constexpr auto AWAKE = std::chrono::microseconds(500);
+// How often to look whether the others are ready, before others may use the core.
+constexpr int PATIENCE = 10'000;
 
 inline void pause() {
 #if defined(__x86_64__)
@@ -46,7 +48,11 @@ class Pool {
     wake_.notify_all();
     take(0);
     places_ = 0;  // who has not begun need not begin
-    while (n_working_ != 0) pause();
+    for (int i = 0; n_working_ != 0; ++i)
+      if (i < PATIENCE)
+        pause();
+      else
+        std::this_thread::yield();  // there may be fewer cores than threads
   }
 
  private:
