@@ -19,8 +19,6 @@ _LEAST_COSINE, _UPWARD_RATE = 1e-8, 0.3
 # How far an extrapolation is trusted, at first, at most and at least: half the square of a
 # length is about a divergence between mixtures, in nats per row.
 _RADIUS, _LARGEST_RADIUS, _SMALLEST_RADIUS = 0.5, 2.0, 1e-3
-
-
 # Rows of the sample on which a long climb goes on: at least so many, and so many for each free
 # parameter; and how many iterations it may take there.
 _SAMPLE_ROWS, _SAMPLE_ROWS_PER_PARAMETER, _SAMPLE_ITERATIONS = 8192, 16, 50
@@ -146,8 +144,8 @@ class Accelerator(Generic[S]):
 
     Plain steps come first. Where they tell of a long climb on a long table, a
     sample of the rows goes ahead. When gains shrink, steps are extrapolated.
-    What is proposed costs one pass, and is taken only if the
-    bound does not fall. Otherwise the state stays, and all is forgotten but
+    What is proposed costs one pass, and is taken only if the bound does not
+    fall. Otherwise the state stays, and all is forgotten but
     the state that was refused: the two of them tell how far to go instead. If
     that fails as well, plain steps follow, twice as many after each further
     failure in a row. So a climb never falls, and failures never cost much.

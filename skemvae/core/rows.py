@@ -18,7 +18,7 @@ FAR = 1e160
 # result does not depend on it, to the last bit.
 _RUNS = 16
 # Rows of a block, where nothing else decides.
-BLOCK_ROWS = 4096
+_BLOCK_ROWS = 4096
 
 T = TypeVar("T")
 
@@ -139,7 +139,7 @@ class Rows:
 
         The coordinates of a block live in the workspace until the next block.
         """
-        starts = range(0, self.n_rows, BLOCK_ROWS) if starts is None else starts
+        starts = range(0, self.n_rows, _BLOCK_ROWS) if starts is None else starts
         workspace = Workspace() if workspace is None else workspace
         for start in starts:
             where = slice(start, min(start + starts.step, self.n_rows))

@@ -11,7 +11,6 @@ import numpy as np
 
 from skemvae.core.arrays import Array
 from skemvae.core.rows import Rows
-from skemvae.core.workspace import Workspace
 
 # Folds a projection so often that neighbouring rows get unrelated keys.
 _FOLDS = 2.0**16
@@ -76,7 +75,7 @@ class Sketch:
         d = len(origin)
         slope = direction / scale
         kept, waiting, n_waiting = Kept(np.empty(0), np.empty((0, d)), np.empty(0)), [], 0
-        for _, z, weight in rows.blocks(workspace=Workspace()):
+        for _, z, weight in rows.blocks():
             # Feature by feature, so that equal rows get equal keys to the last bit.
             projection = np.full(z.shape[1], -(slope @ origin))
             for j in range(d):
