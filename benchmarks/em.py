@@ -33,7 +33,7 @@ from sklearn.mixture import GaussianMixture
 
 import skemvae
 from skemvae import EMGaussianMixture
-from skemvae.core import compiled
+from skemvae.core import native
 
 GRID = [
     (1_000, 4, 3),
@@ -115,11 +115,11 @@ class ByBlas:
 
     def fit(self, X):
         """Fit with passes through NumPy and BLAS."""
-        level, compiled.level = compiled.level, None
+        level, native.level = native.level, None
         try:
             self.estimator.fit(X)
         finally:
-            compiled.level = level
+            native.level = level
 
     def score(self, X):
         """Mean log likelihood."""
@@ -173,7 +173,7 @@ def compare(n, d, k, structure, repeats):
     X, parameters = problem(n, d, k, structure)
     ours = EMGaussianMixture(k, reg_covar=0, acceleration=None, **parameters)
     fits = {"kernel": (ours, X), "BLAS": (ByBlas(sklearn.clone(ours)), X)}
-    if not compiled.LEVELS:
+    if not native.LEVELS:
         del fits["kernel"]
     fits["sklearn"] = GaussianMixture(k, reg_covar=0, **parameters), X
     if structure in Pomegranate.STRUCTURES and has_pomegranate():
@@ -189,7 +189,7 @@ def compare(n, d, k, structure, repeats):
     scores = [fit.score(X) for fit, _ in fits.values()]
     times = {name: times.get(name, np.full(repeats, np.nan)) for name in COLUMNS}
     operations = 4e-9 * N_ITER * n * k * d * (d if structure in ("full", "tied") else 1)
-    fastest = times["kernel"] if compiled.LEVELS else times["BLAS"]
+    fastest = times["kernel"] if native.LEVELS else times["BLAS"]
     return {
         **{name: np.median(values) for name, values in times.items()},
         **{f"{name} ratio": np.median(times["sklearn"] / times[name]) for name in COLUMNS[:2]},
@@ -241,7 +241,7 @@ def main():
     warnings.simplefilter("ignore", ConvergenceWarning)
 
     print(
-        f"skemvae {skemvae.__version__} ({compiled.level or 'no kernel'}), scikit-learn "
+        f"skemvae {skemvae.__version__} ({native.level or 'no kernel'}), scikit-learn "
         f"{sklearn.__version__}, numpy {np.__version__}, {os.cpu_count()} cores; {N_ITER} "
         f"iterations, float64, medians of {arguments.repeats}"
     )

@@ -8,7 +8,7 @@ from importlib import metadata
 from threadpoolctl import threadpool_info
 
 from skemvae._version import __version__
-from skemvae.core import compiled
+from skemvae.core import native
 
 _DEPENDENCIES = (
     "numpy",
@@ -49,10 +49,10 @@ def show_versions() -> None:
 
 
 def _path() -> str:
-    built = ", ".join(compiled.LEVELS)
-    if compiled.level is not None:
-        return f"compiled kernel, {compiled.level} (this processor has {built})"
-    if compiled.LEVELS:
+    built = ", ".join(native.LEVELS)
+    if native.level is not None:
+        return f"compiled kernel, {native.level} (this processor has {built})"
+    if native.LEVELS:
         return f"NumPy and BLAS; SKEMVAE_KERNEL=none switches off the compiled kernel ({built})"
     return (
         "NumPy and BLAS; the compiled kernel was not built: to have it, install a C++ compiler "

@@ -30,4 +30,13 @@ shared: _Pass
 axes: _Pass
 spherical: _Pass
 
+# level, K, d, matrices, factors, inverses -> smallest unexplained part
+def factorise(
+    level: str, k: int, d: int, matrices: Array, factors: Array, inverses: Array
+) -> float: ...
+
+# level, K, d, factors, sums, first, second
+def unwhiten(
+    level: str, k: int, d: int, factors: Array, sums: Array, first: Array, second: Array
+) -> None: ...
 def levels() -> list[str]: ...

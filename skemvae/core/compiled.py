@@ -1,35 +1,28 @@
-"""The compiled kernel: a pass over rows that stays in registers and cache.
+"""Passes by the compiled kernel, which stay in registers and cache.
 
 It does what ``scan`` does (differences, whitened or standardised, and their moments) on tiles of
 rows that never leave a core's own cache, with vectors as wide as the processor has them, and with
-half of each symmetric product. Its C++ stands in ``kernel/``. It is optional: where it was not
-built, passes go through NumPy and BLAS.
+half of each symmetric product.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial, singledispatch
 
 import numpy as np
 
+from skemvae.core import native
 from skemvae.core.arrays import TINY, AnyArray, Array
 from skemvae.core.axis_scan import AxisScan, ExpandedScan, SphericalScan
 from skemvae.core.dense_scan import DenseScan, SingleScan, TiedScan
+from skemvae.core.factors import readable, symmetric, unwhiten
 from skemvae.core.moments import Moments
 from skemvae.core.parallel import Region
 from skemvae.core.rows import Rows
 from skemvae.core.scan import Scan
 from skemvae.core.sums import Sums
-
-try:
-    from skemvae.core import _kernel
-
-    LEVELS: tuple[str, ...] = tuple(_kernel.levels())
-except ImportError:  # no compiler was at hand when skemvae was installed
-    LEVELS = ()
 
 # Bytes that a tile may take of a core's own cache, and its fewest and most rows; what is computed
 # in float32 needs more, since its sums are added up as float64 at the end of each tile (measured).
@@ -49,21 +42,8 @@ _OTHER_WORK = 30
 _WORTH_A_RUN, _MOST_RUNS, _MOST_SUMS = 2**18, 32, 2**20
 
 
-def _chosen_level() -> str | None:
-    chosen = os.environ.get("SKEMVAE_KERNEL", "auto")
-    if chosen == "auto":
-        return LEVELS[0] if LEVELS else None
-    if chosen != "none" and chosen not in LEVELS:
-        choices = ", ".join(("auto", "none", *LEVELS))
-        raise ValueError(f"The environment has SKEMVAE_KERNEL={chosen}; choose from {choices}.")
-    return None if chosen == "none" else chosen
-
-
 # What the kernel reads.
 _TYPES = (np.dtype(np.float64), np.dtype(np.float32))
-
-# The vector width in use, one of LEVELS, the fastest first; None where passes go through BLAS.
-level: str | None = _chosen_level()
 
 
 @dataclass(frozen=True)
@@ -104,7 +84,7 @@ class CompiledPass:
 
     def sums(self, rows: Rows, region: Region) -> Sums:
         """Sums over all rows."""
-        take = getattr(_kernel, self.name)
+        take = getattr(native.kernel, self.name)
         frame, is_read = rows.frame, getattr(rows.X, "dtype", None) in _TYPES
         length = (_PATIENCE if is_read else _READ * self.work_per_row) // self.work_per_row + 1
         sums, evidence = np.zeros(self.n_sums), 0.0
@@ -117,12 +97,12 @@ class CompiledPass:
             n_threads = min(region.n_workers, n_runs)
             scratch = region.workspace.array("kernel", self._n_scratch(n_runs, n_threads))
             evidence += take(
-                level,
+                native.level,
                 self._tile,
                 n_runs,
                 n_threads,
                 X,
-                None if rows.weight is None else _readable(rows.weight[where]),
+                None if rows.weight is None else readable(rows.weight[where]),
                 frame.origin,
                 1 / frame.scale,
                 self.log_normaliser,
@@ -150,7 +130,7 @@ class CompiledPass:
 
 def compiled(scan: Scan, log_normaliser: Array) -> CompiledPass | None:
     """The pass of a scan by the kernel, or None where there is none."""
-    return None if level is None else _pass(scan, log_normaliser)
+    return None if native.level is None else _pass(scan, log_normaliser)
 
 
 @singledispatch
@@ -161,12 +141,12 @@ def _pass(scan: Scan, log_normaliser: Array) -> CompiledPass | None:
 @_pass.register
 def _dense(scan: DenseScan, log_normaliser: Array) -> CompiledPass:
     k, d = scan.means.shape
-    means = _readable(scan.means)
+    means = readable(scan.means)
     return CompiledPass(
         "dense",
         log_normaliser,
         means,
-        _readable(scan.precision_cholesky.transpose(0, 2, 1)),
+        readable(scan.precision_cholesky.transpose(0, 2, 1)),
         n_sums=k * (1 + d + d * d),
         n_kept=k * (d + 1) + 3 * d + 4,
         work_per_row=k * (d * (d + 5) + _OTHER_WORK),
@@ -191,9 +171,7 @@ def _single(scan: SingleScan, log_normaliser: Array) -> CompiledPass:
 def _dense_moments(means: Array, cholesky: Array, sums: Array) -> Moments:
     k, d = means.shape
     sums = sums.reshape(k, 1 + d + d * d)
-    first = cholesky @ sums[:, 1 : 1 + d, None]
-    second = cholesky @ _symmetric(sums[:, 1 + d :].reshape(k, d, d))
-    return Moments(sums[:, 0], means, first[:, :, 0], second @ cholesky.transpose(0, 2, 1))
+    return Moments(sums[:, 0], means, *unwhiten(cholesky, sums))
 
 
 @_pass.register
@@ -203,13 +181,13 @@ def _shared(scan: TiedScan, log_normaliser: Array) -> CompiledPass:
 
     def moments(sums: Array) -> Moments:
         first = sums[k : k * (1 + d)].reshape(k, d) @ lower.T
-        return scan.moments(sums[:k], first, _symmetric(sums[k * (1 + d) :].reshape(d, d)))
+        return scan.moments(sums[:k], first, symmetric(sums[k * (1 + d) :].reshape(d, d)))
 
     return CompiledPass(
         "shared",
         log_normaliser,
-        _readable(scan.means @ upper),
-        _readable(upper.T),
+        readable(scan.means @ upper),
+        readable(upper.T),
         n_sums=k * (1 + d) + d * d,
         n_kept=k + 3 * d + 3,
         work_per_row=d * (d + 5) + k * (3 * d + _OTHER_WORK),
@@ -229,8 +207,8 @@ def _axes(scan: AxisScan | ExpandedScan, log_normaliser: Array) -> CompiledPass:
     return CompiledPass(
         "axes",
         log_normaliser,
-        _readable(scan.means),
-        _readable(1 / scan.variances),
+        readable(scan.means),
+        readable(1 / scan.variances),
         n_sums=k * (1 + 2 * d),
         n_kept=k + 2 * d + 3,
         work_per_row=k * (4 * d + _OTHER_WORK),
@@ -254,23 +232,10 @@ def _spherical(scan: SphericalScan, log_normaliser: Array) -> CompiledPass:
     return CompiledPass(
         "spherical",
         log_normaliser,
-        _readable(scan.means),
-        _readable(1 / scan.variances[:, 0]),
+        readable(scan.means),
+        readable(1 / scan.variances[:, 0]),
         n_sums=k * (2 + d),
         n_kept=2 * (k + d) + 3,
         work_per_row=k * (2 * d + _OTHER_WORK),
         to_moments=moments,
     )
-
-
-def _readable(array: Array) -> Array:
-    """As the kernel reads it: in one piece, at an address that suits its type."""
-    array = np.ascontiguousarray(array, dtype=np.float64)
-    return array if array.flags.aligned else array.copy()
-
-
-def _symmetric(lower: Array) -> Array:
-    """The matrices whose lower triangles the kernel has summed; the rest is zero."""
-    symmetric: Array = lower + lower.swapaxes(-1, -2)
-    np.einsum("...ii->...i", symmetric)[...] /= 2
-    return symmetric

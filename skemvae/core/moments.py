@@ -97,7 +97,7 @@ class Moments:
         second = self.second + self._outer(shift, self.first) + self._outer(first, shift)
         return Moments(self.count, origin, first, second)
 
-    @property
+    @cached_property
     def means(self) -> Array:
         """The mean of each component, shape (K, d); its origin where nothing was counted."""
         return self.origin + self._mean_shift
@@ -117,15 +117,18 @@ class Moments:
             return covariances
         return covariances.diagonal(axis1=1, axis2=2)
 
-    @cached_property
+    @property
     def counted(self) -> AnyArray:
         """Which components hold enough weight to divide by, shape (K,), boolean."""
-        least: float = TINY / EPS * max(float(self.count.sum()), TINY)
-        return self.count > least
+        return self.count > self._least
+
+    @cached_property
+    def _least(self) -> float:
+        return TINY / EPS * max(float(self.count.sum()), TINY)
 
     @cached_property
     def _all_counted(self) -> bool:
-        return bool(self.counted.all())
+        return bool(self.count.min() > self._least)
 
     def where_counted(self, values: Array, otherwise: Callable[[], Array]) -> Array:
         """``values`` of the components that hold enough weight, ``otherwise()`` of the others."""

@@ -116,7 +116,9 @@ class Scan(Metric):
         Second moments about an origin lose the digits of a variance that is
         far smaller than the squared distance of the mean from the origin.
         """
-        variances = moments.variances
-        shift = moments.means - self.origin
-        lost = shift**2 > RESOLVED**2 * np.maximum(variances, _NO_VARIANCE)
-        return self.about(moments.means) if (lost & moments.counted[:, None]).any() else None
+        means = moments.means
+        shift = means - self.origin
+        lost = shift * shift > RESOLVED**2 * np.maximum(moments.variances, _NO_VARIANCE)
+        if lost.any() and (lost & moments.counted[:, None]).any():
+            return self.about(means)
+        return None

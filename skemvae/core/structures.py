@@ -8,14 +8,17 @@ from typing import Self
 import numpy as np
 
 from skemvae.core.arrays import Array, power_of_two
+from skemvae.core.axis_covariance import AxisAlignedCovariance
 from skemvae.core.axis_scan import AxisScan, ExpandedScan, SphericalScan
-from skemvae.core.covariance import AxisAligned, Covariance, Dense, inverse_transposed
+from skemvae.core.covariance import Covariance
+from skemvae.core.dense_covariance import DenseCovariance
 from skemvae.core.dense_scan import TiedScan
+from skemvae.core.factors import Factors, factorise
 from skemvae.core.scan import Metric, Scan
 from skemvae.core.student_metric import StudentProductMetric
 
 
-class Full(Dense):
+class Full(DenseCovariance):
     """A matrix of its own for each component."""
 
     name = "full"
@@ -48,7 +51,7 @@ class Full(Dense):
         return 1
 
 
-class Tied(Dense):
+class Tied(DenseCovariance):
     """One matrix for all components."""
 
     name = "tied"
@@ -65,16 +68,14 @@ class Tied(Dense):
         return np.array(values[0])
 
     @cached_property
-    def cholesky(self) -> Array:
-        return np.broadcast_to(Full(self.values[:1]).cholesky, self.values.shape)
-
-    @cached_property
-    def precision_cholesky(self) -> Array:
-        return np.broadcast_to(inverse_transposed(self.cholesky[:1]), self.values.shape)
+    def _factors(self) -> Factors:
+        lower, upper, unexplained = factorise(self.values[:1])
+        shape = self.values.shape
+        return Factors(np.broadcast_to(lower, shape), np.broadcast_to(upper, shape), unexplained)
 
     def scan(self, means: Array) -> Scan:
-        furthest = np.linalg.norm(means @ self.precision_cholesky[0], axis=1).max()
-        if furthest > TiedScan.LIMIT:
+        whitened = means @ self.precision_cholesky[0]
+        if (whitened * whitened).sum(1).max() > TiedScan.LIMIT**2:
             return super().scan(means)
         return TiedScan(means, self.cholesky, self.precision_cholesky)
 
@@ -96,7 +97,7 @@ class Tied(Dense):
         return self.n_components
 
 
-class Diagonal(AxisAligned):
+class Diagonal(AxisAlignedCovariance):
     """A variance for each feature of each component."""
 
     name = "diag"
@@ -136,7 +137,7 @@ class Diagonal(AxisAligned):
         return 1
 
 
-class Spherical(AxisAligned):
+class Spherical(AxisAlignedCovariance):
     """One variance for each component."""
 
     name = "spherical"

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skemvae.core import compiled
+from skemvae.core import native
 from skemvae.core.arrays import EPS
 from skemvae.core.expectation import expectation
 from skemvae.core.gaussian_mixture import GaussianMixture
@@ -19,21 +19,21 @@ from skemvae.core.structures import STRUCTURES
 from tests.pooling import assert_same_expectation
 from tests.strategies import covariances, mixtures, seeds, structures
 
-if not compiled.LEVELS:
+if not native.LEVELS:
     pytest.skip("the kernel was not built", allow_module_level=True)
 from skemvae.core import _kernel
 
-levels = st.sampled_from(compiled.LEVELS)
+levels = st.sampled_from(native.LEVELS)
 
 
 @contextmanager
 def path(level):
     """Passes at a vector width, or through NumPy for None."""
-    before, compiled.level = compiled.level, level
+    before, native.level = native.level, level
     try:
         yield
     finally:
-        compiled.level = before
+        native.level = before
 
 
 def assert_same(mixture, rows, level, tolerance=1e-11):
@@ -58,7 +58,7 @@ def test_it_takes_the_pass_that_numpy_takes(mixture, seed, level, n, data):
     assert_same(mixture.into(frame), Rows(X, weight, frame), level)
 
 
-@pytest.mark.parametrize("level", compiled.LEVELS)
+@pytest.mark.parametrize("level", native.LEVELS)
 @pytest.mark.parametrize(("k", "d"), [(3, 40), (1, 65), (70, 1), (30, 16)])
 @pytest.mark.parametrize("structure", sorted(STRUCTURES))
 def test_many_features_and_many_components(structure, k, d, level):
@@ -77,7 +77,7 @@ def test_many_features_and_many_components(structure, k, d, level):
     assert_same(mixture, Rows(X, None, Frame.identity(d)), level)
 
 
-@pytest.mark.parametrize("level", compiled.LEVELS)
+@pytest.mark.parametrize("level", native.LEVELS)
 @pytest.mark.parametrize(
     "layout",
     [
@@ -115,7 +115,7 @@ def a_mixture(structure="full", k=4, d=3):
     return GaussianMixture(np.full(k, 1 / k), means, unit, np.zeros(d))
 
 
-@pytest.mark.parametrize("level", compiled.LEVELS)
+@pytest.mark.parametrize("level", native.LEVELS)
 @pytest.mark.parametrize("dtype", [np.float32, np.int32, np.uint8, bool])
 def test_other_types_are_read_as_the_numbers_they_hold(dtype, level):
     X = (np.random.default_rng(0).gamma(3.0, size=(300, 3))).astype(dtype)
@@ -139,7 +139,7 @@ def test_responsibilities_are_precise_to_the_last_digits(structure, level, x, ex
     np.testing.assert_allclose(result.evidence, -0.5 * np.log(2 * np.pi) - x**2 / 2, rtol=4 * EPS)
 
 
-@pytest.mark.parametrize("level", compiled.LEVELS)
+@pytest.mark.parametrize("level", native.LEVELS)
 def test_exponential_and_logarithm(level):
     # With means m and -m the logarithm of the odds at x is 2 m x.
     def one(x, m):
@@ -206,7 +206,7 @@ def test_no_digit_is_lost_far_from_the_origin(level, offset, scale, structure):
     np.testing.assert_allclose(moved.moments.count, plain.moments.count, rtol=1e-12 + 1e3 * lost)
 
 
-@pytest.mark.parametrize("level", compiled.LEVELS)
+@pytest.mark.parametrize("level", native.LEVELS)
 def test_in_float32_a_pass_is_that_of_the_rounded_model(level):
     rng = np.random.default_rng(0)
     k, d = 3, 37
@@ -231,14 +231,14 @@ def test_in_float32_a_pass_is_that_of_the_rounded_model(level):
 def test_a_component_of_weight_zero_gets_nothing():
     mixture = replace(a_mixture(), weights=np.array([0.5, 0.0, 0.5, 0.0]))
     rows = Rows(np.random.default_rng(0).standard_normal((50, 3)), None, Frame.identity(3))
-    for level in compiled.LEVELS:
+    for level in native.LEVELS:
         kernel = assert_same(mixture, rows, level)
         np.testing.assert_array_equal(kernel.moments.count[[1, 3]], 0.0)
 
 
 def arguments(**changes):
     valid = {
-        "level": compiled.LEVELS[0],
+        "level": native.LEVELS[0],
         "tile": 64,
         "n_runs": 2,
         "n_threads": 3,
@@ -338,11 +338,11 @@ def test_a_forked_child_has_threads_of_its_own():
 def test_the_environment_chooses(monkeypatch):
     for chosen, level in [
         ("none", None),
-        ("auto", compiled.LEVELS[0]),
-        *zip(compiled.LEVELS, compiled.LEVELS, strict=True),
+        ("auto", native.LEVELS[0]),
+        *zip(native.LEVELS, native.LEVELS, strict=True),
     ]:
         monkeypatch.setenv("SKEMVAE_KERNEL", chosen)
-        assert compiled._chosen_level() == level
+        assert native._chosen_level() == level
     monkeypatch.setenv("SKEMVAE_KERNEL", "mmx")
     with pytest.raises(ValueError, match=r"SKEMVAE_KERNEL=mmx; choose from auto, none"):
-        compiled._chosen_level()
+        native._chosen_level()

@@ -1,4 +1,4 @@
-// One pass of EM over rows: what the levels of the processor share.
+// EM over rows, and the algebra of its components: what the levels of the processor share.
 #pragma once
 
 #include <algorithm>
@@ -42,10 +42,20 @@ struct Pass {
 // Rows of a tile are a multiple of this; scratch memory begins at an address that is, too (in bytes).
 constexpr int GRANULE = 32, ALIGNMENT = 64;
 
-// The same passes for one kind of processor.
+// Algebra of n matrices of size d x d (see factors.inc), in scratch memory for so many numbers.
+using Factorise = double (*)(const double* matrices, int n, int d, double* factors,
+                             double* inverses, double* scratch);
+using Unwhiten = void (*)(const double* factors, const double* sums, int n, int d,
+                          double* first_moments, double* second_moments, double* scratch);
+constexpr int WIDEST = 8;
+constexpr std::ptrdiff_t algebra_scratch(std::ptrdiff_t d) { return WIDEST * (3 * d * d + d); }
+
+// The same for one kind of processor.
 struct Level {
   const char* name;
   Pass dense, dense_single, shared, axes, spherical;
+  Factorise factorise;
+  Unwhiten unwhiten;
 };
 
 // Those that this processor has, the fastest first; null ends them.

@@ -1,4 +1,4 @@
-// The pass for each vector width that a processor may have.
+// The arithmetic for each vector width that a processor may have.
 //
 // Needs the vector extension of GCC and Clang. Other compilers stop here, and the library then takes
 // its path through BLAS.
@@ -27,34 +27,34 @@ BEGIN("avx512f,avx512dq,avx512vl,avx2,fma")
 #define LEVEL avx512
 #define WIDTH 8
 #define REGISTERS 32
-#include "pass.inc"
+#include "level.inc"
 END
 
 BEGIN("avx2,fma")
 #define LEVEL avx2
 #define WIDTH 4
 #define REGISTERS 16
-#include "pass.inc"
+#include "level.inc"
 END
 
 #define LEVEL sse2
 #define WIDTH 2
 #define REGISTERS 16
-#include "pass.inc"
+#include "level.inc"
 
 #elif defined(__aarch64__)
 
 #define LEVEL neon
 #define WIDTH 2
 #define REGISTERS 32
-#include "pass.inc"
+#include "level.inc"
 
 #else
 
 #define LEVEL baseline
 #define WIDTH 2
 #define REGISTERS 16
-#include "pass.inc"
+#include "level.inc"
 
 #endif
 

@@ -5,6 +5,7 @@
 
 #include <cstring>
 #include <memory>
+#include <vector>
 
 #include "kernel.hpp"
 #include "threads.hpp"
@@ -152,6 +153,51 @@ PyObject* take_pass(PyObject* arguments, const Structure& structure) {
   return PyFloat_FromDouble(evidence);
 }
 
+// Scratch memory of a thread for small matrices.
+double* algebra_memory(Py_ssize_t d) {
+  thread_local std::vector<double> memory;
+  std::size_t space = (algebra_scratch(d) + ALIGNMENT / sizeof(double)) * sizeof(double);
+  if (memory.size() * sizeof(double) < space) memory.resize(space / sizeof(double));
+  void* aligned = memory.data();
+  return static_cast<double*>(std::align(ALIGNMENT, space - ALIGNMENT, aligned, space));
+}
+
+PyObject* factorise(PyObject*, PyObject* arguments) {
+  const char* name;
+  int k, d;
+  PyObject *matrices, *factors, *inverses;
+  if (!PyArg_ParseTuple(arguments, "siiOOO", &name, &k, &d, &matrices, &factors, &inverses))
+    return nullptr;
+  const Level* level = find_level(name);
+  Buffer matrices_, factors_, inverses_;
+  const Py_ssize_t size = Py_ssize_t(k) * d * d;
+  if (!level || !matrices_.take(matrices, "matrices", size) ||
+      !factors_.take(factors, "factors", size, 'd', true) ||
+      !inverses_.take(inverses, "inverses", size, 'd', true))
+    return nullptr;
+  return PyFloat_FromDouble(level->factorise(matrices_.numbers(), k, d, factors_.numbers(),
+                                             inverses_.numbers(), algebra_memory(d)));
+}
+
+PyObject* unwhiten(PyObject*, PyObject* arguments) {
+  const char* name;
+  int k, d;
+  PyObject *factors, *sums, *first, *second;
+  if (!PyArg_ParseTuple(arguments, "siiOOOO", &name, &k, &d, &factors, &sums, &first, &second))
+    return nullptr;
+  const Level* level = find_level(name);
+  Buffer factors_, sums_, first_, second_;
+  const Py_ssize_t n_first = Py_ssize_t(k) * d, n_second = n_first * d;
+  if (!level || !factors_.take(factors, "factors", n_second) ||
+      !sums_.take(sums, "sums", k + n_first + n_second) ||
+      !first_.take(first, "first", n_first, 'd', true) ||
+      !second_.take(second, "second", n_second, 'd', true))
+    return nullptr;
+  level->unwhiten(factors_.numbers(), sums_.numbers(), k, d, first_.numbers(), second_.numbers(),
+                  algebra_memory(d));
+  Py_RETURN_NONE;
+}
+
 using Count = Py_ssize_t;
 Count matrices(Count k, Count d) { return k * d * d; }
 Count matrix(Count, Count d) { return d * d; }
@@ -198,6 +244,8 @@ PyMethodDef methods[] = {
     {"shared", shared, METH_VARARGS, "A pass under one covariance for all."},
     {"axes", axes, METH_VARARGS, "A pass under variances of each feature."},
     {"spherical", spherical, METH_VARARGS, "A pass under one variance for each component."},
+    {"factorise", factorise, METH_VARARGS, "Cholesky factors of small matrices, and inverses."},
+    {"unwhiten", unwhiten, METH_VARARGS, "Moments of rows from those of whitened ones."},
     {"levels", level_names, METH_NOARGS, "What this processor has, the fastest first."},
     {nullptr, nullptr, 0, nullptr}};
 

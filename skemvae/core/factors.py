@@ -1,0 +1,99 @@
+"""Algebra of a few small matrices at once: by the compiled kernel, else by LAPACK."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy.linalg.lapack import dtrtri
+
+from skemvae.core import native
+from skemvae.core.arrays import Array
+
+# Up to so many rows the kernel is faster, which takes a matrix in each lane of a vector (measured).
+_SMALL = 64
+
+
+class Factors(NamedTuple):
+    """What one needs of K positive definite matrices A = L L^T.
+
+    Attributes
+    ----------
+    lower : array of shape (K, d, d)
+        L.
+    upper : array of shape (K, d, d)
+        L^-T, so that A^-1 = L^-T L^-1.
+    unexplained : float
+        The smallest part of a diagonal element of any A that is not explained
+        by the rows before it: L_ii^2 / A_ii. 0 if a matrix is not positive
+        definite; the factors are of no use then.
+    """
+
+    lower: Array
+    upper: Array
+    unexplained: float
+
+
+def factorise(matrices: Array) -> Factors:
+    """Factorise symmetric matrices, of which the lower triangles are read.
+
+    By substitution, which keeps rows of any scale apart.
+    """
+    k, d = matrices.shape[:2]
+    if native.level is None or d > _SMALL:
+        return _by_lapack(matrices)
+    matrices = readable(matrices)
+    lower, upper = np.empty_like(matrices), np.empty_like(matrices)
+    return Factors(
+        lower, upper, native.kernel.factorise(native.level, k, d, matrices, lower, upper)
+    )
+
+
+def _by_lapack(matrices: Array) -> Factors:
+    try:
+        lower = np.linalg.cholesky(matrices).astype(np.float64, copy=False)
+    except np.linalg.LinAlgError:
+        nothing = np.full(matrices.shape, np.nan)
+        return Factors(nothing, nothing, 0.0)
+    parts = lower.diagonal(axis1=1, axis2=2) ** 2 / matrices.diagonal(axis1=1, axis2=2)
+    upper = np.array([dtrtri(factor.T)[0] for factor in lower])
+    return Factors(lower, upper, float(parts.min()))
+
+
+def unwhiten(lower: Array, sums: Array) -> tuple[Array, Array]:
+    """Moments of rows x, from those of the whitened rows y = L^-1 x.
+
+    Parameters
+    ----------
+    lower : array of shape (K, d, d)
+        The factors L.
+    sums : array of shape (K, 1 + d + d * d)
+        Of each component a number, the sum of y, and of y y^T the lower triangle.
+
+    Returns
+    -------
+    first : array of shape (K, d)
+    second : array of shape (K, d, d)
+    """
+    k, d = lower.shape[:2]
+    if native.level is not None and d <= _SMALL:
+        lower = readable(lower)
+        first, second = np.empty(lower.shape[:2]), np.empty(lower.shape)
+        native.kernel.unwhiten(native.level, k, d, lower, sums, first, second)
+        return first, second
+    first = (lower @ sums[:, 1 : 1 + d, None])[:, :, 0]
+    second = lower @ symmetric(sums[:, 1 + d :].reshape(k, d, d)) @ lower.transpose(0, 2, 1)
+    return first, second
+
+
+def symmetric(lower: Array) -> Array:
+    """The matrices with these lower triangles; the rest is zero."""
+    matrices: Array = lower + lower.swapaxes(-1, -2)
+    np.einsum("...ii->...i", matrices)[...] /= 2
+    return matrices
+
+
+def readable(array: Array) -> Array:
+    """As the kernel reads it: in one piece, at an address that suits its type."""
+    array = np.ascontiguousarray(array, dtype=np.float64)
+    return array if array.flags.aligned else array.copy()

@@ -1,0 +1,88 @@
+"""Factors of small matrices: by the kernel at every vector width, and by LAPACK."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from skemvae.core import native
+from skemvae.core.arrays import EPS
+from skemvae.core.factors import factorise, symmetric, unwhiten
+from tests.strategies import seeds
+
+levels = st.sampled_from([None, *native.LEVELS])
+sizes = st.tuples(st.integers(1, 19), st.integers(1, 13))
+
+
+@pytest.fixture(autouse=True)
+def _restore_level():
+    before = native.level
+    yield
+    native.level = before
+
+
+def positive_definite(k, d, rng):
+    """Matrices of condition up to 1e8, in units from 1e-60 to 1e60."""
+    spread = rng.standard_normal((k, d, d + 1)) * 10 ** rng.uniform(-2, 2, (k, 1, d + 1))
+    scale = 10 ** rng.uniform(-30, 30, (k, d))
+    matrices = spread @ spread.transpose(0, 2, 1) + 1e-4 * np.eye(d)
+    return scale[:, :, None] * matrices * scale[:, None, :]
+
+
+@given(sizes, seeds, levels)
+def test_factors_make_the_matrices_and_their_inverses(size, seed, level):
+    matrices = positive_definite(*size, np.random.default_rng(seed))
+    native.level = level
+    lower, upper, unexplained = factorise(matrices)
+    assert (np.triu(lower, 1) == 0).all()
+    assert (np.tril(upper, -1) == 0).all()
+    deviations = np.sqrt(np.einsum("kii->ki", matrices))
+    errors = np.abs(lower @ lower.transpose(0, 2, 1) - matrices)
+    assert (errors <= 50 * EPS * deviations[:, :, None] * deviations[:, None, :]).all()
+    identity = upper.transpose(0, 2, 1) @ lower
+    # The size of the terms that cancel.
+    terms = np.abs(upper.transpose(0, 2, 1)) @ np.abs(lower)
+    assert (np.abs(identity - np.eye(size[1])) <= 50 * EPS * terms).all()
+    # 1 / (A^-1)_ii is what all other rows leave unexplained, and that of the last row is L_dd^2.
+    parts = np.einsum("kii->ki", lower) ** 2 / np.einsum("kii->ki", matrices)
+    np.testing.assert_allclose(unexplained, parts.min(), rtol=1e-10)
+
+
+@given(sizes, seeds, levels, st.data())
+def test_a_matrix_that_is_not_positive_definite_leaves_nothing_unexplained(size, seed, level, data):
+    rng = np.random.default_rng(seed)
+    matrices = positive_definite(*size, rng)
+    k = data.draw(st.integers(0, size[0] - 1))
+    i = data.draw(st.integers(0, size[1] - 1))
+    matrices[k, i, i] *= data.draw(st.sampled_from([0.0, -1.0, np.nan]))
+    native.level = level
+    assert not factorise(matrices).unexplained > 0
+
+
+@given(sizes, seeds, levels)
+def test_moments_of_whitened_rows_become_those_of_the_rows(size, seed, level):
+    k, d = size
+    rng = np.random.default_rng(seed)
+    lower = np.tril(rng.standard_normal((k, d, d)))
+    sums = rng.standard_normal((k, 1 + d + d * d))
+    whitened = np.tril(sums[:, 1 + d :].reshape(k, d, d))
+    sums[:, 1 + d :] = whitened.reshape(k, -1)
+    native.level = level
+    first, second = unwhiten(lower, sums)
+    np.testing.assert_allclose(first, np.einsum("kij,kj->ki", lower, sums[:, 1 : 1 + d]))
+    expected = np.einsum("kij,kjl,kml->kim", lower, symmetric(whitened), lower)
+    np.testing.assert_allclose(second, expected, atol=1e-12)
+    assert (second == second.transpose(0, 2, 1)).all() or level is None
+
+
+@pytest.mark.parametrize("level", [None, *native.LEVELS])
+def test_arrays_of_any_layout_are_read(level):
+    native.level = level
+    matrix = np.array([[2.0, 1.0], [1.0, 3.0]])
+    for matrices in (
+        np.broadcast_to(matrix, (3, 2, 2)),
+        np.asfortranarray(np.tile(matrix, (3, 1, 1))),
+        np.tile(matrix, (3, 1, 1)).astype(np.float32),
+    ):
+        expected = np.broadcast_to(np.linalg.cholesky(matrix), (3, 2, 2))
+        np.testing.assert_allclose(factorise(matrices).lower, expected)
