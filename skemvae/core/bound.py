@@ -153,7 +153,7 @@ class Posterior:
         if unreachable.any():
             weight[unreachable] = 1.0
         total = weight.sum(-1, keepdims=True)
-        weight /= total
+        weight *= 1 / total  # faster than to divide
         log_evidence = (largest + np.log(total))[..., 0]
         log_evidence[unreachable] = -np.inf
         return cls(log_joint, weight, log_evidence)

@@ -186,8 +186,8 @@ class ScannedPass:
 
     def _sums_of_block(self, seen: Seen, workspace: Workspace) -> Sums:
         (_, z, weight), features, log_joint, _ = seen
-        responsibility = workspace.array("responsibility", *log_joint.T.shape)
-        evidence = Posterior.exact(log_joint, out=responsibility.T).log_evidence
+        posterior = Posterior.exact(log_joint, out=log_joint)
+        responsibility, evidence = posterior.weight.T, posterior.log_evidence
         if weight is not None:
             responsibility *= weight
         total = evidence.sum() if weight is None else weight @ evidence
