@@ -25,7 +25,7 @@ from skemvae.core.workspace import Workspace
 # Numbers in the working set of a block. Fewer would fit a core's own cache,
 # but then threads spend their time waiting for the interpreter (measured).
 _BLOCK_NUMBERS = 2**18
-_FEWEST_ROWS, _MOST_ROWS = 512, 8192
+_FEWEST_ROWS, _MOST_ROWS = 128, 8192
 
 
 class ScoringModel(Protocol):
