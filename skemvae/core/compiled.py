@@ -14,7 +14,7 @@ from functools import partial, singledispatch
 import numpy as np
 
 from skemvae.core import native
-from skemvae.core.arrays import TINY, AnyArray, Array
+from skemvae.core.arrays import AnyArray, Array
 from skemvae.core.axis_scan import AxisScan, ExpandedScan, SphericalScan
 from skemvae.core.dense_scan import DenseScan, SingleScan, TiedScan
 from skemvae.core.factors import readable, symmetric, unwhiten
@@ -219,23 +219,20 @@ def _axes(scan: AxisScan | ExpandedScan, log_normaliser: Array) -> CompiledPass:
 @_pass.register
 def _spherical(scan: SphericalScan, log_normaliser: Array) -> CompiledPass:
     k, d = scan.means.shape
+    # Of |z|^2, of z, and what is constant.
+    quadratic, linear, constant = np.split(scan.coefficients, [1, 1 + d], axis=1)
 
     def moments(sums: Array) -> Moments:
-        sums = sums.reshape(k, 2 + d)
-        count, square, first = sums[:, 0], sums[:, 1], sums[:, 2:]
-        shift = first / np.maximum(count, TINY)[:, None]
-        # Of the scatter about the new means only the mean over features is known, and counts.
-        scatter = (square - (first * shift).sum(1)) / d
-        second = np.repeat(scatter[:, None], d, axis=1)
-        return Moments(count, scan.means + shift, np.zeros((k, d)), second)
+        count, second, first = np.split(sums.reshape(k, 2 + d), [1, 2], axis=1)
+        return scan.moments(count[:, 0], first, second)
 
     return CompiledPass(
         "spherical",
-        log_normaliser,
-        readable(scan.means),
-        readable(1 / scan.variances[:, 0]),
+        log_normaliser - 0.5 * constant[:, 0],
+        readable(linear),
+        readable(quadratic),
         n_sums=k * (2 + d),
-        n_kept=2 * (k + d) + 3,
+        n_kept=k + d + 4,
         work_per_row=k * (2 * d + _OTHER_WORK),
         to_moments=moments,
     )
