@@ -50,6 +50,8 @@ def files(tmp_path_factory):
         else:
             with pytest.warns(ConvergenceWarning):
                 estimator.fit(X)
+        if name == "em":
+            estimator.partial_fit(X)  # a stream that climbs
         skemvae.save(estimator, folder / name)
     return folder
 
