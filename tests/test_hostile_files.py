@@ -259,6 +259,15 @@ def test_likelihoods_are_those_of_the_columns(before, after, match, files, tmp_p
     refused(tmp_path / "file", match)
 
 
+def test_what_climbs_goes_with_the_mixture(files, tmp_path):
+    text, arrays = container.read(files / "em")
+    (name,) = (name for name in arrays if "climbing.cov" in name)
+    write_document(tmp_path / "file", text["estimator"].replace('"Full":', '"Tied":'), arrays)
+    refused(tmp_path / "file", "climbs with another covariance_type than 'full'")
+    write_document(tmp_path / "file", text["estimator"], {**arrays, name: -arrays[name]})
+    refused(tmp_path / "file", "not positive")
+
+
 def test_every_array_is_one_of_the_estimators(files, tmp_path):
     text, arrays = container.read(files / "em")
     write_document(tmp_path / "file", text["estimator"], {**arrays, "spare": np.ones(3)})

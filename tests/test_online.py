@@ -153,21 +153,22 @@ def test_steps_get_shorter_as_documented():
 def test_the_average_of_one_component_weighs_the_last_third():
     """Where no E step can err, the t-th of equal batches counts as the square of t."""
     X = clusters(1.0, n=5000)
-    mixture = stream(EMGaussianMixture(reg_covar=0), X, 100)
+    mixture = stream(EMGaussianMixture(reg_covar=0.1), X, 100)
     steps = np.minimum(1, 3 / np.arange(1, 51))
     weight = steps * np.cumprod(np.append(1, 1 - steps[:0:-1]))[::-1]
     weight = np.repeat(weight / 100, 100)
     np.testing.assert_allclose(mixture.means_[0], weight @ X, rtol=1e-9)
     expected = np.cov(X.T, aweights=weight, bias=True)
+    expected += 0.1 * np.diag(np.diag(expected))
     np.testing.assert_allclose(mixture.covariances_[0], expected, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("learning_decay", [0.5, 1.0])
+@pytest.mark.parametrize("learning_decay", [0.9, 1.0])
 def test_e_steps_climb_while_their_moments_are_averaged_twice(learning_decay):
     """The step as it is documented, written out."""
-    X = clusters(1.0, n=6000)
+    X = clusters(1.0, n=12_000)
     mixture = EMGaussianMixture(4, reg_covar=0, random_state=0, learning_decay=learning_decay)
-    mixture.partial_fit(X[:300])
+    mixture.partial_fit(X[:200])
 
     def m_step(moments):
         count, first, second = moments
@@ -179,7 +180,7 @@ def test_e_steps_climb_while_their_moments_are_averaged_twice(learning_decay):
     weight = mixture.weights_
     moments = weight, weight[:, None] * mixture.means_, weight[:, None, None] * covariances
     climbing = average = moments
-    for t, batch in enumerate(np.split(X[300:], 19), 2):
+    for t, batch in enumerate(np.split(X[200:], 59), 2):
         climber = m_step(climbing)
         r = climber.predict_proba(batch) / len(batch)
         moments = r.sum(0), r.T @ batch, np.einsum("nk,ni,nj->kij", r, batch, batch)
@@ -288,7 +289,7 @@ def test_kinds_of_tables(kind, tmp_path):
 
 @pytest.mark.parametrize("covariance_type", STRUCTURES)
 def test_the_second_half_of_a_stream_may_be_another_process(covariance_type, tmp_path):
-    half = stream(clone(SMALL).set_params(covariance_type=covariance_type), X[:1500], 500)
+    half = stream(clone(SMALL).set_params(covariance_type=covariance_type), X[:1500], 150)
     skemvae.save(half, tmp_path / "file")
     skops.io.dump(half, tmp_path / "skops")
     trusted = skops.io.get_untrusted_types(file=tmp_path / "skops")
@@ -298,9 +299,9 @@ def test_the_second_half_of_a_stream_may_be_another_process(covariance_type, tmp
         pickle.loads(pickle.dumps(half)),
         copy.deepcopy(half),
     ]
-    expected = stream(half, X[1500:], 250)
+    expected = stream(half, X[1500:], 150)
     for other in copies:
-        assert_close(stream(other, X[1500:], 250), expected, 0)
+        assert_close(stream(other, X[1500:], 150), expected, 0)
         np.testing.assert_array_equal(other.lower_bounds_, expected.lower_bounds_)
 
 
@@ -327,13 +328,13 @@ def test_three_passes_come_near_to_batch_em(distance, size):
 
 
 def test_overlap_takes_few_passes():
-    """EM is slow where clusters overlap: short steps alone end 0.05 nats below."""
-    table = clusters(0.3, n=100_000, d=5, k=5)
-    best = batch_em(table, n_components=5, random_state=0, tol=1e-6, max_iter=1000).score(table)
-    mixture = EMGaussianMixture(5, random_state=0)
+    """EM is slow where clusters overlap: one average alone would end far below."""
+    table = clusters(0.2, n=100_000, d=4, k=4, seed=1)
+    best = batch_em(table, n_components=4, random_state=0, tol=1e-6, max_iter=1000)
+    mixture = EMGaussianMixture(4, random_state=0)
     for _ in range(3):
         stream(mixture, table, 2000)
-    assert mixture.score(table) > best - 0.005
+    assert mixture.score(table) > best.score(table) - 5e-4
 
 
 @pytest.mark.parametrize("covariance_type", STRUCTURES)
