@@ -120,10 +120,10 @@ class EMGaussianMixture(MixtureDensity):
         bar use scikit-learn's callbacks (from version 1.9 on).
     verbose_interval : int, default=10
         Number of iterations between prints.
-    learning_decay : float, default=0.7
-        How fast the steps of ``partial_fit`` get shorter, which says how; ``fit``
-        does not look at it. Above 0.5 and up to 1 the parameters come to rest;
-        the smaller, the sooner old rows are forgotten. 0 keeps the last batch only.
+    learning_decay : float, default=1.0
+        How fast the steps of ``partial_fit`` get shorter, which says how: 1 for
+        rows of one distribution; the smaller, the sooner old rows are forgotten;
+        0 keeps the last batch only. ``fit`` does not look at it.
 
     Attributes
     ----------
@@ -140,8 +140,8 @@ class EMGaussianMixture(MixtureDensity):
     lower_bounds_ : ndarray of shape (n_iter + 1,)
         The objective at the start and after each iteration:
         ``lower_bounds_[i]`` is what ``max_iter=i`` would return. Warm starts
-        append to it. ``partial_fit`` appends the objective of its batch at the
-        parameters before the step, which have not seen the batch; then
+        append to it. ``partial_fit`` appends the objective of its batch where it
+        climbs, before the step, at parameters that have not seen the batch; then
         ``lower_bound_`` is that, too.
     converged_ : bool
         Whether the stopping rule was met.
@@ -197,7 +197,7 @@ class EMGaussianMixture(MixtureDensity):
         warm_start: bool = False,
         verbose: int = 0,
         verbose_interval: int = 10,
-        learning_decay: float = 0.7,
+        learning_decay: float = 1.0,
     ):
         self.n_components = n_components
         self.covariance_type = covariance_type
@@ -317,25 +317,25 @@ class EMGaussianMixture(MixtureDensity):
         takes an ordinary iteration of EM from them.
 
         A batch that holds the share s of the weight of all rows so far, its own
-        included, moves the moments by ``min(1, 3 s ** learning_decay)`` of the
-        way; of batches of one size the t-th has s = 1 / t. A batch of fewer than 5
-        rows for each free parameter moves them by ``max(s, n_samples / (5 *
+        included, moves the moments by ``min(1, 3 s ** learning_decay)`` of the way;
+        of batches of one size the t-th has s = 1 / t. E steps are taken at other
+        parameters, which climb by ``min(1, 5 s ** (learning_decay / 2))``. Fewer than 5
+        rows for each free parameter move either by ``max(s, n_samples / (5 *
         n_parameters_))`` at most: what is forgotten must not be missed.
 
         Regularisation is that of ``fit``, with the running variances of the
-        features. ``converged_`` stays False and ``status_`` is "ongoing": when to
-        stop is yours to say. ``lower_bound_`` is the objective of the batch at the
-        parameters *before* the step, hence an honest score of rows that these
-        have never seen, if no row comes twice.
+        features. When to stop is yours to say. ``lower_bound_`` is the objective of
+        the batch at the parameters that climb, *before* the step: of rows that
+        these have never seen, if none comes twice.
 
         Rows must come in random order. A sorted table is a stream that drifts:
         the components follow it, and forget how it began.
 
         References
         ----------
-        Cappé and Moulines (2009), "On-line expectation-maximization algorithm
-        for latent data models"; Liang and Klein (2009), "Online EM for
-        unsupervised models".
+        Cappé and Moulines (2009), "On-line expectation-maximization algorithm for
+        latent data models"; Liang and Klein (2009), "Online EM for unsupervised models";
+        Polyak and Juditsky (1992), "Acceleration of stochastic approximation by averaging".
 
         Examples
         --------

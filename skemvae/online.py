@@ -57,21 +57,27 @@ def step_on_batch(estimator: Any, structure: type[Covariance], rows: Rows) -> di
         raise ValueError("The sum of sample_weight leaves float64: divide all of them by 1e300.")
     before = getattr(estimator, "_stream", None) or Stream.empty(own, batch.noise)
     n_parameters = getattr(estimator, "n_parameters_", 1)
-    step_size = before.step_size(batch, estimator.learning_decay, n_parameters)
+    steps = before.step_sizes(batch, estimator.learning_decay, n_parameters)
 
     # The frame and the noise are those of all rows, which the parameters have moved to.
-    summary = before.summary.blend(own, step_size)
+    summary = before.summary.blend(own, steps.average)
     frame = Frame(summary.mean, structure.units(summary.scale))
     noise = summary.noise(estimator.reg_covar)
     rows = rows.framed(frame)
     if going_on:
-        mixture = replace(_fitted(estimator), noise=before.noise).into(frame)
-        state = MixtureEM(rows).start(mixture.regularised(noise / frame.scale**2))
+        average, climbing = (
+            model.into(frame).regularised(noise / frame.scale**2)
+            for model in _going_on(estimator, before)
+        )
+        state = MixtureEM(rows).start(climbing)
     else:
         state = _start(ExactEM(estimator, structure, rows, summary, warm=False))
+        average = state.model
+    average = online_step(average, state.expectation, steps.average)
+    climbing = online_step(state.model, state.expectation, steps.climb)
     return {
-        **estimator._parameters(online_step(state, step_size).out_of(frame)),
-        **remembered(before.followed_by(batch, summary, noise)),
+        **estimator._parameters(average.out_of(frame)),
+        **remembered(before.followed_by(batch, summary, noise, climbing.out_of(frame))),
         "lower_bounds_": np.append(getattr(estimator, "lower_bounds_", ()), state.bound),
         "lower_bound_": state.bound,
         "converged_": False,
@@ -81,14 +87,21 @@ def step_on_batch(estimator: Any, structure: type[Covariance], rows: Rows) -> di
     }
 
 
-def _fitted(estimator: Any) -> GaussianMixture:
-    mixture: GaussianMixture = estimator._mixture()
+def _going_on(estimator: Any, before: Stream) -> tuple[GaussianMixture, GaussianMixture]:
+    """The parameters that the estimator has, and those that climb."""
+    mixture: GaussianMixture = replace(estimator._mixture(), noise=before.noise)
     if len(mixture.weights) != estimator.n_components:
         raise ValueError(
             f"n_components={estimator.n_components}, but the fitted mixture has "
             f"{len(mixture.weights)} components: set it back, or begin anew with fit."
         )
-    return mixture
+    climbing = before.climbing or mixture
+    if type(climbing.covariance) is not type(mixture.covariance):
+        raise ValueError(
+            f"covariance_type={estimator.covariance_type!r}, but that of the batches before is "
+            f"{climbing.covariance.name!r}: set it back, or begin anew with fit."
+        )
+    return mixture, climbing
 
 
 def _start(em: ExactEM) -> EMState[GaussianMixture]:

@@ -50,6 +50,8 @@ def files(tmp_path_factory):
         else:
             with pytest.warns(ConvergenceWarning):
                 estimator.fit(X)
+        if name == "em":
+            estimator.partial_fit(X)  # a stream that climbs
         skemvae.save(estimator, folder / name)
     return folder
 
@@ -255,6 +257,15 @@ def test_likelihoods_are_those_of_the_columns(before, after, match, files, tmp_p
     assert before in text["estimator"]
     write_document(tmp_path / "file", text["estimator"].replace(before, after), arrays)
     refused(tmp_path / "file", match)
+
+
+def test_what_climbs_goes_with_the_mixture(files, tmp_path):
+    text, arrays = container.read(files / "em")
+    (name,) = (name for name in arrays if "climbing.cov" in name)
+    write_document(tmp_path / "file", text["estimator"].replace('"Full":', '"Tied":'), arrays)
+    refused(tmp_path / "file", "climbs with another covariance_type than 'full'")
+    write_document(tmp_path / "file", text["estimator"], {**arrays, name: -arrays[name]})
+    refused(tmp_path / "file", "not positive")
 
 
 def test_every_array_is_one_of_the_estimators(files, tmp_path):

@@ -1,20 +1,45 @@
-"""On-line EM: the moments of one batch after the other, averaged."""
+"""On-line EM: the moments of one batch after the other, averaged twice.
+
+E steps are taken at parameters that climb: their moments move by large steps, for directions in
+which EM is slow need many. So they know the last batches only, and what chance adds stays large.
+The same expected moments are averaged by smaller steps, too, over many more rows: these give the
+parameters that are returned.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Self
+from typing import NamedTuple, Self
 
 from skemvae.core.arrays import Array
-from skemvae.core.em import EMState
+from skemvae.core.expectation import Expectation
 from skemvae.core.gaussian_mixture import GaussianMixture
 from skemvae.core.summary import Extent, Summary
 
-# Steps are so many times share^decay: moments under parameters that were far off are soon gone.
-_FACTOR = 3.0
+# A batch that holds a share of all rows so far moves the average by so many times share^decay: the
+# t-th of equal batches by 3 / t, so that what came early, under worse parameters, is soon gone.
+_AVERAGE = 3.0
+# It moves what climbs by so many times share^(decay / 2), ever larger steps beside the others:
+# the noise of the climb averages out (Polyak and Juditsky 1992).
+_CLIMB = 5.0
 # Moments hold at least so many rows for each free parameter, or all rows so far: with r rows for
 # each, chance costs 1 / (4 r) nats per sample.
 _ROWS_PER_PARAMETER = 5.0
+
+
+class StepSizes(NamedTuple):
+    """How far a batch moves moments towards its own, between 0 and 1.
+
+    Attributes
+    ----------
+    climb : float
+        Those of the parameters that the next E step is taken at.
+    average : float
+        Those of the parameters that are returned; never more.
+    """
+
+    climb: float
+    average: float
 
 
 @dataclass(frozen=True)
@@ -33,12 +58,16 @@ class Stream:
         The sum of the weights.
     n_rows : int
         How many rows have counted.
+    climbing : GaussianMixture, optional
+        Where the next E step is taken, in the units of the rows; None for the parameters that
+        the estimator has.
     """
 
     summary: Summary
     noise: Array
     weight: float
     n_rows: int
+    climbing: GaussianMixture | None = None
 
     @classmethod
     def of(cls, extent: Extent, summary: Summary, noise: Array) -> Self:
@@ -50,7 +79,7 @@ class Stream:
         """Nothing was seen yet; ``summary`` and ``noise`` are those of what comes next."""
         return cls(summary, noise, 0.0, 0)
 
-    def step_size(self, batch: Self, decay: float, n_parameters: int) -> float:
+    def step_sizes(self, batch: Self, decay: float, n_parameters: int) -> StepSizes:
         """How far a batch moves the moments, by its share of all that was seen by then.
 
         For the t-th of equal batches the share is 1 / t. A small batch is held
@@ -58,21 +87,29 @@ class Stream:
         """
         share = batch.weight / (self.weight + batch.weight)
         enough = batch.n_rows / (_ROWS_PER_PARAMETER * n_parameters)
-        return float(min(1.0, _FACTOR * share**decay, max(share, enough)))
+        most = min(1.0, max(share, enough))
+        return StepSizes(
+            climb=float(min(most, _CLIMB * share ** (decay / 2))),
+            average=float(min(most, _AVERAGE * share**decay)),
+        )
 
-    def followed_by(self, batch: Self, summary: Summary, noise: Array) -> Self:
-        """Remember a batch, too, given the summary of all."""
+    def followed_by(
+        self, batch: Self, summary: Summary, noise: Array, climbing: GaussianMixture | None = None
+    ) -> Self:
+        """Remember a batch, too, given the summary of all and where the climb has come to."""
         weight, n_rows = self.weight + batch.weight, self.n_rows + batch.n_rows
-        return type(self)(summary, noise, weight, n_rows)
+        return type(self)(summary, noise, weight, n_rows, climbing)
 
 
-def online_step(state: EMState[GaussianMixture], step_size: float) -> GaussianMixture:
+def online_step(model: GaussianMixture, batch: Expectation, step_size: float) -> GaussianMixture:
     """The M step, given the moments of a batch averaged with those before it.
 
     Parameters
     ----------
-    state : EMState
-        The E step of the batch.
+    model : GaussianMixture
+        The M step of the moments before.
+    batch : Expectation
+        The E step of the batch, taken at any parameters.
     step_size : float
         How much the batch counts, between 0 and 1.
 
@@ -81,5 +118,5 @@ def online_step(state: EMState[GaussianMixture], step_size: float) -> GaussianMi
     Cappé and Moulines (2009), "On-line expectation-maximization algorithm for
     latent data models", equation (9).
     """
-    batch = (step_size / state.expectation.total) * state.expectation.moments
-    return state.model.maximise(batch + (1 - step_size) * state.model.moments)
+    moments = (step_size / batch.total) * batch.moments
+    return model.maximise(moments + (1 - step_size) * model.moments)

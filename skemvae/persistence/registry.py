@@ -87,6 +87,16 @@ _CORE: list[Record] = [
         {"prior": part("core.Parameters"), "q": part("core.Parameters")},
     ),
     DataRecord(
+        "core.GaussianMixture",
+        "skemvae.core.gaussian_mixture:GaussianMixture",
+        {
+            "weights": floats("K"),
+            "means": floats("K d"),
+            "covariance": part(*_COVARIANCES),
+            "noise": floats("d"),
+        },
+    ),
+    DataRecord(
         "Summary",
         "skemvae.core.summary:Summary",
         {
@@ -102,6 +112,7 @@ _CORE: list[Record] = [
             "noise": floats("d"),
             "weight": real,
             "n_rows": integer,
+            "climbing": or_none(part("core.GaussianMixture")),
         },
     ),
 ]

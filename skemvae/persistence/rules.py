@@ -53,8 +53,15 @@ def of_architecture(values: Values, sizes: Sizes) -> str | None:
 
 
 def of_mixture(values: Values, sizes: Sizes) -> str | None:
-    """Weights sum to 1; covariances are those of their structure."""
+    """Weights sum to 1; covariances are those of their structure, also where a stream climbs."""
     check_mixture_weights("weights_", values["weights_"], sizes["K"])
+    climbing = values["_stream"].climbing if "_stream" in values else None
+    if climbing is not None:
+        check_mixture_weights("weights", climbing.weights, sizes["K"])
+        if type(climbing.covariance) is not STRUCTURES.get(values["covariance_type"]):
+            return f"climbs with another covariance_type than {values['covariance_type']!r:.60}"
+        if not (climbing.covariance.variances > 0).all():
+            return "climbs with variances that are not positive"
     return _of_covariances(values, sizes)
 
 
