@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from skemvae.core.arrays import Array
+from skemvae.core.arrays import TINY, Array
 from skemvae.core.moments import Moments
 from skemvae.core.scan import RESOLVED, Scan
 from skemvae.core.workspace import Workspace
@@ -153,7 +153,8 @@ class SphericalScan(ExpandedScan):
         np.einsum("dn,dn->n", z, z, out=out[0])
 
     def moments(self, count: Array, first: Array, second: Array) -> Moments:
-        means = Moments(count, self.means, first - count[:, None] * self.means, second).means
-        scatter = second - count[:, None] * (means**2).sum(1, keepdims=True)
+        counts = count[:, None]
+        means = self.means + (first - counts * self.means) / np.maximum(counts, TINY)
+        scatter = second - counts * (means * means).sum(1, keepdims=True)
         d = self.means.shape[1]
         return Moments(count, means, np.zeros_like(means), np.repeat(scatter / d, d, axis=1))

@@ -220,15 +220,16 @@ def _axes(scan: AxisScan | ExpandedScan, log_normaliser: Array) -> CompiledPass:
 def _spherical(scan: SphericalScan, log_normaliser: Array) -> CompiledPass:
     k, d = scan.means.shape
     # Of |z|^2, of z, and what is constant.
-    quadratic, linear, constant = np.split(scan.coefficients, [1, 1 + d], axis=1)
+    coefficients = scan.coefficients
+    quadratic, linear, constant = coefficients[:, 0], coefficients[:, 1:-1], coefficients[:, -1]
 
     def moments(sums: Array) -> Moments:
-        count, second, first = np.split(sums.reshape(k, 2 + d), [1, 2], axis=1)
-        return scan.moments(count[:, 0], first, second)
+        sums = sums.reshape(k, 2 + d)
+        return scan.moments(sums[:, 0], sums[:, 2:], sums[:, 1:2])
 
     return CompiledPass(
         "spherical",
-        log_normaliser - 0.5 * constant[:, 0],
+        log_normaliser - 0.5 * constant,
         readable(linear),
         readable(quadratic),
         n_sums=k * (2 + d),
