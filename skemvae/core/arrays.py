@@ -20,6 +20,6 @@ def power_of_two(x: Array) -> Array:
     Multiplying by it is exact, so a change of units by a power of two leaves
     every later digit as it was.
     """
-    exponent = np.clip(np.rint(np.log2(x)), -1000, 1000)
+    exponent = np.maximum(np.minimum(np.rint(np.log2(x)), 1000.0), -1000.0)
     power: Array = np.ldexp(1.0, exponent.astype(np.intc))
     return power

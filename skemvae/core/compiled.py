@@ -219,9 +219,9 @@ def _axes(scan: AxisScan | ExpandedScan, log_normaliser: Array) -> CompiledPass:
 @_pass.register
 def _spherical(scan: SphericalScan, log_normaliser: Array) -> CompiledPass:
     k, d = scan.means.shape
-    # Of |z|^2, of z, and what is constant.
-    coefficients = scan.coefficients
-    quadratic, linear, constant = coefficients[:, 0], coefficients[:, 1:-1], coefficients[:, -1]
+    # Coefficients of |z|^2 and of z; what is constant goes to the normaliser.
+    quadratic = 1 / scan.variances[:, 0]
+    linear = -2 * quadratic[:, None] * scan.means
 
     def moments(sums: Array) -> Moments:
         sums = sums.reshape(k, 2 + d)
@@ -229,9 +229,9 @@ def _spherical(scan: SphericalScan, log_normaliser: Array) -> CompiledPass:
 
     return CompiledPass(
         "spherical",
-        log_normaliser - 0.5 * constant,
-        readable(linear),
-        readable(quadratic),
+        log_normaliser + 0.25 * (linear * scan.means).sum(1),
+        linear,
+        quadratic,
         n_sums=k * (2 + d),
         n_kept=k + d + 4,
         work_per_row=k * (2 * d + _OTHER_WORK),

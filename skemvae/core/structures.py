@@ -170,7 +170,8 @@ class Spherical(AxisAlignedCovariance):
 
     @classmethod
     def pool(cls, covariances: Array, count: Array) -> Array:
-        return np.broadcast_to(covariances.mean(1, keepdims=True), covariances.shape)
+        d = covariances.shape[1]
+        return np.repeat(covariances.sum(1, keepdims=True) / d, d, axis=1)
 
     @classmethod
     def observations(cls, count: Array, n_features: int) -> Array:
