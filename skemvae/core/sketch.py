@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +14,10 @@ from skemvae.core.rows import Rows
 
 # Folds a projection so often that neighbouring rows get unrelated keys.
 _FOLDS = 2.0**16
+# Numbers that are read at a time: they fit a core's own cache.
+_BLOCK = 2**16
+# Standard deviations by which chance may exceed what is expected.
+_CHANCE = 4.0
 # Far above rounding, far below what matters to a start.
 _MOVE = 1e-6
 
@@ -34,6 +38,31 @@ class Kept(NamedTuple):
         first = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]])[: len(keys)])
         together = np.add.reduceat(weights[order], first) if len(first) else weights
         return cls(keys[first[:size]], X.take(order[first[:size]], axis=0), together[:size])
+
+
+def _kept(rows: Rows, blocks: range, origin: Array, slope: Array, size: int, limit: float) -> Kept:
+    """The rows of the smallest ``size`` keys, of those up to ``limit``."""
+    d = len(origin)
+    kept, waiting, n_waiting = Kept(np.empty(0), np.empty((0, d)), np.empty(0)), [], 0
+    for _, z, weight in rows.blocks(blocks):
+        # Feature by feature, so that equal rows get equal keys to the last bit.
+        projection = np.full(z.shape[1], -(slope @ origin))
+        for j in range(d):
+            projection += slope[j] * z[j]
+        projection *= _FOLDS
+        keys = projection - np.floor(projection)
+        present = keys <= limit
+        if weight is not None:
+            present &= weight > 0
+        (chosen,) = np.nonzero(present)
+        weights = np.ones(len(chosen)) if weight is None else weight[chosen]
+        chosen_rows = np.ascontiguousarray(z[:d].take(chosen, axis=1).T)
+        waiting.append(Kept(keys[chosen], chosen_rows, weights))
+        n_waiting += len(chosen)
+        if n_waiting >= size:  # sorting costs more than reading
+            kept, waiting, n_waiting = Kept.of([kept, *waiting], size), [], 0
+            limit = kept.keys[-1] if len(kept.keys) == size else limit
+    return Kept.of([kept, *waiting], size)
 
 
 @dataclass(frozen=True)
@@ -72,27 +101,13 @@ class Sketch:
         negative scale turns a feature round; ``direction`` of shape (d,) is
         where the randomness comes from.
         """
-        d = len(origin)
-        slope = direction / scale
-        kept, waiting, n_waiting = Kept(np.empty(0), np.empty((0, d)), np.empty(0)), [], 0
-        for _, z, weight in rows.blocks():
-            # Feature by feature, so that equal rows get equal keys to the last bit.
-            projection = np.full(z.shape[1], -(slope @ origin))
-            for j in range(d):
-                projection += slope[j] * z[j]
-            projection *= _FOLDS
-            keys = projection - np.floor(projection)
-            present = np.ones(len(keys), dtype=bool) if weight is None else weight > 0
-            if len(kept.keys) == size:
-                present &= keys <= kept.keys[-1]
-            (chosen,) = np.nonzero(present)
-            weights = np.ones(len(chosen)) if weight is None else weight[chosen]
-            chosen_rows = np.ascontiguousarray(z[:d].take(chosen, axis=1).T)
-            waiting.append(Kept(keys[chosen], chosen_rows, weights))
-            n_waiting += len(chosen)
-            if n_waiting >= size:  # sorting costs more than reading
-                kept, waiting, n_waiting = Kept.of([kept, *waiting], size), [], 0
-        kept = Kept.of([kept, *waiting], size)
+        blocks = range(0, rows.n_rows, _BLOCK // len(origin) + 1)
+        kept_up_to = partial(_kept, rows, blocks, origin, direction / scale, size)
+        # Of so many rows as many as are wanted have keys below that, but for chance or repetition.
+        likely = (size + _CHANCE * np.sqrt(size)) / rows.n_rows
+        kept = kept_up_to(min(likely, 1.0))
+        if likely < 1 and len(kept.keys) < size:
+            kept = kept_up_to(1.0)
         return cls(Rows.of(kept.X, kept.weights), kept.keys, size, origin, scale)
 
     def __add__(self, other: Sketch) -> Sketch:
