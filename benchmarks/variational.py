@@ -1,10 +1,11 @@
 """Variational EM against its peers in the same run.
 
-    python benchmarks/variational.py [--repeats 5] [--only mixture factors]
+    python benchmarks/variational.py [--repeats 5] [--only mixture factors] [--max-rows 100000]
 
-``mixture``: the Bayesian mixture and scikit-learn's, interleaved; both are started once, then go
-on (``warm_start``) for the same number of iterations; medians and their ratios. ``whole`` is the
-ratio of whole fits, each with its own start: ours is a tournament, scikit-learn's one k-means.
+``mixture``: the table of ``em.py`` for the Bayesian mixture and scikit-learn's. Both are started
+once, then go on (``warm_start``) for the same number of iterations, taking turns; medians and
+their ratios, by the compiled kernel and without it. ``whole`` is the ratio of whole fits, each
+with its own start: ours is a tournament, scikit-learn's one k-means.
 ``factors``: logistic and Poisson factor models on 20,000 x 50 tables, to convergence; held-out
 nats beside those of independent columns, and of a VAE with linear maps, on the same split.
 """
@@ -19,6 +20,7 @@ import warnings
 
 import numpy as np
 import sklearn
+from em import GRID, N_ITER, STRUCTURES, ByBlas, geometric_mean, problem, turn
 from scipy.special import expit
 from scipy.stats import poisson
 from sklearn.exceptions import ConvergenceWarning
@@ -26,10 +28,10 @@ from sklearn.mixture import BayesianGaussianMixture
 
 import skemvae
 from skemvae import VAEEstimator, VariationalEM
+from skemvae.core import native
 from skemvae.models import BayesianMixture, FactorModel
 
-GRID = [(20_000, 8, 10), (50_000, 20, 10), (20_000, 100, 10)]
-N_ITER = 10
+PATHS = ("kernel", "BLAS")
 N_FACTORS = 5
 
 
@@ -39,44 +41,53 @@ def timed(function, *arguments):
     return time.perf_counter() - begin
 
 
-def mixtures(repeats):
-    header = (
-        f"{'n':>7} {'d':>4} {'K':>3} {'structure':>9} | {'skemvae':>9} {'sklearn':>9} {'ratio':>6}"
-    )
-    print(f"\nBayesian mixture, {N_ITER} iterations\n{header} | {'whole':>6}")
-    ratios = []
-    for n, d, k in GRID:
-        rng = np.random.default_rng(0)
-        X = 2 * rng.standard_normal((k, d))[rng.integers(k, size=n)] + rng.standard_normal((n, d))
-        for structure in ("full", "diag"):
-            ours = VariationalEM(
-                BayesianMixture(k, structure, "dirichlet_process"),
-                max_iter=N_ITER,
-                tol=0,
-                acceleration=None,
-                random_state=0,
-            )
-            theirs = BayesianGaussianMixture(
-                n_components=k, covariance_type=structure, max_iter=N_ITER, tol=0, random_state=0
-            )
-            whole = timed(theirs.fit, X) / timed(ours.fit, X)
-            for estimator in (ours, theirs):
-                estimator.set_params(warm_start=True)
-            times = np.array(
-                [
-                    [timed(copy.deepcopy(estimator).fit, X) for estimator in (ours, theirs)]
-                    for _ in range(repeats)
-                ]
-            )
-            ratio = np.median(times[:, 1] / times[:, 0])
-            ratios.append(ratio)
+def mixture(n, d, k, structure, repeats):
+    """Return one row of the table."""
+    X, _ = problem(n, d, k, structure)
+    common = {"max_iter": N_ITER, "tol": 0, "random_state": 0}
+    model = BayesianMixture(k, structure, "dirichlet_process")
+    ours = VariationalEM(model, acceleration=None, **common)
+    theirs = BayesianGaussianMixture(n_components=k, covariance_type=structure, **common)
+    whole = timed(theirs.fit, X) / timed(ours.fit, X)
+    estimators = {"kernel": ours, "BLAS": ByBlas(copy.deepcopy(ours)), "sklearn": theirs}
+    for estimator in (ours, estimators["BLAS"].estimator, theirs):
+        estimator.set_params(warm_start=True)
+    inner = {
+        name: max(1, int(0.3 / timed(estimator.fit, X))) for name, estimator in estimators.items()
+    }
+    times = {name: np.empty(repeats) for name in estimators}
+    for i in range(repeats):
+        for name, estimator in estimators.items():
+            times[name][i] = turn(estimator, X, inner[name])
+    medians = {name: np.median(values) for name, values in times.items()}
+    ratios = {name: np.median(times["sklearn"] / times[name]) for name in PATHS}
+    return medians, ratios, whole
+
+
+def mixtures(repeats, max_rows):
+    header = f"{'n':>8} {'d':>4} {'K':>3} | {'kernel':>8} {'BLAS':>8} {'sklearn':>8} | "
+    header += "sklearn / kernel, / BLAS |  whole"
+    print(f"\nBayesian mixture, {N_ITER} iterations ({native.level or 'no kernel'})")
+    for structure in STRUCTURES:
+        print(f"\n{structure}\n{header}")
+        rows = []
+        for n, d, k in GRID:
+            if n > max_rows:
+                continue
+            seconds, ratio, whole = mixture(n, d, k, structure, repeats)
+            rows.append(ratio)
             print(
-                f"{n:>7} {d:>4} {k:>3} {structure:>9} | {np.median(times[:, 0]):>8.3f}s "
-                f"{np.median(times[:, 1]):>8.3f}s {ratio:>6.2f} | {whole:>6.2f}",
+                f"{n:>8} {d:>4} {k:>3} | {seconds['kernel']:>7.4f}s {seconds['BLAS']:>7.4f}s "
+                f"{seconds['sklearn']:>7.4f}s | {ratio['kernel']:>16.2f} {ratio['BLAS']:>7.2f} | "
+                f"{whole:>6.2f}",
                 flush=True,
             )
-    mean = np.exp(np.mean(np.log(ratios)))
-    print(f"geometric mean of the ratios {mean:.2f}, smallest {min(ratios):.2f}")
+        for name in PATHS:
+            ratios = [row[name] for row in rows]
+            print(
+                f"{name}: geometric mean of the ratios {geometric_mean(ratios):.2f}, "
+                f"smallest {min(ratios):.2f}"
+            )
 
 
 def tables(rng, n=20_000, d=50):
@@ -119,6 +130,7 @@ def factors():
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--max-rows", type=int, default=100_000)
     parser.add_argument("--only", nargs="+", choices=["mixture", "factors"])
     arguments = parser.parse_args()
     warnings.simplefilter("ignore", ConvergenceWarning)
@@ -126,7 +138,7 @@ def main():
         f"skemvae {skemvae.__version__}, scikit-learn {sklearn.__version__}, {os.cpu_count()} cores"
     )
     if not arguments.only or "mixture" in arguments.only:
-        mixtures(arguments.repeats)
+        mixtures(arguments.repeats, arguments.max_rows)
     if not arguments.only or "factors" in arguments.only:
         factors()
 
