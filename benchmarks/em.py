@@ -214,17 +214,18 @@ def draw(tables, path):
     """How many times scikit-learn's time each path needs, for each table size and structure."""
     import matplotlib.pyplot as plt
 
-    figure, panels = plt.subplots(2, 2, figsize=(10, 6), sharex=True, layout="constrained")
+    figure, panels = plt.subplots(2, 2, figsize=(12, 6), sharex=True, layout="constrained")
     for panel, (structure, rows) in zip(panels.flat, tables.items(), strict=False):
         names = [f"{n:,}\n{d} × {k}" for n, d, k in rows]
         for shift, name, colour in ((-0.2, "kernel", "C0"), (0.2, "BLAS", "C7")):
             ratios = [row[f"{name} ratio"] for row in rows.values()]
             bars = panel.bar(np.arange(len(names)) + shift, ratios, 0.4, color=colour, label=name)
-            panel.bar_label(bars, fmt="%.0f", fontsize=7)
+            panel.bar_label(bars, fmt="{:.2g}", fontsize=7)
         panel.axhline(1, color="black", linewidth=0.8)
-        panel.set(yscale="log", title=structure, xticks=range(len(names)))
+        panel.set(yscale="log", ylim=(0.8, 120), title=structure, xticks=range(len(names)))
         panel.set_xticklabels(names, fontsize=7)
-    panels[0, 0].legend(title="skemvae by")
+    handles, labels = panels[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, title="skemvae by", loc="outside right upper")
     figure.supylabel("times faster than scikit-learn")
     figure.supxlabel("rows, features × components")
     figure.savefig(path, dpi=120)

@@ -8,8 +8,8 @@ from typing import Self
 import numpy as np
 
 from skemvae.core.arrays import AnyArray, Array
+from skemvae.core.axes import AlignedAxes, Axes
 from skemvae.core.axis_scan import AxisScan, ExpandedScan
-from skemvae.core.chart import AlignedAxes, Axes
 from skemvae.core.covariance import Covariance
 from skemvae.core.moments import Moments
 from skemvae.core.scan import Scan

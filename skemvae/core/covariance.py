@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Self
 
 from skemvae.core.arrays import AnyArray, Array, power_of_two
-from skemvae.core.chart import Axes
+from skemvae.core.axes import Axes
 from skemvae.core.moments import Moments
 from skemvae.core.scan import Metric, Scan
 from skemvae.core.student_metric import StudentMetric

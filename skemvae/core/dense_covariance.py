@@ -8,7 +8,7 @@ from typing import Self
 import numpy as np
 
 from skemvae.core.arrays import AnyArray, Array
-from skemvae.core.chart import Axes, DenseAxes
+from skemvae.core.axes import Axes, DenseAxes
 from skemvae.core.covariance import Covariance
 from skemvae.core.dense_scan import DifferenceScan, WhitenedScan
 from skemvae.core.factors import Factors, factorise
