@@ -7,13 +7,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from skemvae.core import native
 from skemvae.core.arrays import EPS
+from skemvae.core.compiled import compiled
 from skemvae.core.expectation import expectation
 from skemvae.core.gaussian_mixture import GaussianMixture
+from skemvae.core.parallel import parallel_region
 from skemvae.core.rows import Frame, Rows
 from skemvae.core.structures import STRUCTURES
 from tests.pooling import assert_same_expectation
@@ -56,6 +58,19 @@ def test_it_takes_the_pass_that_numpy_takes(mixture, seed, level, n, data):
     units = mixture.covariance.units(2.0 ** rng.integers(-3, 4, d))
     frame = Frame(rng.standard_normal(d), units)
     assert_same(mixture.into(frame), Rows(X, weight, frame), level)
+
+
+@given(mixtures(max_components=4, max_features=9), seeds, levels)
+def test_its_moments_need_no_second_look(mixture, seed, level):
+    X, _ = mixture.sample(200, np.random.default_rng(seed))
+    frame = mixture.frame()
+    mixture, rows = mixture.into(frame), Rows(X, None, frame)
+    with path(None):
+        assume((expectation(mixture, rows).moments.variances > 1e-3).all())
+    scan = mixture.scan()
+    with path(level), parallel_region() as region:
+        taken = compiled(scan, mixture.log_normaliser)
+        assert scan.sharper(taken.moments(taken.sums(rows, region))) is None
 
 
 @pytest.mark.parametrize("level", native.LEVELS)
