@@ -1,13 +1,5 @@
 """A callback that watches a fit."""
 
-import pytest
-import sklearn
-from sklearn.utils.fixes import parse_version
-
-needs_callbacks = pytest.mark.skipif(
-    parse_version(sklearn.__version__) < parse_version("1.9"), reason="callbacks came with 1.9"
-)
-
 
 class Recorder:
     """Counts tasks, scores what has been fitted so far, and may stop or interrupt the fit.

@@ -30,6 +30,7 @@ from sklearn.preprocessing import (
 from skemvae.bijections import Bijection, bijection_for, bijection_of
 from skemvae.bijections.function import differentiate
 from tests.strategies import seeds
+from tests.versions import is_exact_power
 
 
 class FixedPower(PowerTransformer):
@@ -167,7 +168,9 @@ def edges(transformer, power):
 
 @given(
     st.sampled_from(["box-cox", "yeo-johnson"]),
-    st.one_of(st.floats(-4, 6), st.sampled_from([0.0, 1e-20, -1e-12, 1e-9, 1.0, 2.0, 2 + 1e-9])),
+    st.one_of(
+        st.floats(-4, 6), st.sampled_from([0.0, 1e-20, -1e-12, 1e-9, 1.0, 2.0, 2 + 1e-9])
+    ).filter(is_exact_power),
     seeds,
 )
 def test_image_and_inverse_of_power_transformations(method, power, seed):

@@ -23,7 +23,8 @@ from skemvae import (
 from skemvae.bound_monitor import _Journal
 from skemvae.callbacks import ended_step
 from skemvae.models import FactorModel
-from tests.recording import Recorder, needs_callbacks
+from tests.recording import Recorder
+from tests.versions import needs_callbacks
 
 pytestmark = [
     needs_callbacks,

@@ -26,7 +26,8 @@ from skemvae.core.structures import STRUCTURES
 from skemvae.core.summary import Summary
 from skemvae.initialisation import Initialiser
 from skemvae.judge import Judge
-from tests.recording import Recorder, needs_callbacks
+from tests.recording import Recorder
+from tests.versions import needs_callbacks
 
 IRIS = load_iris().data
 

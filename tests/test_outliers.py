@@ -19,13 +19,14 @@ from sklearn.exceptions import NotFittedError
 from sklearn.mixture import GaussianMixture
 from sklearn.model_selection import TimeSeriesSplit
 from sklearn.neighbors import KernelDensity
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import MinMaxScaler, RobustScaler, StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skemvae import DensityOutlierDetector, EMGaussianMixture, VAEEstimator
 from skemvae.outliers import _lower_tail
 from tests.strategies import seeds, weights_of
+from tests.versions import RECENT
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
@@ -45,7 +46,15 @@ CONFIGURATIONS = [
 ]
 
 
-@parametrize_with_checks(CONFIGURATIONS)
+def expected_failures(estimator):
+    """Older versions take it that a pipeline refuses sparse tables as its last step would."""
+    if RECENT or not isinstance(estimator.estimator, Pipeline):
+        return {}
+    sparse = "check_sample_weight_equivalence_on_sparse_data"
+    return {sparse: "the scaler is first to refuse a sparse table"}
+
+
+@parametrize_with_checks(CONFIGURATIONS, expected_failed_checks=expected_failures)
 def test_what_scikit_learn_checks(estimator, check):
     check(estimator)  # each raises AssertionError if it fails
 
@@ -269,7 +278,7 @@ def test_what_cannot_be_explained_is_named(density, message):
         ({"false_alarm_rate": 0.0}, ValueError, "false_alarm_rate == 0.0"),
         ({"false_alarm_rate": 1.0}, ValueError, "false_alarm_rate == 1.0"),
         ({"cv": 1}, ValueError, "cv == 1"),
-        ({"cv": "five"}, ValueError, "Expected `cv` as an integer"),
+        ({"cv": "five"}, ValueError, "Expected .?cv.? as an integer"),
         ({"estimator": StandardScaler()}, TypeError, r"estimator=StandardScaler\(\) has no score_"),
     ],
     ids=str,

@@ -32,10 +32,11 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from skemvae import EMGaussianMixture, TransformedDensity, VAEEstimator, VariationalEM
 from skemvae.likelihoods import Gaussian
 from skemvae.models import FactorModel
-from tests.recording import Recorder, needs_callbacks
+from tests.recording import Recorder
 from tests.strategies import seeds, tables
 from tests.test_bijections import LOG, ROOT, SLOPES, FixedPower, log_slope_of_log, table
 from tests.test_sklearn_checks import NOT_YIELDED
+from tests.versions import RECENT, is_exact_power, needs_callbacks
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
@@ -123,7 +124,7 @@ class Given(BaseEstimator):
         return NORMAL.sample(n_samples, random_state)
 
 
-@given(st.sampled_from(["box-cox", "yeo-johnson"]), st.floats(-2.5, 4.5))
+@given(st.sampled_from(["box-cox", "yeo-johnson"]), st.floats(-2.5, 4.5).filter(is_exact_power))
 @settings(max_examples=15)
 def test_power_transformations_integrate_to_one(method, power):
     density = TransformedDensity(FixedPower(method, powers=power), Given())
@@ -483,6 +484,8 @@ def test_frames(kind):
     assert list(density.feature_names_in_) == list("abcd")
 
 
+# Older scikit-learn searches for powers in float32.
+@pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int32, object])
 def test_types_of_input(dtype):
     X = np.round(100 * table() + 1).astype(dtype)
@@ -543,11 +546,12 @@ def test_rows_outside_of_the_domain_are_named():
 def test_maps_that_do_not_tell_rows_apart_are_refused():
     """Far from 0 a power transformation rounds all rows to a few values."""
     X = 1e5 + np.exp(0.3 * np.random.default_rng(0).standard_normal((200, 2)))
-    for method in ("box-cox", "yeo-johnson"):
-        power = PowerTransformer(method)
+    searched = [PowerTransformer(method) for method in ("box-cox", "yeo-johnson")]
+    for power in (FixedPower("box-cox", powers=-3.0), FixedPower(powers=-3.0), *searched):
         density = TransformedDensity(power, EMGaussianMixture())
-        with pytest.raises(ValueError, match=r"PowerTransformer.* is not one-to-one in float64"):
-            density.fit(X)
+        if RECENT or power not in searched:  # older ones find another power
+            with pytest.raises(ValueError, match=r"Power.* is not one-to-one in float64"):
+                density.fit(X)
         moved = clone(density).set_params(transformer=make_pipeline(MinMaxScaler((1, 2)), power))
         assert np.isfinite(moved.fit(X).score(X))
     square = FunctionTransformer(np.square, np.sqrt, check_inverse=False)

@@ -23,7 +23,8 @@ from sklearn.preprocessing import StandardScaler
 
 from skemvae import VAEEstimator
 from skemvae.likelihoods import Gaussian, Poisson
-from tests.recording import Recorder, needs_callbacks
+from tests.recording import Recorder
+from tests.versions import needs_callbacks
 
 IRIS = load_iris().data
 QUICK = {

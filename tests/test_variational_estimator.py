@@ -25,7 +25,8 @@ from sklearn.preprocessing import StandardScaler
 from skemvae import EMGaussianMixture, VAEEstimator, VariationalEM, VersionMismatchWarning
 from skemvae.models import BayesianMixture, FactorModel
 from tests.own_models import GaussianPair, LinearGaussian
-from tests.recording import Recorder, needs_callbacks
+from tests.recording import Recorder
+from tests.versions import needs_callbacks
 
 # Fits of a few iterations suffice here.
 quiet = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
