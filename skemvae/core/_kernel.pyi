@@ -35,8 +35,23 @@ def factorise(
     level: str, k: int, d: int, matrices: Array, factors: Array, inverses: Array
 ) -> float: ...
 
-# level, K, d, factors, sums, first, second
+# level, K, d, factors, sums, first, second -> 0
 def unwhiten(
     level: str, k: int, d: int, factors: Array, sums: Array, first: Array, second: Array
+) -> float: ...
+
+# level, K, d, inverses, factors, coordinates -> 0
+def relate(
+    level: str, k: int, d: int, inverses: Array, factors: Array, coordinates: Array
+) -> float: ...
+
+# level, K, d, factors, coordinates, matrices -> 0
+def restore(
+    level: str, k: int, d: int, factors: Array, coordinates: Array, matrices: Array
+) -> float: ...
+
+# level, oldest, number, moves, bends, curvatures, step
+def two_loops(
+    level: str, first: int, n: int, moves: Array, bends: Array, curvatures: Array, step: Array
 ) -> None: ...
 def levels() -> list[str]: ...

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 
 from skemvae.core.arrays import Array
 from skemvae.core.chart import Chart, Charted
 from skemvae.core.iterate import Status, iterate, remaining_gain
+from skemvae.core.quasi_newton import Memory
 
 # Pairs of steps that are remembered.
 _MEMORY = 10
@@ -56,15 +57,6 @@ class Accelerable(Protocol[S]):
         """The same on so many rows that stand for all of them; None if that saves little."""
 
 
-class Pair(NamedTuple):
-    """A move, what it took away from the gradient, their product, and that for a unit move."""
-
-    move: Array
-    bend: Array
-    curvature: float
-    rate: float
-
-
 class Terrain(Generic[S]):
     """What pairs of states tell of the bound around one of them.
 
@@ -81,8 +73,8 @@ class Terrain(Generic[S]):
 
     def __init__(self, other: S, state: S):
         self._chart = Chart(state.model)
-        self._pairs: deque[Pair] = deque(maxlen=_MEMORY)
         self._position = self._chart.coordinates(other.model)
+        self._memory = Memory(_MEMORY, len(self._position))
         self._gradient = self._chart.coordinates(other.maximised) - self._position
         self._proposed: tuple[Charted, Array] = (state.model, np.zeros_like(self._position))
         self._upward = False
@@ -101,7 +93,7 @@ class Terrain(Generic[S]):
             self._upward = curvature <= _LEAST_COSINE * np.sqrt(square * float(bend @ bend))
             rate = _UPWARD_RATE if self._upward else curvature / square
             bend = bend + (rate - curvature / square) * move
-            self._pairs.append(Pair(move, bend, rate * square, rate))
+            self._memory.add(move, bend, rate * square, rate)
         self._position, self._gradient = position, gradient
 
     @property
@@ -110,16 +102,15 @@ class Terrain(Generic[S]):
 
         Nothing is known where the bound bends upwards.
         """
-        if self._upward or not self._pairs:
+        if self._upward or not len(self._memory):
             return np.inf
-        slowest = min(pair.rate for pair in self._pairs)
-        return float(self._gradient @ self._gradient) / (2 * slowest)
+        return float(self._gradient @ self._gradient) / (2 * self._memory.slowest_rate)
 
     def leap(self, radius: float) -> tuple[Charted | None, float]:
         """Parameters to try instead of an EM step, if there are any, and how far they are."""
-        leap = self._newton_step()
+        leap = self._memory.newton_step(self._gradient)
         length, plain = np.sqrt(leap @ leap), np.sqrt(self._gradient @ self._gradient)
-        if not (self._pairs and leap @ self._gradient > 0):
+        if not (len(self._memory) and leap @ self._gradient > 0):
             return None, 0.0
         shrinkage = min(1.0, max(radius, plain) / length)
         position = self._position + shrinkage * leap
@@ -127,16 +118,6 @@ class Terrain(Generic[S]):
         if model is not None:
             self._proposed = model, position
         return model, float(shrinkage * length)
-
-    def _newton_step(self) -> Array:
-        """The two-loop recursion of Nocedal (1980), from the EM step."""
-        step, along = self._gradient.copy(), []
-        for pair in reversed(self._pairs):
-            along.append((pair.move @ step) / pair.curvature)
-            step -= along[-1] * pair.bend
-        for pair, amount in zip(self._pairs, reversed(along), strict=True):
-            step += (amount - (pair.bend @ step) / pair.curvature) * pair.move
-        return step
 
 
 class Accelerator(Generic[S]):
@@ -160,9 +141,8 @@ class Accelerator(Generic[S]):
     ----------
     Jamshidian and Jennrich (1997), "Acceleration of the EM algorithm by using
     quasi-Newton methods"; Xu and Jordan (1996), "On convergence properties of
-    the EM algorithm for Gaussian mixtures"; Nocedal (1980), "Updating
-    quasi-Newton matrices with limited storage"; Akaike (1974), "A new look at
-    the statistical model identification".
+    the EM algorithm for Gaussian mixtures"; Akaike (1974), "A new look at the
+    statistical model identification".
     """
 
     def __init__(self, em: Accelerable[S], tol: float):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from skemvae.core.arrays import AnyArray, Array
+from skemvae.core.arrays import Array
+from skemvae.core.factors import relate, restore
 
 _ROOT_2 = float(np.sqrt(2))
 
@@ -38,8 +38,7 @@ class Axes(ABC):
 class DenseAxes(Axes):
     """Factors of dense covariances, L = L_0 V D: V unit lower triangular, D diagonal.
 
-    The coordinates are those of V below its diagonal and sqrt(2) log D.
-    Products of lower triangles are such, so all of them stand for covariances.
+    The coordinates are sqrt(2) log D, and those of V below its diagonal.
 
     Attributes
     ----------
@@ -59,28 +58,14 @@ class DenseAxes(Axes):
         return differences
 
     def log_ratios(self, covariance: Any) -> Array:
-        factors = self.precision_cholesky.transpose(0, 2, 1) @ covariance.cholesky
-        diagonal = factors.diagonal(axis1=1, axis2=2)
-        unit = (factors / diagonal[:, None, :]).reshape(len(factors), -1)
-        below = unit.take(self._below, axis=1)
-        log_ratios: Array = np.concatenate([_ROOT_2 * np.log(diagonal), below], axis=1)
+        log_ratios = relate(self.precision_cholesky, covariance.cholesky)
+        log_ratios[:, : self.cholesky.shape[1]] *= _ROOT_2
         return log_ratios
 
     def values(self, log_ratios: Array) -> Array:
-        k, d = self.cholesky.shape[:2]
-        unit = np.zeros((k, d * d))
-        unit[:, :: d + 1] = 1.0
-        unit[:, self._below] = log_ratios[:, d:]
-        diagonal = np.exp(log_ratios[:, None, :d] / _ROOT_2)
-        factors = self.cholesky @ (unit.reshape(k, d, d) * diagonal)
-        values: Array = factors @ factors.transpose(0, 2, 1)
-        return values
-
-    @cached_property
-    def _below(self) -> AnyArray:
-        """Where the elements below the diagonal stand in a matrix that is written as a row."""
-        d = self.cholesky.shape[1]
-        return np.ravel_multi_index(np.tril_indices(d, -1), (d, d))
+        coordinates = log_ratios.copy()
+        coordinates[:, : self.cholesky.shape[1]] /= _ROOT_2
+        return restore(self.cholesky, coordinates)
 
 
 @dataclass(frozen=True)

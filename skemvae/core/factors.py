@@ -40,13 +40,12 @@ def factorise(matrices: Array) -> Factors:
     By substitution, which keeps rows of any scale apart.
     """
     k, d = matrices.shape[:2]
-    if native.level is None or d > _SMALL:
+    level = _level(d)
+    if level is None:
         return _by_lapack(matrices)
     matrices = readable(matrices)
     lower, upper = np.empty_like(matrices), np.empty_like(matrices)
-    return Factors(
-        lower, upper, native.kernel.factorise(native.level, k, d, matrices, lower, upper)
-    )
+    return Factors(lower, upper, native.kernel.factorise(level, k, d, matrices, lower, upper))
 
 
 def _by_lapack(matrices: Array) -> Factors:
@@ -76,14 +75,64 @@ def unwhiten(lower: Array, sums: Array) -> tuple[Array, Array]:
     second : array of shape (K, d, d)
     """
     k, d = lower.shape[:2]
-    if native.level is not None and d <= _SMALL:
+    level = _level(d)
+    if level is not None:
         lower = readable(lower)
         first, second = np.empty(lower.shape[:2]), np.empty(lower.shape)
-        native.kernel.unwhiten(native.level, k, d, lower, sums, first, second)
+        native.kernel.unwhiten(level, k, d, lower, sums, first, second)
         return first, second
     first = (lower @ sums[:, 1 : 1 + d, None])[:, :, 0]
     second = lower @ symmetric(sums[:, 1 + d :].reshape(k, d, d)) @ lower.transpose(0, 2, 1)
     return first, second
+
+
+def relate(upper: Array, lower: Array) -> Array:
+    """Coordinates of factors L near others: L = L_0 V D, V with a unit diagonal.
+
+    Products of lower triangles are such, so all coordinates stand for factors.
+
+    Parameters
+    ----------
+    upper : array of shape (K, d, d)
+        L_0^-T.
+    lower : array of shape (K, d, d)
+        L.
+
+    Returns
+    -------
+    array of shape (K, d (d + 1) / 2)
+        log D, then V below its diagonal, row by row; 0 for L_0.
+    """
+    k, d = lower.shape[:2]
+    level = _level(d)
+    if level is not None:
+        coordinates = np.empty((k, d * (d + 1) // 2))
+        native.kernel.relate(level, k, d, readable(upper), readable(lower), coordinates)
+        return coordinates
+    factors = upper.transpose(0, 2, 1) @ lower
+    diagonal = factors.diagonal(axis1=1, axis2=2)
+    below = (factors / diagonal[:, None, :])[:, *np.tril_indices(d, -1)]
+    return np.concatenate([np.log(diagonal), below], axis=1)
+
+
+def restore(lower: Array, coordinates: Array) -> Array:
+    """The matrices L L^T of factors with given coordinates near ``lower``, shape (K, d, d)."""
+    k, d = lower.shape[:2]
+    level = _level(d)
+    if level is not None:
+        matrices = np.empty(lower.shape)
+        native.kernel.restore(level, k, d, readable(lower), readable(coordinates), matrices)
+        return matrices
+    unit = np.tile(np.eye(d), (k, 1, 1))
+    unit[:, *np.tril_indices(d, -1)] = coordinates[:, d:]
+    factors = lower @ (unit * np.exp(coordinates[:, None, :d]))
+    product: Array = factors @ factors.transpose(0, 2, 1)
+    return product
+
+
+def _level(d: int) -> str | None:
+    """The kernel's level for matrices of this size, or None where LAPACK is as fast."""
+    return native.level if d <= _SMALL else None
 
 
 def symmetric(lower: Array) -> Array:

@@ -201,11 +201,10 @@ def test_leaps_are_those_of_a_symmetric_positive_matrix_that_knows_the_last_pair
     for state in states[-6:]:
         terrain.visit(state)
 
-    def leap(gradient):
-        terrain._gradient = gradient
-        return terrain._newton_step()
-
-    move, bend, *_ = terrain._pairs[-1]
+    memory = terrain._memory
+    leap = memory.newton_step
+    last = (memory._oldest + len(memory) - 1) % len(memory._moves)
+    move, bend = memory._moves[last], memory._bends[last]
     np.testing.assert_allclose(leap(bend), move, rtol=1e-6, atol=1e-9 * np.abs(move).max())
     u, v = np.random.default_rng(0).standard_normal((2, move.size))
     np.testing.assert_allclose(u @ leap(v), v @ leap(u), rtol=1e-6, atol=1e-6)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from skemvae.core import native
 from skemvae.core.arrays import EPS
-from skemvae.core.factors import factorise, symmetric, unwhiten
+from skemvae.core.factors import factorise, relate, restore, symmetric, unwhiten
 from tests.strategies import seeds
 
 levels = st.sampled_from([None, *native.LEVELS])
@@ -86,3 +86,27 @@ def test_arrays_of_any_layout_are_read(level):
     ):
         expected = np.broadcast_to(np.linalg.cholesky(matrix), (3, 2, 2))
         np.testing.assert_allclose(factorise(matrices).lower, expected)
+
+
+@given(sizes, seeds, levels)
+def test_coordinates_of_factors_and_the_way_back(size, seed, level):
+    rng = np.random.default_rng(seed)
+    k, d = size
+    native.level = level
+    origin = factorise(positive_definite(*size, rng))
+    factors = np.tril(0.5 * rng.standard_normal((k, d, d)), -1)
+    factors[:, np.arange(d), np.arange(d)] = np.exp(rng.standard_normal((k, d)))
+    lower = origin.lower @ factors
+    coordinates = relate(origin.upper, lower)
+    diagonal = factors.diagonal(axis1=1, axis2=2)
+    unit = (factors / diagonal[:, None, :])[:, *np.tril_indices(d, -1)]
+    # The origin is as ill-conditioned as its matrices.
+    np.testing.assert_allclose(coordinates[:, :d], np.log(diagonal), atol=1e-9)
+    np.testing.assert_allclose(coordinates[:, d:], unit, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(relate(origin.upper, origin.lower), 0, atol=1e-9)
+    expected = lower @ lower.transpose(0, 2, 1)
+    scale = np.sqrt(np.einsum("kii->ki", expected))
+    errors = np.abs(restore(origin.lower, coordinates) - expected)
+    assert (errors <= 1e-6 * scale[:, :, None] * scale[:, None, :]).all()
+    same = restore(origin.lower, np.zeros_like(coordinates))
+    np.testing.assert_allclose(same, origin.lower @ origin.lower.transpose(0, 2, 1), rtol=1e-12)

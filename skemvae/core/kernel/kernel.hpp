@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
@@ -47,6 +48,13 @@ using Factorise = double (*)(const double* matrices, int n, int d, double* facto
                              double* inverses, double* scratch);
 using Unwhiten = void (*)(const double* factors, const double* sums, int n, int d,
                           double* first_moments, double* second_moments, double* scratch);
+using Relate = void (*)(const double* inverses, const double* factors, int n, int d,
+                        double* coordinates, double* scratch);
+using Restore = void (*)(const double* factors, const double* coordinates, int n, int d,
+                         double* matrices, double* scratch);
+using TwoLoops = void (*)(const double* moves, const double* bends, const double* curvatures,
+                          int capacity, int first, int n, std::ptrdiff_t p, double* step,
+                          double* amounts);
 constexpr int WIDEST = 8;
 constexpr std::ptrdiff_t algebra_scratch(std::ptrdiff_t d) { return WIDEST * (3 * d * d + d); }
 
@@ -56,6 +64,9 @@ struct Level {
   Pass dense, dense_single, shared, axes, spherical;
   Factorise factorise;
   Unwhiten unwhiten;
+  Relate relate;
+  Restore restore;
+  TwoLoops two_loops;
 };
 
 // Those that this processor has, the fastest first; null ends them.

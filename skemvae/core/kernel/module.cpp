@@ -3,6 +3,7 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include <array>
 #include <cstring>
 #include <memory>
 #include <vector>
@@ -162,39 +163,93 @@ double* algebra_memory(Py_ssize_t d) {
   return static_cast<double*>(std::align(ALIGNMENT, space - ALIGNMENT, aligned, space));
 }
 
-PyObject* factorise(PyObject*, PyObject* arguments) {
+// Algebra of k matrices of size d x d: takes the level, k, d, arrays to read and arrays to write, whose
+// sizes ``sizes`` tells, and calls ``call(level, arrays, k, d, memory)``.
+template <std::size_t N, class Call>
+PyObject* take_algebra(PyObject* arguments, std::array<Py_ssize_t, N> (*sizes)(Py_ssize_t, Py_ssize_t),
+                       int n_read, Call call) {
   const char* name;
   int k, d;
-  PyObject *matrices, *factors, *inverses;
-  if (!PyArg_ParseTuple(arguments, "siiOOO", &name, &k, &d, &matrices, &factors, &inverses))
+  PyObject* objects[4];
+  if (!PyArg_ParseTuple(arguments, N == 3 ? "siiOOO" : "siiOOOO", &name, &k, &d, &objects[0],
+                        &objects[1], &objects[2], &objects[3]))
     return nullptr;
   const Level* level = find_level(name);
-  Buffer matrices_, factors_, inverses_;
-  const Py_ssize_t size = Py_ssize_t(k) * d * d;
-  if (!level || !matrices_.take(matrices, "matrices", size) ||
-      !factors_.take(factors, "factors", size, 'd', true) ||
-      !inverses_.take(inverses, "inverses", size, 'd', true))
-    return nullptr;
-  return PyFloat_FromDouble(level->factorise(matrices_.numbers(), k, d, factors_.numbers(),
-                                             inverses_.numbers(), algebra_memory(d)));
+  if (!level) return nullptr;
+  Buffer buffers[N];
+  double* arrays[N];
+  const auto expected = sizes(k, d);
+  for (std::size_t i = 0; i < N; ++i) {
+    if (!buffers[i].take(objects[i], "matrices", expected[i], 'd', int(i) >= n_read)) return nullptr;
+    arrays[i] = buffers[i].numbers();
+  }
+  return PyFloat_FromDouble(call(*level, arrays, k, d, algebra_memory(d)));
+}
+
+PyObject* factorise(PyObject*, PyObject* arguments) {
+  return take_algebra<3>(
+      arguments,
+      [](Py_ssize_t k, Py_ssize_t d) { return std::array<Py_ssize_t, 3>{k * d * d, k * d * d, k * d * d}; },
+      1, [](const Level& level, double** a, int k, int d, double* memory) {
+        return level.factorise(a[0], k, d, a[1], a[2], memory);
+      });
 }
 
 PyObject* unwhiten(PyObject*, PyObject* arguments) {
+  return take_algebra<4>(
+      arguments,
+      [](Py_ssize_t k, Py_ssize_t d) {
+        return std::array<Py_ssize_t, 4>{k * d * d, k * (1 + d + d * d), k * d, k * d * d};
+      },
+      2, [](const Level& level, double** a, int k, int d, double* memory) {
+        level.unwhiten(a[0], a[1], k, d, a[2], a[3], memory);
+        return 0.0;
+      });
+}
+
+PyObject* relate(PyObject*, PyObject* arguments) {
+  return take_algebra<3>(
+      arguments,
+      [](Py_ssize_t k, Py_ssize_t d) {
+        return std::array<Py_ssize_t, 3>{k * d * d, k * d * d, k * d * (d + 1) / 2};
+      },
+      2, [](const Level& level, double** a, int k, int d, double* memory) {
+        level.relate(a[0], a[1], k, d, a[2], memory);
+        return 0.0;
+      });
+}
+
+PyObject* restore(PyObject*, PyObject* arguments) {
+  return take_algebra<3>(
+      arguments,
+      [](Py_ssize_t k, Py_ssize_t d) {
+        return std::array<Py_ssize_t, 3>{k * d * d, k * d * (d + 1) / 2, k * d * d};
+      },
+      2, [](const Level& level, double** a, int k, int d, double* memory) {
+        level.restore(a[0], a[1], k, d, a[2], memory);
+        return 0.0;
+      });
+}
+
+PyObject* two_loops(PyObject*, PyObject* arguments) {
   const char* name;
-  int k, d;
-  PyObject *factors, *sums, *first, *second;
-  if (!PyArg_ParseTuple(arguments, "siiOOOO", &name, &k, &d, &factors, &sums, &first, &second))
+  int first, n;
+  PyObject *moves, *bends, *curvatures, *step;
+  if (!PyArg_ParseTuple(arguments, "siiOOOO", &name, &first, &n, &moves, &bends, &curvatures, &step))
     return nullptr;
   const Level* level = find_level(name);
-  Buffer factors_, sums_, first_, second_;
-  const Py_ssize_t n_first = Py_ssize_t(k) * d, n_second = n_first * d;
-  if (!level || !factors_.take(factors, "factors", n_second) ||
-      !sums_.take(sums, "sums", k + n_first + n_second) ||
-      !first_.take(first, "first", n_first, 'd', true) ||
-      !second_.take(second, "second", n_second, 'd', true))
+  const Py_ssize_t capacity = PyObject_Length(curvatures), p = PyObject_Length(step);
+  Buffer moves_, bends_, curvatures_, step_;
+  if (!level || !moves_.take(moves, "moves", capacity * p) ||
+      !bends_.take(bends, "bends", capacity * p) ||
+      !curvatures_.take(curvatures, "curvatures", capacity) ||
+      !step_.take(step, "step", p, 'd', true))
     return nullptr;
-  level->unwhiten(factors_.numbers(), sums_.numbers(), k, d, first_.numbers(), second_.numbers(),
-                  algebra_memory(d));
+  if (first < 0 || n < 0 || n > capacity)
+    return PyErr_Format(PyExc_ValueError, "There are no %d pairs from place %d on.", n, first);
+  std::vector<double> amounts(n);
+  level->two_loops(moves_.numbers(), bends_.numbers(), curvatures_.numbers(), int(capacity), first, n,
+                   p, step_.numbers(), amounts.data());
   Py_RETURN_NONE;
 }
 
@@ -246,6 +301,9 @@ PyMethodDef methods[] = {
     {"spherical", spherical, METH_VARARGS, "A pass under one variance for each component."},
     {"factorise", factorise, METH_VARARGS, "Cholesky factors of small matrices, and inverses."},
     {"unwhiten", unwhiten, METH_VARARGS, "Moments of rows from those of whitened ones."},
+    {"relate", relate, METH_VARARGS, "Coordinates of lower factors near others."},
+    {"restore", restore, METH_VARARGS, "Matrices from the coordinates of their factors."},
+    {"two_loops", two_loops, METH_VARARGS, "A step of limited-memory BFGS."},
     {"levels", level_names, METH_NOARGS, "What this processor has, the fastest first."},
     {nullptr, nullptr, 0, nullptr}};
 
