@@ -30,9 +30,11 @@ _WORTH_A_THREAD, _BLOCK, _SIDE_BY_SIDE = 2**17, 2**16, 2**10
 
 def _extremes(X: AnyArray) -> tuple[AnyArray, AnyArray]:
     """The smallest and the largest value of each feature."""
-    # Several rows side by side, because arithmetic along long axes is fast.
     n, d = X.shape
-    together = max(1, min(_SIDE_BY_SIDE // d, n))
+    together = max(1, _SIDE_BY_SIDE // d)
+    if n <= together:
+        return np.minimum.reduce(X, axis=0), np.maximum.reduce(X, axis=0)
+    # Several rows side by side, because arithmetic along long axes is fast.
     whole = n - n % together
     wide = np.ascontiguousarray(X[:whole]).reshape(-1, together * d)
     low, high = (
