@@ -40,7 +40,7 @@ def step_on_batch(estimator: Any, structure: type[Covariance], rows: Rows) -> di
     ValueError
         If values or weights leave the range of float64, if there are too few
         rows to start from, or if the fitted mixture has another number of
-        components.
+        components, or the batches before had another ``covariance_type``.
     KeyboardInterrupt
         After Ctrl-C, also where a fit would go on with the best so far: the
         loop over the batches is the caller's.
@@ -53,9 +53,9 @@ def step_on_batch(estimator: Any, structure: type[Covariance], rows: Rows) -> di
     own = Summary.of(rows, extent)
     check_range(own)
     batch = Stream.of(extent, own, own.noise(estimator.reg_covar))
-    if not np.isfinite(batch.weight):
-        raise ValueError("The sum of sample_weight leaves float64: divide all of them by 1e300.")
     before = getattr(estimator, "_stream", None) or Stream.empty(own, batch.noise)
+    if not np.isfinite(before.weight + batch.weight):
+        raise ValueError("The sum of sample_weight leaves float64: divide all of them by 1e300.")
     n_parameters = getattr(estimator, "n_parameters_", 1)
     steps = before.step_sizes(batch, estimator.learning_decay, n_parameters)
 
@@ -95,7 +95,7 @@ def _going_on(estimator: Any, before: Stream) -> tuple[GaussianMixture, Gaussian
             f"n_components={estimator.n_components}, but the fitted mixture has "
             f"{len(mixture.weights)} components: set it back, or begin anew with fit."
         )
-    climbing = before.climbing or mixture
+    climbing = mixture if before.climbing is None else before.climbing
     if type(climbing.covariance) is not type(mixture.covariance):
         raise ValueError(
             f"covariance_type={estimator.covariance_type!r}, but that of the batches before is "

@@ -35,20 +35,20 @@ def factorise(
     level: str, k: int, d: int, matrices: Array, factors: Array, inverses: Array
 ) -> float: ...
 
-# level, K, d, factors, sums, first, second -> 0
+# level, K, d, factors, sums, first, second
 def unwhiten(
     level: str, k: int, d: int, factors: Array, sums: Array, first: Array, second: Array
-) -> float: ...
+) -> None: ...
 
-# level, K, d, inverses, factors, coordinates -> 0
+# level, K, d, inverses, factors, coordinates
 def relate(
     level: str, k: int, d: int, inverses: Array, factors: Array, coordinates: Array
-) -> float: ...
+) -> None: ...
 
-# level, K, d, factors, coordinates, matrices -> 0
+# level, K, d, factors, coordinates, matrices
 def restore(
     level: str, k: int, d: int, factors: Array, coordinates: Array, matrices: Array
-) -> float: ...
+) -> None: ...
 
 # level, oldest, number, moves, bends, curvatures, step
 def two_loops(

@@ -141,6 +141,7 @@ class Posterior:
     def exact(cls, log_joint: Array, out: Array | None = None) -> Posterior:
         """Normalise ``log_joint`` over its last axis, writing the weights to ``out``.
 
+        That may be ``log_joint`` itself, which is then lost, and with it what depends on it.
         Where p(x) underflows in every state the evidence is -inf, and no state
         is favoured.
         """

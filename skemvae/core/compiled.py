@@ -1,6 +1,6 @@
 """Passes by the compiled kernel, which stay in registers and cache.
 
-It does what ``scan`` does (differences, whitened or standardised, and their moments) on tiles of
+It does what ``scan`` does (squared distances, and moments of what they are made of) on tiles of
 rows that never leave a core's own cache, with vectors as wide as the processor has them, and with
 half of each symmetric product.
 """
@@ -63,7 +63,7 @@ class CompiledPass:
         How many numbers of scratch memory it needs for each row of a tile.
     work_per_row : int
         Multiplications, about.
-    moments : callable
+    to_moments : callable
         Turns its sums into moments in the coordinates of the table.
     """
 
@@ -220,8 +220,8 @@ def _axes(scan: AxisScan | ExpandedScan, log_normaliser: Array) -> CompiledPass:
 def _spherical(scan: SphericalScan, log_normaliser: Array) -> CompiledPass:
     k, d = scan.means.shape
     # Coefficients of |z|^2 and of z; what is constant goes to the normaliser.
-    quadratic = 1 / scan.variances[:, 0]
-    linear = -2 * quadratic[:, None] * scan.means
+    means, quadratic = readable(scan.means), 1 / scan.variances[:, 0]
+    linear = -2 * quadratic[:, None] * means
 
     def moments(sums: Array) -> Moments:
         sums = sums.reshape(k, 2 + d)
@@ -229,7 +229,7 @@ def _spherical(scan: SphericalScan, log_normaliser: Array) -> CompiledPass:
 
     return CompiledPass(
         "spherical",
-        log_normaliser + 0.25 * (linear * scan.means).sum(1),
+        log_normaliser + 0.25 * (linear * means).sum(1),
         linear,
         quadratic,
         n_sums=k * (2 + d),

@@ -49,8 +49,11 @@ def factorise(matrices: Array) -> Factors:
 
 
 def _by_lapack(matrices: Array) -> Factors:
+    matrices = np.asarray(matrices, dtype=np.float64)
     try:
-        lower = np.linalg.cholesky(matrices).astype(np.float64, copy=False)
+        if not np.isfinite(matrices).all():
+            raise np.linalg.LinAlgError
+        lower: Array = np.linalg.cholesky(matrices)  # type: ignore[assignment]
     except np.linalg.LinAlgError:
         nothing = np.full(matrices.shape, np.nan)
         return Factors(nothing, nothing, 0.0)
@@ -79,7 +82,7 @@ def unwhiten(lower: Array, sums: Array) -> tuple[Array, Array]:
     if level is not None:
         lower = readable(lower)
         first, second = np.empty(lower.shape[:2]), np.empty(lower.shape)
-        native.kernel.unwhiten(level, k, d, lower, sums, first, second)
+        native.kernel.unwhiten(level, k, d, lower, readable(sums), first, second)
         return first, second
     first = (lower @ sums[:, 1 : 1 + d, None])[:, :, 0]
     second = lower @ symmetric(sums[:, 1 + d :].reshape(k, d, d)) @ lower.transpose(0, 2, 1)

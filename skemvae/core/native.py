@@ -28,5 +28,5 @@ def _chosen_level() -> str | None:
     return None if chosen == "none" else chosen
 
 
-# One of LEVELS, the fastest first; None where the kernel is not used.
+# One of LEVELS, which has the fastest first; None where the kernel is not used.
 level: str | None = _chosen_level()

@@ -34,7 +34,7 @@ class Memory:
         return self._n_pairs
 
     def add(self, move: Array, bend: Array, curvature: float, rate: float) -> None:
-        """Remember a pair, its product, and that for a unit move."""
+        """Remember a pair; ``curvature`` is move · bend, ``rate`` that divided by |move|^2."""
         capacity = len(self._rates)
         place = (self._oldest + self._n_pairs) % capacity
         if self._n_pairs < capacity:

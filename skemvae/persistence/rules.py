@@ -57,7 +57,7 @@ def of_mixture(values: Values, sizes: Sizes) -> str | None:
     check_mixture_weights("weights_", values["weights_"], sizes["K"])
     climbing = values["_stream"].climbing if "_stream" in values else None
     if climbing is not None:
-        check_mixture_weights("weights", climbing.weights, sizes["K"])
+        check_mixture_weights("climbing.weights", climbing.weights, sizes["K"])
         if type(climbing.covariance) is not STRUCTURES.get(values["covariance_type"]):
             return f"climbs with another covariance_type than {values['covariance_type']!r:.60}"
         if not (climbing.covariance.variances > 0).all():

@@ -294,6 +294,41 @@ def test_what_does_not_fit_is_refused(changes, message):
         _kernel.axes(*arguments(**changes))
 
 
+@pytest.mark.parametrize("structure", sorted(STRUCTURES))
+def test_parameters_of_any_layout_are_read(structure):
+    rng = np.random.default_rng(0)
+    means = np.asfortranarray(rng.standard_normal((3, 4)))
+    covariance = STRUCTURES[structure].identity(3, 4)
+    mixture = GaussianMixture(np.full(3, 1 / 3), means, covariance, np.zeros(4))
+    for level in native.LEVELS:
+        assert_same(mixture, Rows.of(rng.standard_normal((50, 4))), level)
+
+
+LEVEL = native.LEVELS[0]
+TWO, FEW = np.tile(np.eye(2), (3, 1, 1)), np.zeros((3, 1, 2))
+
+
+@pytest.mark.parametrize(
+    ("function", "given", "error", "message"),
+    [
+        ("factorise", (LEVEL, 3, 2, FEW, TWO, TWO), ValueError, "matrices must be an array of 12"),
+        ("factorise", (LEVEL, 3, 2, TWO, TWO, FEW), ValueError, "inverses must be an array of 12"),
+        ("factorise", (LEVEL, 1, -2, TWO, TWO, TWO), ValueError, "k=1 and d=-2 must not"),
+        ("factorise", ("mmx", 3, 2, TWO, TWO, TWO), ValueError, "level='mmx'"),
+        ("unwhiten", (LEVEL, 3, 2, TWO, FEW, FEW, TWO), ValueError, "sums must be an array of 21"),
+        ("relate", (LEVEL, 3, 2, TWO, TWO, FEW), ValueError, "coordinates must be an array of 9"),
+        ("restore", (LEVEL, 3, 2, TWO, FEW, TWO), ValueError, "coordinates must be an array of 9"),
+        ("two_loops", (LEVEL, 0, 4, FEW, FEW, np.ones(3), np.ones(2)), ValueError, "no n=4 pairs"),
+        ("two_loops", (LEVEL, 3, 1, FEW, FEW, np.ones(3), np.ones(2)), ValueError, "first=3"),
+        ("two_loops", (LEVEL, 0, 1, FEW, FEW, 5, np.ones(2)), TypeError, "len"),
+        ("two_loops", (LEVEL, 0, 1, FEW, FEW, np.ones(3), np.ones(9)), ValueError, "moves must be"),
+    ],
+)
+def test_algebra_that_does_not_fit_is_refused(function, given, error, message):
+    with pytest.raises(error, match=message):
+        getattr(_kernel, function)(*given)
+
+
 def test_it_writes_to_nothing_that_is_read_only():
     sums = np.zeros(15)
     sums.flags.writeable = False

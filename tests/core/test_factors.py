@@ -43,7 +43,6 @@ def test_factors_make_the_matrices_and_their_inverses(size, seed, level):
     # The size of the terms that cancel.
     terms = np.abs(upper.transpose(0, 2, 1)) @ np.abs(lower)
     assert (np.abs(identity - np.eye(size[1])) <= 50 * EPS * terms).all()
-    # 1 / (A^-1)_ii is what all other rows leave unexplained, and that of the last row is L_dd^2.
     parts = np.einsum("kii->ki", lower) ** 2 / np.einsum("kii->ki", matrices)
     np.testing.assert_allclose(unexplained, parts.min(), rtol=1e-10)
 
@@ -54,7 +53,7 @@ def test_a_matrix_that_is_not_positive_definite_leaves_nothing_unexplained(size,
     matrices = positive_definite(*size, rng)
     k = data.draw(st.integers(0, size[0] - 1))
     i = data.draw(st.integers(0, size[1] - 1))
-    matrices[k, i, i] *= data.draw(st.sampled_from([0.0, -1.0, np.nan]))
+    matrices[k, i, i] *= data.draw(st.sampled_from([0.0, -1.0, np.nan, np.inf, -np.inf]))
     native.level = level
     assert not factorise(matrices).unexplained > 0
 
@@ -85,7 +84,23 @@ def test_arrays_of_any_layout_are_read(level):
         np.tile(matrix, (3, 1, 1)).astype(np.float32),
     ):
         expected = np.broadcast_to(np.linalg.cholesky(matrix), (3, 2, 2))
-        np.testing.assert_allclose(factorise(matrices).lower, expected)
+        np.testing.assert_allclose(factorise(matrices).lower, expected, rtol=1e-15)
+
+
+@pytest.mark.parametrize("level", [None, *native.LEVELS])
+@pytest.mark.parametrize("d", [63, 64, 65])
+def test_many_rows(d, level):
+    rng = np.random.default_rng(d)
+    matrices = positive_definite(9, d, rng)
+    native.level = None
+    expected = factorise(matrices)
+    native.level = level
+    lower, upper, unexplained = factorise(matrices)
+    np.testing.assert_allclose(lower, expected.lower, rtol=1e-9, atol=1e-9 * np.abs(lower).max())
+    np.testing.assert_allclose(unexplained, expected.unexplained, rtol=1e-6)
+    again = restore(lower, relate(upper, lower))
+    scale = np.sqrt(np.einsum("kii->ki", matrices))
+    assert (np.abs(again - matrices) <= 1e-9 * scale[:, :, None] * scale[:, None, :]).all()
 
 
 @given(sizes, seeds, levels)

@@ -1,10 +1,11 @@
-// The Python side: skemvae.core._kernel. Buffers in, sums out; the interpreter runs on meanwhile.
+// The Python side: skemvae.core._kernel. Buffers in, sums out; the interpreter runs on during a pass.
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
 #include <array>
 #include <cstring>
+#include <exception>
 #include <memory>
 #include <vector>
 
@@ -154,20 +155,33 @@ PyObject* take_pass(PyObject* arguments, const Structure& structure) {
   return PyFloat_FromDouble(evidence);
 }
 
-// Scratch memory of a thread for small matrices.
-double* algebra_memory(Py_ssize_t d) {
+// Memory of a thread, for small matrices and amounts; null with an error set where there is none.
+double* own_memory(Py_ssize_t size) {
   thread_local std::vector<double> memory;
-  std::size_t space = (algebra_scratch(d) + ALIGNMENT / sizeof(double)) * sizeof(double);
-  if (memory.size() * sizeof(double) < space) memory.resize(space / sizeof(double));
+  const std::size_t needed = size + ALIGNMENT / sizeof(double);
+  try {
+    if (memory.size() < needed) memory.resize(needed);
+  } catch (const std::exception&) {
+    PyErr_NoMemory();
+    return nullptr;
+  }
   void* aligned = memory.data();
+  std::size_t space = needed * sizeof(double);
   return static_cast<double*>(std::align(ALIGNMENT, space - ALIGNMENT, aligned, space));
 }
 
-// Algebra of k matrices of size d x d: takes the level, k, d, arrays to read and arrays to write, whose
-// sizes ``sizes`` tells, and calls ``call(level, arrays, k, d, memory)``.
+// An array that a function takes.
+struct Argument {
+  const char* name;
+  Py_ssize_t size;
+};
+
+// Algebra of k matrices of size d x d: takes the level, k, d, and the arrays that ``expected(k, d)`` names,
+// of which the first ``n_read`` are read and the others written. Returns what ``call`` returns.
 template <std::size_t N, class Call>
-PyObject* take_algebra(PyObject* arguments, std::array<Py_ssize_t, N> (*sizes)(Py_ssize_t, Py_ssize_t),
-                       int n_read, Call call) {
+PyObject* take_algebra(PyObject* arguments,
+                       std::array<Argument, N> (*expected)(Py_ssize_t k, Py_ssize_t d),
+                       std::size_t n_read, Call call) {
   const char* name;
   int k, d;
   PyObject* objects[4];
@@ -176,22 +190,29 @@ PyObject* take_algebra(PyObject* arguments, std::array<Py_ssize_t, N> (*sizes)(P
     return nullptr;
   const Level* level = find_level(name);
   if (!level) return nullptr;
+  if (k < 0 || d < 0)
+    return PyErr_Format(PyExc_ValueError, "k=%d and d=%d must not be negative.", k, d);
   Buffer buffers[N];
   double* arrays[N];
-  const auto expected = sizes(k, d);
+  const auto argument = expected(k, d);
   for (std::size_t i = 0; i < N; ++i) {
-    if (!buffers[i].take(objects[i], "matrices", expected[i], 'd', int(i) >= n_read)) return nullptr;
+    if (!buffers[i].take(objects[i], argument[i].name, argument[i].size, 'd', i >= n_read))
+      return nullptr;
     arrays[i] = buffers[i].numbers();
   }
-  return PyFloat_FromDouble(call(*level, arrays, k, d, algebra_memory(d)));
+  double* memory = own_memory(algebra_scratch(d));
+  return memory ? call(*level, arrays, k, d, memory) : nullptr;
 }
 
 PyObject* factorise(PyObject*, PyObject* arguments) {
   return take_algebra<3>(
       arguments,
-      [](Py_ssize_t k, Py_ssize_t d) { return std::array<Py_ssize_t, 3>{k * d * d, k * d * d, k * d * d}; },
+      [](Py_ssize_t k, Py_ssize_t d) {
+        return std::array<Argument, 3>{
+            {{"matrices", k * d * d}, {"factors", k * d * d}, {"inverses", k * d * d}}};
+      },
       1, [](const Level& level, double** a, int k, int d, double* memory) {
-        return level.factorise(a[0], k, d, a[1], a[2], memory);
+        return PyFloat_FromDouble(level.factorise(a[0], k, d, a[1], a[2], memory));
       });
 }
 
@@ -199,11 +220,14 @@ PyObject* unwhiten(PyObject*, PyObject* arguments) {
   return take_algebra<4>(
       arguments,
       [](Py_ssize_t k, Py_ssize_t d) {
-        return std::array<Py_ssize_t, 4>{k * d * d, k * (1 + d + d * d), k * d, k * d * d};
+        return std::array<Argument, 4>{{{"factors", k * d * d},
+                                        {"sums", k * (1 + d + d * d)},
+                                        {"first", k * d},
+                                        {"second", k * d * d}}};
       },
       2, [](const Level& level, double** a, int k, int d, double* memory) {
         level.unwhiten(a[0], a[1], k, d, a[2], a[3], memory);
-        return 0.0;
+        Py_RETURN_NONE;
       });
 }
 
@@ -211,11 +235,12 @@ PyObject* relate(PyObject*, PyObject* arguments) {
   return take_algebra<3>(
       arguments,
       [](Py_ssize_t k, Py_ssize_t d) {
-        return std::array<Py_ssize_t, 3>{k * d * d, k * d * d, k * d * (d + 1) / 2};
+        return std::array<Argument, 3>{
+            {{"inverses", k * d * d}, {"factors", k * d * d}, {"coordinates", k * d * (d + 1) / 2}}};
       },
       2, [](const Level& level, double** a, int k, int d, double* memory) {
         level.relate(a[0], a[1], k, d, a[2], memory);
-        return 0.0;
+        Py_RETURN_NONE;
       });
 }
 
@@ -223,11 +248,12 @@ PyObject* restore(PyObject*, PyObject* arguments) {
   return take_algebra<3>(
       arguments,
       [](Py_ssize_t k, Py_ssize_t d) {
-        return std::array<Py_ssize_t, 3>{k * d * d, k * d * (d + 1) / 2, k * d * d};
+        return std::array<Argument, 3>{
+            {{"factors", k * d * d}, {"coordinates", k * d * (d + 1) / 2}, {"matrices", k * d * d}}};
       },
       2, [](const Level& level, double** a, int k, int d, double* memory) {
         level.restore(a[0], a[1], k, d, a[2], memory);
-        return 0.0;
+        Py_RETURN_NONE;
       });
 }
 
@@ -238,18 +264,20 @@ PyObject* two_loops(PyObject*, PyObject* arguments) {
   if (!PyArg_ParseTuple(arguments, "siiOOOO", &name, &first, &n, &moves, &bends, &curvatures, &step))
     return nullptr;
   const Level* level = find_level(name);
-  const Py_ssize_t capacity = PyObject_Length(curvatures), p = PyObject_Length(step);
+  const Py_ssize_t capacity = level ? PyObject_Length(curvatures) : -1;
+  const Py_ssize_t p = capacity < 0 ? -1 : PyObject_Length(step);
+  if (p < 0) return nullptr;
   Buffer moves_, bends_, curvatures_, step_;
-  if (!level || !moves_.take(moves, "moves", capacity * p) ||
-      !bends_.take(bends, "bends", capacity * p) ||
+  if (!moves_.take(moves, "moves", capacity * p) || !bends_.take(bends, "bends", capacity * p) ||
       !curvatures_.take(curvatures, "curvatures", capacity) ||
       !step_.take(step, "step", p, 'd', true))
     return nullptr;
-  if (first < 0 || n < 0 || n > capacity)
-    return PyErr_Format(PyExc_ValueError, "There are no %d pairs from place %d on.", n, first);
-  std::vector<double> amounts(n);
+  if (n < 0 || n > capacity || first < 0 || (first && first >= capacity))
+    return PyErr_Format(PyExc_ValueError, "There are no n=%d pairs from place first=%d on.", n, first);
+  double* amounts = own_memory(n);
+  if (!amounts) return nullptr;
   level->two_loops(moves_.numbers(), bends_.numbers(), curvatures_.numbers(), int(capacity), first, n,
-                   p, step_.numbers(), amounts.data());
+                   p, step_.numbers(), amounts);
   Py_RETURN_NONE;
 }
 
@@ -309,7 +337,7 @@ PyMethodDef methods[] = {
 
 PyModuleDef_Slot slots[] = {{0, nullptr}};
 
-PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_kernel", "One pass of EM over rows.",
+PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_kernel", "Passes of EM over rows, and the algebra between them.",
                           0, methods, slots, nullptr, nullptr, nullptr};
 
 }  // namespace
