@@ -228,12 +228,11 @@ class LatentDensityEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         """Set what ``feature_scores`` subtracts, from valid training rows."""
         self._mean_surprise = None
         weight = None if weight is None else weight / weight.max()
-        some = at_even_steps(rows.shape[0], weight, _REFERENCE_ROWS)
-        if len(some) < rows.shape[0]:
-            weight = None
+        if rows.shape[0] > _REFERENCE_ROWS:
+            some = at_even_steps(rows.shape[0], weight, _REFERENCE_ROWS)
+            rows, weight = _safe_indexing(rows, some), None
         try:
-            chosen = rows[some] if type(rows) is np.ndarray else _safe_indexing(rows, some)
-            surprise = -self._log_conditionals(chosen).astype(np.float64)
+            surprise = -self._log_conditionals(rows).astype(np.float64)
         except NotImplementedError:  # a model of one's own that knows whole rows only
             return
         if weight is None:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 try:
     from sklearn.callback import CallbackSupportMixin, with_callbacks
@@ -59,6 +59,9 @@ __all__ = [
 ]
 
 
+T = TypeVar("T")
+
+
 @dataclass(frozen=True)
 class Step:
     """What a fit has come to by a step that ends.
@@ -105,6 +108,18 @@ def fit_part(context: Any, task: str, whole: Any, part: Any, X: Any, y: Any) -> 
         subcontext.call_on_fit_task_begin(estimator=whole, X=X, y=y)
         yield
         subcontext.call_on_fit_task_end(estimator=whole, X=X, y=y)
+
+
+def _once(make: Callable[[], T]) -> Callable[[], T]:
+    """Make something when it is first asked for, at less cost than ``functools.cache``."""
+    made: list[T] = []
+
+    def get() -> T:
+        if not made:
+            made.append(make())
+        return made[0]
+
+    return get
 
 
 class LoopProgress:
@@ -159,7 +174,7 @@ class LoopProgress:
                 f"\t bound {bound:.6f}{gain}\t {seconds:.3f}s",
             )
         self._last = bound
-        attributes = functools.cache(attributes)
+        attributes = _once(attributes)
         self._task.skemvae_step = Step(
             bound, lambda: copy.copy(self._estimator)._set(**attributes())
         )

@@ -73,12 +73,11 @@ class Chart(Generic[M]):
         weights, means, covariance = model.point
         with np.errstate(divide="ignore", invalid="ignore"):
             log_ratios = np.log(weights / self._point.weights)
-            parts = (
-                (log_ratios - self._share @ log_ratios)[:, None],
-                self._axes.whitened(means - self._point.means),
-                self._axes.log_ratios(covariance),
-            )
-            coordinates: Array = self._unit * np.concatenate(parts, axis=1)
+            log_ratios -= self._share @ log_ratios
+            whitened = self._axes.whitened(means - self._point.means)
+            parts = (log_ratios[:, None], whitened, self._axes.log_ratios(covariance))
+            coordinates = np.concatenate(parts, axis=1)
+            coordinates *= self._unit
         return coordinates.ravel()
 
     def model(self, coordinates: Array) -> M | None:
