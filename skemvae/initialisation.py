@@ -210,8 +210,8 @@ class Initialiser:
                 if len(models) == 1:  # all have come to the same place
                     break
                 n_iter = max(n_iter, min(int(affordable / (n_starts * n_rows)), _MOST_ITERATIONS))
-                states = self.judge.on_part(n_rows).race(models, n_iter, n_starts // 2)
-                models = [state.model for state in states]
+                best = self.judge.on_part(n_rows).race(models, n_iter, n_starts // 2)
+                models = [climbed.model for climbed in best]
         except KeyboardInterrupt:
             if not models:
                 raise

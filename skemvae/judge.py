@@ -10,10 +10,10 @@ import numpy as np
 
 from skemvae.core.arrays import Array
 from skemvae.core.bound import Posterior
-from skemvae.core.em import EMState, MixtureEM
+from skemvae.core.climb import Climbed, climb
+from skemvae.core.em import EMState
 from skemvae.core.expectation import Seen, each_block, map_rows
 from skemvae.core.gaussian_mixture import GaussianMixture
-from skemvae.core.iterate import Aitken, Status, iterate
 from skemvae.core.sketch import Sketch
 
 State = EMState[GaussianMixture]
@@ -67,7 +67,7 @@ class Judge:
         )
         return merit > other_merit
 
-    def race(self, models: Sequence[GaussianMixture], n_iter: int, n_best: int) -> list[State]:
+    def race(self, models: Sequence[GaussianMixture], n_iter: int, n_best: int) -> list[Climbed]:
         """Let all climb on the sketch for some iterations, and return the best, in order.
 
         They are fewer than ``n_best`` where several came to the same place.
@@ -76,14 +76,7 @@ class Judge:
         ------
         KeyboardInterrupt
         """
-        em = MixtureEM(self.sketch.rows)
-        states = []
-        for model in models:
-            result = iterate(em.step, em.start(model), stop=Aitken(_ENOUGH), max_iter=n_iter)
-            if result.status is Status.INTERRUPTED:
-                raise KeyboardInterrupt
-            states.append(result.state)
-        return self._best(states, n_best)
+        return self._best(climb(models, self.sketch.rows, n_iter, _ENOUGH), n_best)
 
     def finalists(self, models: list[GaussianMixture], max_iter: int) -> list[GaussianMixture]:
         """Which of several starts, climbed on the sketch, may lead to the best fit of the table.
@@ -108,7 +101,7 @@ class Judge:
             if self._merit_here(state)[:2] == sound and not self._leads(best, state)
         ]
 
-    def _leads(self, best: State, other: State) -> bool:
+    def _leads(self, best: Climbed, other: Climbed) -> bool:
         """Whether a fit is better by more than what the choice of the rows explains."""
         rows = self.sketch.rows
         best_log_density, other_log_density = (
@@ -123,34 +116,34 @@ class Judge:
         error = np.sqrt((1 - self.sketch.fraction) * variance)
         return bool(mean > _CLEARLY * error)
 
-    def _best(self, states: list[State], n_best: int) -> list[State]:
-        ranked: list[tuple[Merit, State]] = []
+    def _best(self, climbed: list[Climbed], n_best: int) -> list[Climbed]:
+        ranked: list[tuple[Merit, Climbed]] = []
         n_sound = 0
-        for state in sorted(states, key=attrgetter("bound"), reverse=True):
-            merit = self._merit_here(state)
+        for fit in sorted(climbed, key=attrgetter("bound"), reverse=True):
+            merit = self._merit_here(fit)
             if not any(_same_place(merit, other) for other, _ in ranked):
-                ranked.append((merit, state))
+                ranked.append((merit, fit))
                 n_sound += merit[0]
             if n_sound == n_best:  # those that follow have lower bounds
                 break
         ranked.sort(key=itemgetter(0), reverse=True)
-        return [state for _, state in ranked[:n_best]]
+        return [fit for _, fit in ranked[:n_best]]
 
-    def _merit_here(self, state: State) -> Merit:
+    def _merit_here(self, fit: Climbed) -> Merit:
         """The merit of a fit to the sketch itself."""
         # A component rests on at least sum r rows, since r <= 1; mostly that says enough.
-        counts = state.expectation.moments.count / self.sketch.weights.max()
-        enough_rows = counts.min() >= self.few_rows or self._rests_on(state.model) >= self.few_rows
-        return self._merit(state, enough_rows)
+        fewest = fit.count.min() / self.sketch.weights.max()
+        enough_rows = fewest >= self.few_rows or self._rests_on(fit.model) >= self.few_rows
+        return self._merit(fit, enough_rows)
 
-    def _merit(self, state: State, enough_rows: bool) -> Merit:
+    def _merit(self, fit: State | Climbed, enough_rows: bool) -> Merit:
         """A key that sorts fits: sound ones above collapsed ones, then by the bound.
 
         Likelihood alone prefers spikes on a few rows, which explain nothing.
         """
-        spread = state.model.covariance.variances - self.noise
+        spread = fit.model.covariance.variances - self.noise
         off_floor = bool((spread > self.nothing).all())
-        return off_floor and bool(enough_rows), off_floor, state.bound
+        return off_floor and bool(enough_rows), off_floor, fit.bound
 
     def _rests_on(self, model: GaussianMixture) -> float:
         """How many distinct rows of the sketch there are for the component with the fewest."""

@@ -30,6 +30,34 @@ shared: _Pass
 axes: _Pass
 spherical: _Pass
 
+# level, tile, n_threads, n_iter, tol, is_shared, total, X, weight, origin, per_unit, noise, then of
+# each start: weights, means, values, bound, counts -> steps that are left to do from each start
+_Climbs: TypeAlias = Callable[
+    [
+        str,
+        int,
+        int,
+        int,
+        float,
+        bool,
+        float,
+        AnyArray,
+        Array | None,
+        Array,
+        Array,
+        Array,
+        Array,
+        Array,
+        Array,
+        Array,
+        Array,
+    ],
+    list[int],
+]
+
+climb_dense: _Climbs
+climb_axes: _Climbs
+
 # level, K, d, matrices, factors, inverses -> smallest unexplained part
 def factorise(
     level: str, k: int, d: int, matrices: Array, factors: Array, inverses: Array

@@ -93,7 +93,7 @@ def check_rows(estimator: Any, X: Any, *, numeric: bool, reset: bool, n_min: int
 
 
 def _is_plain(X: Any) -> bool:
-    """Whether X is a table of floats already; ``check_array`` takes longer than many a small fit."""
+    """Whether X is a table of floats; ``check_array`` takes longer than many a small fit."""
     if type(X) is not np.ndarray or X.dtype not in _READ_AS_THEY_ARE:
         return False
     return X.ndim == 2 and X.shape[1] > 0

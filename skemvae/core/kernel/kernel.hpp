@@ -40,6 +40,26 @@ struct Pass {
   std::ptrdiff_t (*n_kept)(int k, int d);
 };
 
+// A start, and the place that it leads to: parameters, which are moved, and what the E step at them says.
+struct Start {
+  double *weights, *means, *values;  // (k), (k x d), (k x d x d) or (k x d)
+  double *bound, *counts;            // a number, (k)
+};
+
+// Up to ``n_iter`` steps of EM, or until less than ``tol`` remains to be gained.
+struct Plan {
+  int k, tile, n_iter;
+  double tol, total;    // the sum of the weights of the rows
+  const double* noise;  // variances that regularise the features (d)
+  bool is_shared;       // one covariance for all components, or one variance for all features
+};
+
+// Steps of EM on a short table (see steps.inc); returns how many are left to do.
+struct Climb {
+  int (*take)(const Table&, const Plan&, const Start&, double* memory);
+  std::ptrdiff_t (*n_needed)(int k, int d, int tile);  // numbers of memory, for each thread
+};
+
 // Rows of a tile are a multiple of this; scratch memory begins at an address that is, too (in bytes).
 constexpr int GRANULE = 32, ALIGNMENT = 64;
 
@@ -67,6 +87,7 @@ struct Level {
   Relate relate;
   Restore restore;
   TwoLoops two_loops;
+  Climb climb_dense, climb_axes;
 };
 
 // Those that this processor has, the fastest first; null ends them.

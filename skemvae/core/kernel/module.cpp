@@ -62,6 +62,19 @@ const Level* find_level(const char* name) {
   return nullptr;
 }
 
+bool is_tile(int tile) {
+  if (tile >= GRANULE && tile % GRANULE == 0) return true;
+  PyErr_Format(PyExc_ValueError, "tile=%d must be a multiple of %d.", tile, GRANULE);
+  return false;
+}
+
+Table table_of(const Buffer& rows, const Buffer& weight, const Buffer& origin, const Buffer& per_unit) {
+  const Py_buffer& view = rows.view();
+  return {static_cast<const char*>(view.buf), view.shape[0], view.strides[0], view.strides[1],
+          int(view.shape[1]), rows.is_format('f'), weight.numbers(), origin.numbers(),
+          per_unit.numbers()};
+}
+
 // What the functions differ in: the pass, and how many factors and sums it has.
 struct Structure {
   Pass Level::* pass;
@@ -116,10 +129,10 @@ PyObject* take_pass(PyObject* arguments, const Structure& structure) {
     return nullptr;
   const Level* level = find_level(name);
   if (!level) return nullptr;
-  if (tile < GRANULE || tile % GRANULE || n_runs < 1 || n_threads < 1)
-    return PyErr_Format(PyExc_ValueError,
-                        "tile=%d must be a multiple of %d, n_runs=%d and n_threads=%d at least 1.",
-                        tile, GRANULE, n_runs, n_threads);
+  if (!is_tile(tile)) return nullptr;
+  if (n_runs < 1 || n_threads < 1)
+    return PyErr_Format(PyExc_ValueError, "n_runs=%d and n_threads=%d must be at least 1.", n_runs,
+                        n_threads);
 
   Buffer table_, weight_, origin_, per_unit_, log_normaliser_, means_, factors_, scratch_, sums_;
   if (!table_.take_table(X)) return nullptr;
@@ -139,9 +152,7 @@ PyObject* take_pass(PyObject* arguments, const Structure& structure) {
       (weight != Py_None && !weight_.take(weight, "weight", n)))
     return nullptr;
 
-  const Table table{static_cast<const char*>(view.buf), n, view.strides[0], view.strides[1],
-                    int(d), table_.is_format('f'), weight_.numbers(), origin_.numbers(),
-                    per_unit_.numbers()};
+  const Table table = table_of(table_, weight_, origin_, per_unit_);
   const Components components{int(k), log_normaliser_.numbers(), means_.view().buf,
                               factors_.view().buf};
   void* aligned = scratch_.numbers();
@@ -155,9 +166,9 @@ PyObject* take_pass(PyObject* arguments, const Structure& structure) {
   return PyFloat_FromDouble(evidence);
 }
 
-// Memory of a thread, for small matrices and amounts; null with an error set where there is none.
-double* own_memory(Py_ssize_t size) {
-  thread_local std::vector<double> memory;
+// The address of so many numbers, aligned, in ``memory``, which grows if need be; null with an error set where
+// there is no more.
+double* take_memory(std::vector<double>& memory, Py_ssize_t size) {
   const std::size_t needed = size + ALIGNMENT / sizeof(double);
   try {
     if (memory.size() < needed) memory.resize(needed);
@@ -168,6 +179,12 @@ double* own_memory(Py_ssize_t size) {
   void* aligned = memory.data();
   std::size_t space = needed * sizeof(double);
   return static_cast<double*>(std::align(ALIGNMENT, space - ALIGNMENT, aligned, space));
+}
+
+// Memory of a thread, for small matrices and amounts.
+double* own_memory(Py_ssize_t size) {
+  thread_local std::vector<double> memory;
+  return take_memory(memory, size);
 }
 
 // An array that a function takes.
@@ -281,6 +298,64 @@ PyObject* two_loops(PyObject*, PyObject* arguments) {
   Py_RETURN_NONE;
 }
 
+// Steps of EM from several starts, whose covariances have ``n_values`` numbers each. Returns a list: how many are
+// left to do from each.
+PyObject* take_climbs(PyObject* arguments, Climb Level::* climb,
+                      Py_ssize_t (*n_values)(Py_ssize_t k, Py_ssize_t d)) {
+  const char* name;
+  int tile, n_threads, n_iter, is_shared;
+  double total, tol;
+  PyObject *X, *weight, *origin, *per_unit, *noise, *weights, *means, *values, *bounds, *counts;
+  if (!PyArg_ParseTuple(arguments, "siiidpdOOOOOOOOOO", &name, &tile, &n_threads, &n_iter, &tol, &is_shared,
+                        &total, &X, &weight, &origin, &per_unit, &noise, &weights, &means, &values,
+                        &bounds, &counts))
+    return nullptr;
+  const Level* level = find_level(name);
+  if (!level || !is_tile(tile)) return nullptr;
+  const Py_ssize_t n_starts = PyObject_Length(bounds), all = PyObject_Length(counts);
+  if (n_starts < 0 || all < 0) return nullptr;
+  if (n_threads < 1 || n_iter < 0 || !n_starts || all % n_starts)
+    return PyErr_Format(PyExc_ValueError, "n_threads=%d, n_iter=%d or the numbers of bounds and counts are wrong.",
+                        n_threads, n_iter);
+  Buffer table_, weight_, origin_, per_unit_, noise_, weights_, means_, values_, bounds_, counts_;
+  if (!table_.take_table(X)) return nullptr;
+  const Py_ssize_t n = table_.view().shape[0], d = table_.view().shape[1], k = all / n_starts;
+  const Py_ssize_t size = n_values(k, d);
+  if (!origin_.take(origin, "origin", d) || !per_unit_.take(per_unit, "per_unit", d) ||
+      !noise_.take(noise, "noise", d) || !weights_.take(weights, "weights", all, 'd', true) ||
+      !means_.take(means, "means", all * d, 'd', true) ||
+      !values_.take(values, "values", n_starts * size, 'd', true) ||
+      !bounds_.take(bounds, "bounds", n_starts, 'd', true) ||
+      !counts_.take(counts, "counts", all, 'd', true) ||
+      (weight != Py_None && !weight_.take(weight, "weight", n)))
+    return nullptr;
+  const Table table = table_of(table_, weight_, origin_, per_unit_);
+  const Plan plan{int(k), tile, n_iter, tol, total, noise_.numbers(), bool(is_shared)};
+  const Climb& each = level->*climb;
+  constexpr Py_ssize_t line = ALIGNMENT / sizeof(double);
+  const Py_ssize_t needed = (each.n_needed(plan.k, int(d), tile) + line - 1) / line * line;
+  std::vector<double> held;
+  double* memory = take_memory(held, n_threads * needed);
+  PyObject* left = memory ? PyList_New(n_starts) : nullptr;
+  if (!left) return nullptr;
+  std::vector<int> n_left(n_starts);
+  Py_BEGIN_ALLOW_THREADS
+  in_parallel(int(n_starts), n_threads, [&](int thread, int i) {
+    const Start start{weights_.numbers() + i * k, means_.numbers() + i * k * d,
+                      values_.numbers() + i * size, bounds_.numbers() + i, counts_.numbers() + i * k};
+    n_left[i] = each.take(table, plan, start, memory + thread * needed);
+  });
+  Py_END_ALLOW_THREADS
+  for (Py_ssize_t i = 0; i < n_starts; ++i) {
+    PyObject* number = PyLong_FromLong(n_left[i]);
+    if (!number || PyList_SetItem(left, i, number)) {
+      Py_DECREF(left);
+      return nullptr;
+    }
+  }
+  return left;
+}
+
 using Count = Py_ssize_t;
 Count matrices(Count k, Count d) { return k * d * d; }
 Count matrix(Count, Count d) { return d * d; }
@@ -311,6 +386,14 @@ PyObject* spherical(PyObject*, PyObject* arguments) {
   return take_pass(arguments, {&Level::spherical, 'd', scalars, sums_of_scalars});
 }
 
+PyObject* climb_dense(PyObject*, PyObject* arguments) {
+  return take_climbs(arguments, &Level::climb_dense, matrices);
+}
+
+PyObject* climb_axes(PyObject*, PyObject* arguments) {
+  return take_climbs(arguments, &Level::climb_axes, diagonals);
+}
+
 PyObject* level_names(PyObject*, PyObject*) {
   PyObject* names = PyList_New(0);
   for (const Level* const* level = levels(); names && *level; ++level) {
@@ -327,6 +410,8 @@ PyMethodDef methods[] = {
     {"shared", shared, METH_VARARGS, "A pass under one covariance for all."},
     {"axes", axes, METH_VARARGS, "A pass under variances of each feature."},
     {"spherical", spherical, METH_VARARGS, "A pass under one variance for each component."},
+    {"climb_dense", climb_dense, METH_VARARGS, "Steps of EM from several starts, with covariance matrices."},
+    {"climb_axes", climb_axes, METH_VARARGS, "The same with variances."},
     {"factorise", factorise, METH_VARARGS, "Cholesky factors of small matrices, and inverses."},
     {"unwhiten", unwhiten, METH_VARARGS, "Moments of rows from those of whitened ones."},
     {"relate", relate, METH_VARARGS, "Coordinates of lower factors near others."},

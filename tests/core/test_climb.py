@@ -1,0 +1,243 @@
+"""Climbs of several starts: the compiled kernel takes the steps that ``MixtureEM`` takes."""
+
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from skemvae.core import climb as module
+from skemvae.core import native
+from skemvae.core.climb import climb
+from skemvae.core.em import MixtureEM
+from skemvae.core.gaussian_mixture import GaussianMixture
+from skemvae.core.iterate import Aitken, iterate
+from skemvae.core.parallel import Region
+from skemvae.core.rows import Frame, Rows
+from skemvae.core.structures import STRUCTURES
+from tests.strategies import mixtures, seeds, structures, tables
+
+if not native.LEVELS:
+    pytest.skip("the kernel was not built", allow_module_level=True)
+from skemvae.core import _kernel
+
+levels = st.sampled_from(native.LEVELS)
+
+
+@contextmanager
+def path(level):
+    """Steps at a vector width, or by the interpreter for None."""
+    before, native.level = native.level, level
+    try:
+        yield
+    finally:
+        native.level = before
+
+
+def assert_same(climbed, other, tolerance=1e-8):
+    assert climbed.bound == pytest.approx(other.bound, rel=tolerance, abs=tolerance)
+    for a, b in (
+        (climbed.count, other.count),
+        (climbed.model.weights, other.model.weights),
+        (climbed.model.means, other.model.means),
+        (climbed.model.covariance.values, other.model.covariance.values),
+    ):
+        np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance * np.abs(b).max())
+
+
+def assert_same_everywhere(models, rows, level, n_iter, tolerance=1e-8):
+    with path(level):
+        ahead = climb(models, rows, n_iter, 0.0)
+    with path(None):
+        step_by_step = climb(models, rows, n_iter, 0.0)
+    for climbed, other in zip(ahead, step_by_step, strict=True):
+        assert_same(climbed, other, tolerance)
+
+
+def left_to_do(models, rows, n_iter):
+    """Steps that the kernel leaves to the interpreter, for each start."""
+    ahead = module._ahead(native.LEVELS[0], models, rows, n_iter, 0.0)
+    return [n_left for _, n_left in ahead]
+
+
+@given(
+    mixtures(max_components=9, max_features=11),
+    seeds,
+    levels,
+    st.integers(20, 500),
+    st.integers(0, 4),
+    st.data(),
+)
+def test_the_kernel_takes_the_steps_of_em(mixture, seed, level, n, n_iter, data):
+    rng = np.random.default_rng(seed)
+    k, d = mixture.means.shape
+    X, _ = mixture.sample(n + 5 * k * d, rng)
+    weight = data.draw(st.sampled_from([None, rng.gamma(2.0, size=len(X))]))
+    frame = Frame(rng.standard_normal(d), mixture.covariance.units(2.0 ** rng.integers(-3, 4, d)))
+    noise = data.draw(st.sampled_from([1e-9, 1e-6, 0.1])) * np.ones(d)
+    models = [
+        GaussianMixture(
+            mixture.weights, mixture.means[rng.permutation(k)], mixture.covariance, noise
+        ).into(frame)
+        for _ in range(3)
+    ]
+    assert_same_everywhere(models, Rows(X, weight, frame), level, n_iter)
+
+
+@given(tables(), structures, seeds, levels, st.sampled_from([0.0, 1e-9, 1e-3]), st.integers(1, 5))
+def test_it_falls_back_where_a_step_is_out_of_the_ordinary(
+    X, structure, seed, level, regularisation, k
+):
+    # Constant, collinear and repeated columns, and components without rows among them.
+    rng = np.random.default_rng(seed)
+    d = X.shape[1]
+    scale = np.maximum(X.std(0), 1e-3)
+    rows = Rows(X, None, Frame(X.mean(0), 2.0 ** np.round(np.log2(scale))))
+    noise = np.full(d, max(regularisation, 1e-12))
+    far = np.where(rng.uniform(size=(k, 1)) < 0.2, 1e4, 1.0)
+    covariance = STRUCTURES[structure].identity(k, d)
+    model = GaussianMixture(np.full(k, 1 / k), far * rng.standard_normal((k, d)), covariance, noise)
+    with path(level):
+        (climbed,) = climb([model], rows, 6, 0.0)
+    em = MixtureEM(rows)
+    bounds = iterate(em.step, em.start(model), stop=Aitken(0.0), max_iter=6).bounds
+    # Rounding grows where EM is unstable: the climb is one of EM nevertheless.
+    assert climbed.bound >= bounds[0] - 1e-9 * max(1.0, abs(bounds[0]))
+    assert em.start(climbed.model).bound == pytest.approx(climbed.bound, rel=1e-9, abs=1e-9)
+
+
+def two_clusters(n=200, d=2):
+    rng = np.random.default_rng(0)
+    return np.concatenate([rng.standard_normal((n, d)) - 3, rng.standard_normal((n, d)) + 3])
+
+
+def start(structure="full", means=((-1.0, 0.0), (1.0, 0.0)), noise=1e-6):
+    means = np.array(means)
+    k, d = means.shape
+    covariance = STRUCTURES[structure].identity(k, d)
+    return GaussianMixture(np.full(k, 1 / k), means, covariance, np.full(d, noise))
+
+
+@pytest.mark.parametrize("structure", sorted(STRUCTURES))
+def test_the_bound_never_falls_and_ends_at_the_tolerance(structure):
+    rows = Rows.of(two_clusters())
+    bounds = [climb([start(structure)], rows, n_iter, 0.0)[0].bound for n_iter in range(12)]
+    assert np.diff(bounds).min() >= -1e-12
+    early = climb([start(structure)], rows, 1000, 1e-3)[0]
+    with path(None):
+        assert_same(early, climb([start(structure)], rows, 1000, 1e-3)[0])
+    assert bounds[0] < early.bound < bounds[-1] + 1e-3
+
+
+@pytest.mark.parametrize("structure", sorted(STRUCTURES))
+def test_what_is_ordinary_is_left_to_nobody(structure):
+    assert left_to_do([start(structure)], Rows.of(two_clusters()), 20) == [0]
+
+
+@pytest.mark.parametrize(
+    ("X", "model", "n_left"),
+    [
+        # Far from all rows: the component holds nothing.
+        (two_clusters(), start(means=((-1.0, 0.0), (1e3, 0.0))), 5),
+        # All rows of the component are one.
+        (np.repeat([[-3.0, -3.0], [3.0, 3.0]], 20, axis=0), start(noise=0.0), 5),
+        # A mean moves further than the digits of a narrow component reach.
+        (1e-3 * two_clusters() + 1.0, start("diag", ((-1.0, 0.0), (0.0, -1.0)), 0.0), 5),
+    ],
+)
+def test_the_rest_is_left_to_the_interpreter(X, model, n_left):
+    assert left_to_do([model, start(model.covariance.name)], Rows.of(X), 5)[0] == n_left
+    with path(None):
+        (step_by_step,) = climb([model], Rows.of(X), 5, 0.0)
+    for level in native.LEVELS:
+        with path(level):
+            (climbed,) = climb([model], Rows.of(X), 5, 0.0)
+        assert climbed.bound == pytest.approx(step_by_step.bound, rel=1e-6)
+
+
+def as_bytes(climbed):
+    covariance = climbed.model.covariance.values
+    return [part.tobytes() for part in (climbed.count, climbed.model.means, covariance)]
+
+
+@pytest.mark.parametrize("structure", ["full", "diag"])
+def test_neither_threads_nor_other_starts_change_a_bit(structure, monkeypatch):
+    rng = np.random.default_rng(1)
+    rows = Rows.of(two_clusters())
+    models = [start(structure, rng.standard_normal((3, 2))) for _ in range(7)]
+    together = [as_bytes(climbed) for climbed in climb(models, rows, 9, 0.0)]
+    assert together == [as_bytes(climb([model], rows, 9, 0.0)[0]) for model in models]
+    monkeypatch.setattr(module, "parallel_region", one_thread)
+    assert together == [as_bytes(climbed) for climbed in climb(models, rows, 9, 0.0)]
+
+
+@contextmanager
+def one_thread():
+    yield Region(1)
+
+
+def test_long_tables_are_climbed_by_passes(monkeypatch):
+    def refuse(*_):
+        raise AssertionError("the kernel's climb is for short tables")
+
+    monkeypatch.setattr(module, "_ahead", refuse)
+    rows = Rows.of(
+        np.zeros((module._SHORT, 1)) + np.arange(2.0).repeat(module._SHORT // 2)[:, None]
+    )
+    model = GaussianMixture(
+        np.ones(1), np.zeros((1, 1)), STRUCTURES["full"].identity(1, 1), np.ones(1)
+    )
+    assert climb([model], rows, 0, 0.0)[0].count == pytest.approx([rows.n_rows])
+
+
+def arguments(**changes):
+    valid = {
+        "level": native.LEVELS[0],
+        "tile": 96,
+        "n_threads": 2,
+        "n_iter": 3,
+        "tol": 0.0,
+        "is_shared": False,
+        "total": 5.0,
+        "X": np.zeros((5, 2)),
+        "weight": None,
+        "origin": np.zeros(2),
+        "per_unit": np.ones(2),
+        "noise": np.ones(2),
+        "weights": np.full((2, 3), 1 / 3),
+        "means": np.zeros((2, 3, 2)),
+        "values": np.ones((2, 3, 2)),
+        "bounds": np.zeros(2),
+        "counts": np.zeros(6),
+    }
+    return list({**valid, **changes}.values())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"level": "mmx"}, "level='mmx'"),
+        ({"tile": 48}, "tile=48 must be a multiple of 32"),
+        ({"n_threads": 0}, "n_threads=0"),
+        ({"n_iter": -1}, "n_iter=-1"),
+        ({"X": np.zeros((5, 2), dtype=int)}, "X must be a table"),
+        ({"weight": np.ones(4)}, "weight must be an array of 5 numbers"),
+        ({"noise": np.ones(3)}, "noise must be an array of 2"),
+        ({"weights": np.ones(5)}, "weights must be an array of 6"),
+        ({"means": np.ones(5)}, "means must be an array of 12"),
+        ({"values": np.ones((2, 3, 2, 2))}, "values must be an array of 12"),
+        ({"bounds": np.zeros(4)}, "bounds"),
+        ({"counts": np.zeros(7)}, "counts"),
+    ],
+)
+def test_what_does_not_fit_is_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        _kernel.climb_axes(*arguments(**changes))
+
+
+def test_matrices_have_more_numbers():
+    with pytest.raises(ValueError, match="values must be an array of 24"):
+        _kernel.climb_dense(*arguments())
+    values = np.tile(np.eye(2), (2, 3, 1, 1))
+    assert _kernel.climb_dense(*arguments(values=values)) == [0, 0]
