@@ -48,15 +48,15 @@ class Moments:
         count, origin, second = np.zeros(shape[0]), np.zeros(shape[:2]), np.zeros(shape)
         for k in range(shape[0]):
             (where,) = np.nonzero(labels == k)
-            count[k] = weight[where].sum()
+            own, own_weight = X.take(where, axis=0), weight.take(where)
+            count[k] = own_weight.sum()
             if count[k] > 0:
-                origin[k] = weight[where] @ X[where] / count[k]
-                differences = (X[where] - origin[k]).T
-                weighted = weight[where] * differences
+                origin[k] = own_weight @ own / count[k]
+                own -= origin[k]
                 if len(shape) == 2:
-                    second[k] = np.einsum("di,di->d", weighted, differences)
+                    second[k] = own_weight @ (own * own)
                 else:
-                    second[k] = weighted @ differences.T
+                    second[k] = (own.T * own_weight) @ own
         return cls(count, origin, np.zeros_like(origin), second)
 
     def __add__(self, other: Moments) -> Moments:
