@@ -79,10 +79,10 @@ class EMGaussianMixture(MixtureDensity):
         ``means_init`` is given, and by warm starts.
     init_params : str, array or callable, default="auto"
         - ``"auto"``: a tournament of cheap starts (k-means in standardised
-          and in whitened units, k-means++, slices along random directions,
-          random rows), a few iterations each on a bounded sample that grows
-          while the worse half of them is left behind; the best goes on. Row
-          order and multiplicity do not matter.
+          and in whitened units, slices along random directions, random
+          rows), a few iterations each on a bounded sample that grows while
+          the worse of them are left behind; the best goes on. Row order and
+          multiplicity do not matter.
         - ``"kmeans"``, ``"k-means++"``, ``"random_from_data"``, ``"random"``:
           as in scikit-learn, but weighted, in standardised units, on a
           bounded sample, each row assigned to the nearest centre, and never

@@ -32,11 +32,12 @@ from skemvae.judge import Judge
 # Rows of a sketch: at least so many, and so many times the rows that
 # determine one component.
 _SKETCH_ROWS, _SKETCH_ROWS_PER_FEATURE = 4096, 4
-# The tournament: so many starts climb on such a share of the sketch, but at least on
-# so many times the rows that determine the components, for so many iterations; or
-# for more, while a round costs less than so many passes over the table, which is taken
-# to have so many rows at least: below, there is no time to be saved.
-_ROUNDS = ((8, 1 / 4, 2), (4, 1 / 2, 3), (2, 1 / 2, 4))
+# The tournament: all starts climb on such a share of the sketch, but at least on
+# so many times the rows that determine the components, for so many iterations, and so many
+# go on to the next round. They climb for longer while a round costs less than so many passes
+# over the table, which is taken to have so many rows at least: below, there is no time to be
+# saved.
+_ROUNDS = ((1 / 4, 2, 4), (1 / 2, 3, 2), (1 / 2, 4, 1))
 _FEWEST_ROWS, _FEWEST_ROWS_PER_FEATURE = 512, 10
 _PASSES, _SHORT_TABLE, _MOST_ITERATIONS = 1 / 2, 48_000, 25
 # Centres beyond so many standard deviations are equally far.
@@ -66,8 +67,10 @@ def _k_means_plusplus(X: Any, weight: Any, n_components: int, rng: Any) -> Any:
 
 
 def _random_from_data(X: Any, weight: Any, n_components: int, rng: Any) -> Any:
-    chosen = rng.choice(len(X), size=n_components, replace=False, p=weight / weight.sum())
-    return _nearest(X, X[chosen])
+    # The first of exponential waiting times are draws without replacement (Efraimidis and
+    # Spirakis 2006), ten times faster than ``rng.choice``.
+    chosen = np.argpartition(rng.standard_exponential(len(X)) / weight, n_components - 1)
+    return _nearest(X, X[chosen[:n_components]])
 
 
 def _quantiles(X: Any, weight: Any, n_components: int, rng: Any) -> Any:
@@ -204,13 +207,13 @@ class Initialiser:
         models: list[GaussianMixture] = []
         interrupted = False
         try:
-            for n_starts, share, n_iter in _ROUNDS:
+            for share, n_iter, n_best in _ROUNDS:
                 n_rows = min(m, max(round(share * m), fewest))
                 models = models or self._on_part(n_rows)._entries(rng)
                 if len(models) == 1:  # all have come to the same place
                     break
-                n_iter = max(n_iter, min(int(affordable / (n_starts * n_rows)), _MOST_ITERATIONS))
-                best = self.judge.on_part(n_rows).race(models, n_iter, n_starts // 2)
+                longer = min(int(affordable / (len(models) * n_rows)), _MOST_ITERATIONS)
+                best = self.judge.on_part(n_rows).race(models, max(n_iter, longer), n_best)
                 models = [climbed.model for climbed in best]
         except KeyboardInterrupt:
             if not models:
@@ -228,7 +231,7 @@ class Initialiser:
         X = self.sketch.standardised
         white = _whiten(X, self.sketch.weights)
         entries = [(_k_means, X), (_k_means, white)]
-        entries += 2 * [(_k_means_plusplus, X), (_quantiles, white), (_random_from_data, white)]
+        entries += 3 * [(_quantiles, white), (_random_from_data, white), (_random_from_data, X)]
         return [self._labelled(labelling, table, rng) for labelling, table in entries]
 
     def _ordered(self, model: GaussianMixture) -> GaussianMixture:
