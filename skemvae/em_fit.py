@@ -10,9 +10,9 @@ import numpy as np
 from sklearn.utils import check_random_state
 
 from skemvae.core.covariance import Covariance
-from skemvae.core.em import EMState, MixtureEM
 from skemvae.core.gaussian_mixture import GaussianMixture
 from skemvae.core.rows import Rows
+from skemvae.core.short_table import State, em_on
 from skemvae.core.summary import Summary
 from skemvae.core.table import Table
 from skemvae.devices.choice import passes_on
@@ -24,8 +24,6 @@ from skemvae.validation import (
     check_positive_definite,
     check_responsibilities,
 )
-
-State = EMState[GaussianMixture]
 
 
 class ExactEM:
@@ -52,7 +50,8 @@ class ExactEM:
     ):
         self._estimator = estimator
         self._structure = structure
-        self._em = MixtureEM(table, passes_on(estimator.device))
+        passes = passes_on(estimator.device)
+        self._em = em_on(table, passes, structure, estimator.n_components)
         self._summary = summary
         self._noise = summary.noise(estimator.reg_covar) / table.frame.scale**2
         self._given = self._warm_parameters() if warm else self._given_parameters()

@@ -39,7 +39,7 @@ _SKETCH_ROWS, _SKETCH_ROWS_PER_FEATURE = 4096, 4
 # saved.
 _ROUNDS = ((1 / 4, 2, 4), (1 / 2, 3, 2), (1 / 2, 4, 1))
 _FEWEST_ROWS, _FEWEST_ROWS_PER_FEATURE = 512, 10
-_PASSES, _SHORT_TABLE, _MOST_ITERATIONS = 1 / 2, 48_000, 25
+_PASSES, _SHORT_TABLE, _MOST_ITERATIONS = 1 / 2, 96_000, 25
 # Centres beyond so many standard deviations are equally far.
 _FAR = 1e100
 
@@ -214,7 +214,7 @@ class Initialiser:
                     break
                 longer = min(int(affordable / (len(models) * n_rows)), _MOST_ITERATIONS)
                 best = self.judge.on_part(n_rows).race(models, max(n_iter, longer), n_best)
-                models = [climbed.model for climbed in best]
+                models = [place.model for place in best]
         except KeyboardInterrupt:
             if not models:
                 raise

@@ -10,13 +10,11 @@ import numpy as np
 
 from skemvae.core.arrays import Array
 from skemvae.core.bound import Posterior
-from skemvae.core.climb import Climbed, climb
-from skemvae.core.em import EMState
 from skemvae.core.expectation import Seen, each_block, map_rows
 from skemvae.core.gaussian_mixture import GaussianMixture
+from skemvae.core.short_table import Place, State, climb
 from skemvae.core.sketch import Sketch
 
-State = EMState[GaussianMixture]
 Merit = tuple[bool, bool, float]
 
 # A climb on a sketch ends when so little remains to be gained, in nats per sample;
@@ -67,7 +65,7 @@ class Judge:
         )
         return merit > other_merit
 
-    def race(self, models: Sequence[GaussianMixture], n_iter: int, n_best: int) -> list[Climbed]:
+    def race(self, models: Sequence[GaussianMixture], n_iter: int, n_best: int) -> list[Place]:
         """Let all climb on the sketch for some iterations, and return the best, in order.
 
         They are fewer than ``n_best`` where several came to the same place.
@@ -101,7 +99,7 @@ class Judge:
             if self._merit_here(state)[:2] == sound and not self._leads(best, state)
         ]
 
-    def _leads(self, best: Climbed, other: Climbed) -> bool:
+    def _leads(self, best: Place, other: Place) -> bool:
         """Whether a fit is better by more than what the choice of the rows explains."""
         rows = self.sketch.rows
         best_log_density, other_log_density = (
@@ -116,8 +114,8 @@ class Judge:
         error = np.sqrt((1 - self.sketch.fraction) * variance)
         return bool(mean > _CLEARLY * error)
 
-    def _best(self, climbed: list[Climbed], n_best: int) -> list[Climbed]:
-        ranked: list[tuple[Merit, Climbed]] = []
+    def _best(self, climbed: list[Place], n_best: int) -> list[Place]:
+        ranked: list[tuple[Merit, Place]] = []
         n_sound = 0
         for fit in sorted(climbed, key=attrgetter("bound"), reverse=True):
             merit = self._merit_here(fit)
@@ -129,14 +127,14 @@ class Judge:
         ranked.sort(key=itemgetter(0), reverse=True)
         return [fit for _, fit in ranked[:n_best]]
 
-    def _merit_here(self, fit: Climbed) -> Merit:
+    def _merit_here(self, fit: Place) -> Merit:
         """The merit of a fit to the sketch itself."""
         # A component rests on at least sum r rows, since r <= 1; mostly that says enough.
         fewest = fit.count.min() / self.sketch.weights.max()
         enough_rows = fewest >= self.few_rows or self._rests_on(fit.model) >= self.few_rows
         return self._merit(fit, enough_rows)
 
-    def _merit(self, fit: State | Climbed, enough_rows: bool) -> Merit:
+    def _merit(self, fit: State | Place, enough_rows: bool) -> Merit:
         """A key that sorts fits: sound ones above collapsed ones, then by the bound.
 
         Likelihood alone prefers spikes on a few rows, which explain nothing.

@@ -31,7 +31,8 @@ axes: _Pass
 spherical: _Pass
 
 # level, tile, n_threads, n_iter, tol, is_shared, total, X, weight, origin, per_unit, noise, then of
-# each start: weights, means, values, bound, counts -> steps that are left to do from each start
+# each route, twice: weights, means, values; once: bound, counts -> of each route how many steps are
+# left to do, and whether the next place is known
 _Climbs: TypeAlias = Callable[
     [
         str,
@@ -52,7 +53,7 @@ _Climbs: TypeAlias = Callable[
         Array,
         Array,
     ],
-    list[int],
+    list[tuple[int, bool]],
 ]
 
 climb_dense: _Climbs

@@ -38,20 +38,32 @@ class Maximisable(MixtureModel, Charted, Protocol):
 
 
 M = TypeVar("M", bound=Maximisable)
+M_co = TypeVar("M_co", bound=Maximisable, covariant=True)
+
+
+class EMState(Protocol[M_co]):
+    """Parameters, with the E step taken at them."""
+
+    @property
+    def model(self) -> M_co:
+        """The parameters, in the frame of the table."""
+
+    @property
+    def bound(self) -> float:
+        """The objective at ``model``, nats per sample, in the units of the data."""
+
+    @property
+    def expectation(self) -> Expectation:
+        """The E step."""
+
+    @property
+    def maximised(self) -> M_co:
+        """The parameters after the M step."""
 
 
 @dataclass(frozen=True)
-class EMState(Generic[M]):
-    """Parameters, with the E step taken at them.
-
-    Attributes
-    ----------
-    model : mixture model
-        In the frame of the table.
-    expectation : Expectation
-    bound : float
-        The objective at ``model``, nats per sample, in the units of the data.
-    """
+class Expected(Generic[M]):
+    """The state whose M step follows when it is asked for."""
 
     model: M
     expectation: Expectation
@@ -74,7 +86,7 @@ class MixtureEM:
         """The E step at given parameters."""
         expected = expectation(model, self.table, self.choose)
         divergence = model.divergence / expected.total
-        return EMState(model, expected, expected.bound - divergence - self.table.frame.log_volume)
+        return Expected(model, expected, expected.bound - divergence - self.table.frame.log_volume)
 
     def step(self, state: EMState[M]) -> EMState[M]:
         """One iteration."""

@@ -40,10 +40,22 @@ struct Pass {
   std::ptrdiff_t (*n_kept)(int k, int d);
 };
 
-// A start, and the place that it leads to: parameters, which are moved, and what the E step at them says.
-struct Start {
-  double *weights, *means, *values;  // (k), (k x d), (k x d x d) or (k x d)
-  double *bound, *counts;            // a number, (k)
+// Parameters of k components: (k), (k x d), (k x d x d) or (k x d).
+struct Parameters {
+  double *weights, *means, *values;
+};
+
+// A climb: where it stands, what the E step there says, and where the M step leads.
+struct Route {
+  Parameters here, next;
+  double *bound, *counts;  // a number, (k)
+};
+
+// How a climb ended: steps that are left to do, 0 unless the next one is out of the ordinary; and whether the M
+// step at its end is known.
+struct Arrival {
+  int n_left;
+  bool knows_next;
 };
 
 // Up to ``n_iter`` steps of EM, or until less than ``tol`` remains to be gained.
@@ -54,9 +66,9 @@ struct Plan {
   bool is_shared;       // one covariance for all components, or one variance for all features
 };
 
-// Steps of EM on a short table (see steps.inc); returns how many are left to do.
+// Steps of EM on a short table (see steps.inc).
 struct Climb {
-  int (*take)(const Table&, const Plan&, const Start&, double* memory);
+  Arrival (*take)(const Table&, const Plan&, const Route&, double* memory);
   std::ptrdiff_t (*n_needed)(int k, int d, int tile);  // numbers of memory, for each thread
 };
 

@@ -298,8 +298,9 @@ PyObject* two_loops(PyObject*, PyObject* arguments) {
   Py_RETURN_NONE;
 }
 
-// Steps of EM from several starts, whose covariances have ``n_values`` numbers each. Returns a list: how many are
-// left to do from each.
+// Steps of EM along several routes, whose covariances have ``n_values`` numbers each. Of ``weights``, ``means``
+// and ``values`` each route has those where it stands, and then those where the M step leads. Returns a list: how
+// many steps are left to do on each route, and whether its next place is known.
 PyObject* take_climbs(PyObject* arguments, Climb Level::* climb,
                       Py_ssize_t (*n_values)(Py_ssize_t k, Py_ssize_t d)) {
   const char* name;
@@ -312,20 +313,20 @@ PyObject* take_climbs(PyObject* arguments, Climb Level::* climb,
     return nullptr;
   const Level* level = find_level(name);
   if (!level || !is_tile(tile)) return nullptr;
-  const Py_ssize_t n_starts = PyObject_Length(bounds), all = PyObject_Length(counts);
-  if (n_starts < 0 || all < 0) return nullptr;
-  if (n_threads < 1 || n_iter < 0 || !n_starts || all % n_starts)
+  const Py_ssize_t n_routes = PyObject_Length(bounds), all = PyObject_Length(counts);
+  if (n_routes < 0 || all < 0) return nullptr;
+  if (n_threads < 1 || n_iter < 0 || !n_routes || all % n_routes)
     return PyErr_Format(PyExc_ValueError, "n_threads=%d, n_iter=%d or the numbers of bounds and counts are wrong.",
                         n_threads, n_iter);
   Buffer table_, weight_, origin_, per_unit_, noise_, weights_, means_, values_, bounds_, counts_;
   if (!table_.take_table(X)) return nullptr;
-  const Py_ssize_t n = table_.view().shape[0], d = table_.view().shape[1], k = all / n_starts;
+  const Py_ssize_t n = table_.view().shape[0], d = table_.view().shape[1], k = all / n_routes;
   const Py_ssize_t size = n_values(k, d);
   if (!origin_.take(origin, "origin", d) || !per_unit_.take(per_unit, "per_unit", d) ||
-      !noise_.take(noise, "noise", d) || !weights_.take(weights, "weights", all, 'd', true) ||
-      !means_.take(means, "means", all * d, 'd', true) ||
-      !values_.take(values, "values", n_starts * size, 'd', true) ||
-      !bounds_.take(bounds, "bounds", n_starts, 'd', true) ||
+      !noise_.take(noise, "noise", d) || !weights_.take(weights, "weights", 2 * all, 'd', true) ||
+      !means_.take(means, "means", 2 * all * d, 'd', true) ||
+      !values_.take(values, "values", 2 * n_routes * size, 'd', true) ||
+      !bounds_.take(bounds, "bounds", n_routes, 'd', true) ||
       !counts_.take(counts, "counts", all, 'd', true) ||
       (weight != Py_None && !weight_.take(weight, "weight", n)))
     return nullptr;
@@ -336,24 +337,27 @@ PyObject* take_climbs(PyObject* arguments, Climb Level::* climb,
   const Py_ssize_t needed = (each.n_needed(plan.k, int(d), tile) + line - 1) / line * line;
   std::vector<double> held;
   double* memory = take_memory(held, n_threads * needed);
-  PyObject* left = memory ? PyList_New(n_starts) : nullptr;
-  if (!left) return nullptr;
-  std::vector<int> n_left(n_starts);
+  PyObject* arrivals = memory ? PyList_New(n_routes) : nullptr;
+  if (!arrivals) return nullptr;
+  std::vector<Arrival> arrived(n_routes);
+  const auto place = [&](Py_ssize_t i) {
+    return Parameters{weights_.numbers() + i * k, means_.numbers() + i * k * d, values_.numbers() + i * size};
+  };
   Py_BEGIN_ALLOW_THREADS
-  in_parallel(int(n_starts), n_threads, [&](int thread, int i) {
-    const Start start{weights_.numbers() + i * k, means_.numbers() + i * k * d,
-                      values_.numbers() + i * size, bounds_.numbers() + i, counts_.numbers() + i * k};
-    n_left[i] = each.take(table, plan, start, memory + thread * needed);
+  in_parallel(int(n_routes), n_threads, [&](int thread, int i) {
+    const Route route{place(2 * i), place(2 * i + 1), bounds_.numbers() + i, counts_.numbers() + i * k};
+    arrived[i] = each.take(table, plan, route, memory + thread * needed);
   });
   Py_END_ALLOW_THREADS
-  for (Py_ssize_t i = 0; i < n_starts; ++i) {
-    PyObject* number = PyLong_FromLong(n_left[i]);
-    if (!number || PyList_SetItem(left, i, number)) {
-      Py_DECREF(left);
+  for (Py_ssize_t i = 0; i < n_routes; ++i) {
+    PyObject* arrival =
+        Py_BuildValue("iO", arrived[i].n_left, arrived[i].knows_next ? Py_True : Py_False);
+    if (!arrival || PyList_SetItem(arrivals, i, arrival)) {
+      Py_DECREF(arrivals);
       return nullptr;
     }
   }
-  return left;
+  return arrivals;
 }
 
 using Count = Py_ssize_t;
@@ -410,7 +414,7 @@ PyMethodDef methods[] = {
     {"shared", shared, METH_VARARGS, "A pass under one covariance for all."},
     {"axes", axes, METH_VARARGS, "A pass under variances of each feature."},
     {"spherical", spherical, METH_VARARGS, "A pass under one variance for each component."},
-    {"climb_dense", climb_dense, METH_VARARGS, "Steps of EM from several starts, with covariance matrices."},
+    {"climb_dense", climb_dense, METH_VARARGS, "Steps of EM on several routes, with covariance matrices."},
     {"climb_axes", climb_axes, METH_VARARGS, "The same with variances."},
     {"factorise", factorise, METH_VARARGS, "Cholesky factors of small matrices, and inverses."},
     {"unwhiten", unwhiten, METH_VARARGS, "Moments of rows from those of whitened ones."},

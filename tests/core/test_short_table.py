@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skemvae.core import climb as module
 from skemvae.core import native
-from skemvae.core.climb import climb
+from skemvae.core import short_table as module
 from skemvae.core.em import MixtureEM
 from skemvae.core.gaussian_mixture import GaussianMixture
 from skemvae.core.iterate import Aitken, iterate
 from skemvae.core.parallel import Region
 from skemvae.core.rows import Frame, Rows
+from skemvae.core.short_table import ShortTableEM, climb, em_on
 from skemvae.core.structures import STRUCTURES
 from tests.strategies import mixtures, seeds, structures, tables
 
@@ -57,7 +57,7 @@ def assert_same_everywhere(models, rows, level, n_iter, tolerance=1e-8):
 
 def left_to_do(models, rows, n_iter):
     """Steps that the kernel leaves to the interpreter, for each start."""
-    ahead = module._ahead(native.LEVELS[0], models, rows, n_iter, 0.0)
+    ahead = module._steps(native.LEVELS[0], models, rows, n_iter, 0.0)
     return [n_left for _, n_left in ahead]
 
 
@@ -181,9 +181,10 @@ def test_long_tables_are_climbed_by_passes(monkeypatch):
     def refuse(*_):
         raise AssertionError("the kernel's climb is for short tables")
 
-    monkeypatch.setattr(module, "_ahead", refuse)
+    monkeypatch.setattr(module, "_steps", refuse)
     rows = Rows.of(
-        np.zeros((module._SHORT, 1)) + np.arange(2.0).repeat(module._SHORT // 2)[:, None]
+        np.zeros((module._SHORT_FOR_MANY, 1))
+        + np.arange(2.0).repeat(module._SHORT_FOR_MANY // 2)[:, None]
     )
     model = GaussianMixture(
         np.ones(1), np.zeros((1, 1)), STRUCTURES["full"].identity(1, 1), np.ones(1)
@@ -205,9 +206,9 @@ def arguments(**changes):
         "origin": np.zeros(2),
         "per_unit": np.ones(2),
         "noise": np.ones(2),
-        "weights": np.full((2, 3), 1 / 3),
-        "means": np.zeros((2, 3, 2)),
-        "values": np.ones((2, 3, 2)),
+        "weights": np.full((2, 2, 3), 1 / 3),
+        "means": np.zeros((2, 2, 3, 2)),
+        "values": np.ones((2, 2, 3, 2)),
         "bounds": np.zeros(2),
         "counts": np.zeros(6),
     }
@@ -224,9 +225,9 @@ def arguments(**changes):
         ({"X": np.zeros((5, 2), dtype=int)}, "X must be a table"),
         ({"weight": np.ones(4)}, "weight must be an array of 5 numbers"),
         ({"noise": np.ones(3)}, "noise must be an array of 2"),
-        ({"weights": np.ones(5)}, "weights must be an array of 6"),
-        ({"means": np.ones(5)}, "means must be an array of 12"),
-        ({"values": np.ones((2, 3, 2, 2))}, "values must be an array of 12"),
+        ({"weights": np.ones(5)}, "weights must be an array of 12"),
+        ({"means": np.ones(5)}, "means must be an array of 24"),
+        ({"values": np.ones((2, 2, 3, 2, 2))}, "values must be an array of 24"),
         ({"bounds": np.zeros(4)}, "bounds"),
         ({"counts": np.zeros(7)}, "counts"),
     ],
@@ -237,7 +238,7 @@ def test_what_does_not_fit_is_refused(changes, message):
 
 
 def test_matrices_have_more_numbers():
-    with pytest.raises(ValueError, match="values must be an array of 24"):
+    with pytest.raises(ValueError, match="values must be an array of 48"):
         _kernel.climb_dense(*arguments())
-    values = np.tile(np.eye(2), (2, 3, 1, 1))
-    assert _kernel.climb_dense(*arguments(values=values)) == [0, 0]
+    values = np.tile(np.eye(2), (2, 2, 3, 1, 1))
+    assert _kernel.climb_dense(*arguments(values=values)) == [(0, True)] * 2

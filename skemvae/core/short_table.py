@@ -1,0 +1,198 @@
+"""EM on short tables, whole steps of it in the compiled kernel.
+
+On a table of a few thousand rows what stands around a pass takes longer in the interpreter than the
+pass itself. So the kernel takes the E step and the M step in one call; and many steps from several
+starts in one call, where nobody watches. It knows what is ordinary only, and leaves the rest to
+``MixtureEM``: components that are about to vanish, covariances that become singular, means that
+move so far that a pass must be taken again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from skemvae.core import native
+from skemvae.core.arrays import Array
+from skemvae.core.covariance import Covariance
+from skemvae.core.dense_covariance import DenseCovariance
+from skemvae.core.em import EMState, MixtureEM
+from skemvae.core.expectation import Expectation, PassChoice, expectation, fastest_pass
+from skemvae.core.factors import readable
+from skemvae.core.gaussian_mixture import GaussianMixture
+from skemvae.core.iterate import Aitken, Status, iterate
+from skemvae.core.parallel import parallel_region
+from skemvae.core.rows import Rows
+from skemvae.core.table import Table
+
+# Rows of a tile, as the fewest of a pass.
+_TILE = 96
+# Multiplications of a pass up to which a table is short for one climb, which has one thread, and
+# for several at once; and what a component costs beside its products (measured).
+_SHORT, _SHORT_FOR_MANY, _OTHER_WORK = 2**22, 2**24, 30
+# What the kernel reads as it is.
+_TYPES = (np.dtype(np.float64), np.dtype(np.float32))
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a climb has come to.
+
+    Attributes
+    ----------
+    model : GaussianMixture
+    bound : float
+        The objective at ``model``, nats per sample, in the units of the data.
+    count : array of shape (K,)
+        The weight of the rows that each component holds.
+    """
+
+    model: GaussianMixture
+    bound: float
+    count: Array
+
+
+@dataclass(frozen=True)
+class ShortState(Place):
+    """A place whose M step the kernel has taken, too.
+
+    Attributes
+    ----------
+    maximised : GaussianMixture
+        The parameters after the M step.
+    rows : Rows
+    """
+
+    maximised: GaussianMixture
+    rows: Rows
+
+    @cached_property
+    def expectation(self) -> Expectation:
+        """The moments, taken when they are asked for."""
+        return expectation(self.model, self.rows)
+
+
+State = EMState[GaussianMixture]
+
+
+@dataclass(frozen=True)
+class ShortTableEM(MixtureEM):
+    """EM on rows that are few."""
+
+    table: Rows
+
+    def start(self, model: Any) -> Any:
+        """The E step at given parameters."""
+        level = native.level
+        if level is not None:
+            ((state, _),) = _steps(level, [model], self.table, 0, 0.0)
+            if isinstance(state, ShortState):
+                return state
+        return super().start(model)
+
+
+def em_on(
+    table: Table, choose: PassChoice, structure: type[Covariance], n_components: int
+) -> MixtureEM:
+    """EM for Gaussian mixtures on a table, in the way that suits its length."""
+    if choose is fastest_pass and isinstance(table, Rows):
+        covariance = structure.identity(n_components, table.X.shape[1])
+        if table.X.dtype in _TYPES and _work(covariance, table) <= _SHORT:
+            return ShortTableEM(table)
+    return MixtureEM(table, choose)
+
+
+def climb(models: Sequence[GaussianMixture], rows: Rows, n_iter: int, tol: float) -> list[Place]:
+    """Take up to ``n_iter`` steps of EM from each model.
+
+    Parameters
+    ----------
+    models : sequence of GaussianMixture
+        Of one structure, in the frame of the rows.
+    rows : Rows
+    n_iter : int
+    tol : float
+        A climb ends where less remains to be gained by Aitken's rule, nats per sample.
+
+    Raises
+    ------
+    KeyboardInterrupt
+    """
+    level = native.level
+    if level is None or _work(models[0].covariance, rows) > _SHORT_FOR_MANY:
+        return [_step_by_step(model, rows, n_iter, tol) for model in models]
+    return [
+        _step_by_step(place.model, rows, n_left, tol) if n_left else place
+        for place, n_left in _steps(level, models, rows, n_iter, tol)
+    ]
+
+
+def _work(covariance: Covariance, rows: Rows) -> int:
+    k, d = covariance.n_components, covariance.n_features
+    return rows.n_rows * k * (d * covariance.block_size + _OTHER_WORK)
+
+
+def _step_by_step(model: GaussianMixture, rows: Rows, n_iter: int, tol: float) -> Place:
+    em = MixtureEM(rows)
+    result = iterate(em.step, em.start(model), stop=Aitken(tol), max_iter=n_iter)
+    if result.status is Status.INTERRUPTED:
+        raise KeyboardInterrupt
+    state = result.state
+    return Place(state.model, state.bound, state.expectation.moments.count)
+
+
+def _steps(
+    level: str, models: Sequence[GaussianMixture], rows: Rows, n_iter: int, tol: float
+) -> list[tuple[Place, int]]:
+    """As far as the kernel comes from each model, and how many steps are left to do.
+
+    A ``ShortState``, unless the next step is out of the ordinary.
+    """
+    first = models[0]
+    is_dense = isinstance(first.covariance, DenseCovariance)
+    take = native.kernel.climb_dense if is_dense else native.kernel.climb_axes
+    # Where each climb stands, and where the M step leads.
+    routes = len(models), 2
+    weights = np.empty(routes + first.weights.shape)
+    means = np.empty(routes + first.means.shape)
+    values = np.empty(routes + first.covariance.values.shape)
+    bounds, counts = np.empty(len(models)), np.empty((len(models), len(first.weights)))
+    for i, model in enumerate(models):
+        weights[i, 0], means[i, 0] = model.weights, model.means
+        values[i, 0] = model.covariance.values
+    X, frame = rows.X, rows.frame
+    with parallel_region() as region:
+        arrivals = take(
+            level,
+            _TILE,
+            min(region.n_workers, len(models)),
+            n_iter,
+            tol,
+            first.covariance.copies > 1,
+            rows.total,
+            X if X.dtype in _TYPES and X.flags.aligned else readable(X),
+            None if rows.weight is None else readable(rows.weight),
+            frame.origin,
+            1 / frame.scale,
+            first.noise,
+            weights,
+            means,
+            values,
+            bounds,
+            counts.reshape(-1),
+        )
+    structure = type(first.covariance)
+
+    def model_at(i: int, j: int) -> GaussianMixture:
+        return GaussianMixture(weights[i, j], means[i, j], structure(values[i, j]), first.noise)
+
+    steps: list[tuple[Place, int]] = []
+    for i, (n_left, knows_next) in enumerate(arrivals):
+        place = model_at(i, 0), float(bounds[i]) - frame.log_volume, counts[i]
+        reached = ShortState(*place, model_at(i, 1), rows) if knows_next else Place(*place)
+        steps.append((reached, n_left))
+    return steps
