@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from sklearn.utils import check_random_state
 
+from skemvae.core.compiled_em import State, em_on
 from skemvae.core.covariance import Covariance
 from skemvae.core.gaussian_mixture import GaussianMixture
 from skemvae.core.rows import Rows
-from skemvae.core.short_table import State, em_on
 from skemvae.core.summary import Summary
 from skemvae.core.table import Table
 from skemvae.devices.choice import passes_on

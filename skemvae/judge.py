@@ -10,9 +10,9 @@ import numpy as np
 
 from skemvae.core.arrays import Array
 from skemvae.core.bound import Posterior
+from skemvae.core.compiled_em import Place, State, climb
 from skemvae.core.expectation import Seen, each_block, map_rows
 from skemvae.core.gaussian_mixture import GaussianMixture
-from skemvae.core.short_table import Place, State, climb
 from skemvae.core.sketch import Sketch
 
 Merit = tuple[bool, bool, float]

@@ -30,12 +30,13 @@ shared: _Pass
 axes: _Pass
 spherical: _Pass
 
-# level, tile, n_threads, n_iter, tol, is_shared, total, X, weight, origin, per_unit, noise, then of
-# each route, twice: weights, means, values; once: bound, counts -> of each route how many steps are
-# left to do, and whether the next place is known
+# level, tile, n_runs, n_threads, n_iter, tol, is_shared, total, X, weight, origin, per_unit, noise,
+# then of each route, twice: weights, means, values; once: bound, counts -> of each route how many
+# steps are left to do, and whether the next place is known
 _Climbs: TypeAlias = Callable[
     [
         str,
+        int,
         int,
         int,
         int,

@@ -43,7 +43,63 @@ _WORTH_A_RUN, _MOST_RUNS, _MOST_SUMS = 2**18, 32, 2**20
 
 
 # What the kernel reads.
-_TYPES = (np.dtype(np.float64), np.dtype(np.float32))
+TYPES = (np.dtype(np.float64), np.dtype(np.float32))
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a pass of the kernel takes, and how rows are divided accordingly.
+
+    Attributes
+    ----------
+    n_sums : int
+        How many sums over rows it makes.
+    n_kept : int
+        How many numbers of scratch memory it needs for each row of a tile.
+    work_per_row : int
+        Multiplications, about.
+    is_single : bool
+        Whether it computes in float32.
+    """
+
+    n_sums: int
+    n_kept: int
+    work_per_row: int
+    is_single: bool = False
+
+    @classmethod
+    def dense(cls, k: int, d: int) -> Cost:
+        """Of K covariance matrices of d features."""
+        n_sums, work_per_row = k * (1 + d + d * d), k * (d * (d + 5) + _OTHER_WORK)
+        return cls(n_sums, k * (d + 1) + 3 * d + 4, work_per_row)
+
+    @classmethod
+    def axes(cls, k: int, d: int) -> Cost:
+        """Of K times d variances."""
+        return cls(k * (1 + 2 * d), k + 2 * d + 3, k * (4 * d + _OTHER_WORK))
+
+    @property
+    def tile(self) -> int:
+        """How many rows are taken at a time."""
+        if self.is_single:
+            return _SINGLE_ROWS
+        return _MOST_ROWS if 8 * self.n_kept * _MOST_ROWS <= _CACHE else _FEWEST_ROWS
+
+    @property
+    def n_rows_heard(self) -> int:
+        """How many rows are taken before Ctrl-C is heard."""
+        return _PATIENCE // self.work_per_row + 1
+
+    def n_runs(self, n: int) -> int:
+        """A power of two, so that two, four or eight threads have equal shares; of whole tiles."""
+        affordable = min(_MOST_SUMS // self.n_sums, _MOST_RUNS)
+        worth = min(n * self.work_per_row // _WORTH_A_RUN, n // self.tile, affordable)
+        return int(2 ** (max(worth, 1).bit_length() - 1))
+
+    def n_scratch(self, n_runs: int, n_threads: int) -> int:
+        """Numbers of scratch memory."""
+        per_thread, per_run = self.n_kept * self.tile, self.n_sums + 1
+        return n_threads * per_thread + n_runs * per_run + _ALIGNMENT
 
 
 @dataclass(frozen=True)
@@ -57,12 +113,7 @@ class CompiledPass:
     log_normaliser : array of shape (K,)
     means, factors : arrays
         What that function takes the components as.
-    n_sums : int
-        How many sums over rows it makes.
-    n_kept : int
-        How many numbers of scratch memory it needs for each row of a tile.
-    work_per_row : int
-        Multiplications, about.
+    cost : Cost
     to_moments : callable
         Turns its sums into moments in the coordinates of the table.
     """
@@ -71,34 +122,27 @@ class CompiledPass:
     log_normaliser: Array
     means: AnyArray
     factors: AnyArray
-    n_sums: int
-    n_kept: int
-    work_per_row: int
+    cost: Cost
     to_moments: Callable[[Array], Moments]
-
-    @property
-    def _tile(self) -> int:
-        if self.factors.dtype == np.float32:
-            return _SINGLE_ROWS
-        return _MOST_ROWS if 8 * self.n_kept * _MOST_ROWS <= _CACHE else _FEWEST_ROWS
 
     def sums(self, rows: Rows, region: Region) -> Sums:
         """Sums over all rows."""
         take = getattr(native.kernel, self.name)
-        frame, is_read = rows.frame, getattr(rows.X, "dtype", None) in _TYPES
-        length = (_PATIENCE if is_read else _READ * self.work_per_row) // self.work_per_row + 1
-        sums, evidence = np.zeros(self.n_sums), 0.0
+        frame, cost = rows.frame, self.cost
+        is_read = getattr(rows.X, "dtype", None) in TYPES
+        length = cost.n_rows_heard if is_read else _READ
+        sums, evidence = np.zeros(cost.n_sums), 0.0
         for start in range(0, rows.n_rows, length):
             where = slice(start, start + length)
             X = np.asarray(rows.X[where])
-            X = X if X.dtype in _TYPES else X.astype(np.float64)
+            X = X if X.dtype in TYPES else X.astype(np.float64)
             X = X if X.flags.aligned else X.copy()
-            n_runs = self._n_runs(len(X))
+            n_runs = cost.n_runs(len(X))
             n_threads = min(region.n_workers, n_runs)
-            scratch = region.workspace.array("kernel", self._n_scratch(n_runs, n_threads))
+            scratch = region.workspace.array("kernel", cost.n_scratch(n_runs, n_threads))
             evidence += take(
                 native.level,
-                self._tile,
+                cost.tile,
                 n_runs,
                 n_threads,
                 X,
@@ -112,16 +156,6 @@ class CompiledPass:
                 sums,
             )
         return Sums((sums,), evidence)
-
-    def _n_scratch(self, n_runs: int, n_threads: int) -> int:
-        per_thread, per_run = self.n_kept * self._tile, self.n_sums + 1
-        return n_threads * per_thread + n_runs * per_run + _ALIGNMENT
-
-    def _n_runs(self, n: int) -> int:
-        """A power of two, so that two, four or eight threads have equal shares; of whole tiles."""
-        affordable = min(_MOST_SUMS // self.n_sums, _MOST_RUNS)
-        worth = min(n * self.work_per_row // _WORTH_A_RUN, n // self._tile, affordable)
-        return int(2 ** (max(worth, 1).bit_length() - 1))
 
     def moments(self, sums: Sums) -> Moments:
         """What sums over rows say of them."""
@@ -147,10 +181,8 @@ def _dense(scan: DenseScan, log_normaliser: Array) -> CompiledPass:
         log_normaliser,
         means,
         readable(scan.precision_cholesky.transpose(0, 2, 1)),
-        n_sums=k * (1 + d + d * d),
-        n_kept=k * (d + 1) + 3 * d + 4,
-        work_per_row=k * (d * (d + 5) + _OTHER_WORK),
-        to_moments=partial(_dense_moments, means, scan.cholesky),
+        Cost.dense(k, d),
+        partial(_dense_moments, means, scan.cholesky),
     )
 
 
@@ -164,6 +196,7 @@ def _single(scan: SingleScan, log_normaliser: Array) -> CompiledPass:
         log_normaliser=log_normaliser + scan.rounding,
         means=means,
         factors=double.factors.astype(np.float32),
+        cost=replace(double.cost, is_single=True),
         to_moments=partial(_dense_moments, means.astype(np.float64), scan.cholesky),
     )
 
@@ -188,10 +221,8 @@ def _shared(scan: TiedScan, log_normaliser: Array) -> CompiledPass:
         log_normaliser,
         readable(scan.means @ upper),
         readable(upper.T),
-        n_sums=k * (1 + d) + d * d,
-        n_kept=k + 3 * d + 3,
-        work_per_row=d * (d + 5) + k * (3 * d + _OTHER_WORK),
-        to_moments=moments,
+        Cost(k * (1 + d) + d * d, k + 3 * d + 3, d * (d + 5) + k * (3 * d + _OTHER_WORK)),
+        moments,
     )
 
 
@@ -209,10 +240,8 @@ def _axes(scan: AxisScan | ExpandedScan, log_normaliser: Array) -> CompiledPass:
         log_normaliser,
         readable(scan.means),
         readable(1 / scan.variances),
-        n_sums=k * (1 + 2 * d),
-        n_kept=k + 2 * d + 3,
-        work_per_row=k * (4 * d + _OTHER_WORK),
-        to_moments=moments,
+        Cost.axes(k, d),
+        moments,
     )
 
 
@@ -232,8 +261,6 @@ def _spherical(scan: SphericalScan, log_normaliser: Array) -> CompiledPass:
         log_normaliser + 0.25 * (linear * means).sum(1),
         linear,
         quadratic,
-        n_sums=k * (2 + d),
-        n_kept=k + d + 4,
-        work_per_row=k * (2 * d + _OTHER_WORK),
-        to_moments=moments,
+        Cost(k * (2 + d), k + d + 4, k * (2 * d + _OTHER_WORK)),
+        moments,
     )

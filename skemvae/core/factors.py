@@ -11,7 +11,7 @@ from skemvae.core import native
 from skemvae.core.arrays import Array
 
 # Up to so many rows the kernel is faster, which takes a matrix in each lane of a vector (measured).
-_SMALL = 64
+SMALL = 64
 
 
 class Factors(NamedTuple):
@@ -135,7 +135,7 @@ def restore(lower: Array, coordinates: Array) -> Array:
 
 def _level(d: int) -> str | None:
     """The kernel's level for matrices of this size, or None where LAPACK is as fast."""
-    return native.level if d <= _SMALL else None
+    return native.level if d <= SMALL else None
 
 
 def symmetric(lower: Array) -> Array:

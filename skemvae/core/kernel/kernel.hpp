@@ -58,18 +58,24 @@ struct Arrival {
   bool knows_next;
 };
 
+// A pass over all rows under given components: sets their sums, and returns the weighted sum of log p(x).
+struct Sum {
+  double (*take)(const void* rows, const Components&, double* sums);
+  const void* rows;
+};
+
 // Up to ``n_iter`` steps of EM, or until less than ``tol`` remains to be gained.
 struct Plan {
-  int k, tile, n_iter;
+  int k, d, n_iter;
   double tol, total;    // the sum of the weights of the rows
   const double* noise;  // variances that regularise the features (d)
   bool is_shared;       // one covariance for all components, or one variance for all features
 };
 
-// Steps of EM on a short table (see steps.inc).
+// Steps of EM (see steps.inc), and how many numbers of memory they need beside those of the pass.
 struct Climb {
-  Arrival (*take)(const Table&, const Plan&, const Route&, double* memory);
-  std::ptrdiff_t (*n_needed)(int k, int d, int tile);  // numbers of memory, for each thread
+  Arrival (*take)(const Sum&, const Plan&, const Route&, double* memory);
+  std::ptrdiff_t (*n_needed)(int k, int d);
 };
 
 // Rows of a tile are a multiple of this; scratch memory begins at an address that is, too (in bytes).

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <exception>
 #include <memory>
+#include <new>
 #include <vector>
 
 #include "kernel.hpp"
@@ -166,9 +167,112 @@ PyObject* take_pass(PyObject* arguments, const Structure& structure) {
   return PyFloat_FromDouble(evidence);
 }
 
-// The address of so many numbers, aligned, in ``memory``, which grows if need be; null with an error set where
-// there is no more.
-double* take_memory(std::vector<double>& memory, Py_ssize_t size) {
+// A pass over rows as steps of EM take it: along runs on several threads, or in one go.
+struct Rows {
+  const Pass& pass;
+  const Table& table;
+  int tile, n_runs, n_threads;
+  double* scratch;
+  std::ptrdiff_t scratch_per_thread, n_sums;
+
+  static double along_runs(const void* rows, const Components& components, double* sums) {
+    const Rows& own = *static_cast<const Rows*>(rows);
+    std::fill(sums, sums + own.n_sums, 0.0);
+    return take_runs(own.pass, own.table, components, own.tile, own.n_runs, own.n_threads, own.scratch,
+                     own.scratch_per_thread, sums, own.n_sums);
+  }
+
+  static double in_one_go(const void* rows, const Components& components, double* sums) {
+    const Rows& own = *static_cast<const Rows*>(rows);
+    std::fill(sums, sums + own.n_sums, 0.0);
+    return own.pass.take(own.table, components, own.tile, own.scratch, sums);
+  }
+};
+
+// Steps of EM along several routes. Of ``weights``, ``means`` and ``values`` each route has those where it
+// stands, and then those where the M step leads. One route has all threads, several have one each. Returns a list: how
+// many steps are left to do on each route, and whether its next place is known.
+PyObject* take_climbs(PyObject* arguments, const Structure& structure, Climb Level::* climb) {
+  const char* name;
+  int tile, n_runs, n_threads, n_iter, is_shared;
+  double total, tol;
+  PyObject *X, *weight, *origin, *per_unit, *noise, *weights, *means, *values, *bounds, *counts;
+  if (!PyArg_ParseTuple(arguments, "siiiidpdOOOOOOOOOO", &name, &tile, &n_runs, &n_threads, &n_iter, &tol,
+                        &is_shared, &total, &X, &weight, &origin, &per_unit, &noise, &weights, &means,
+                        &values, &bounds, &counts))
+    return nullptr;
+  const Level* level = find_level(name);
+  if (!level || !is_tile(tile)) return nullptr;
+  const Py_ssize_t n_routes = PyObject_Length(bounds), all = PyObject_Length(counts);
+  if (n_routes < 0 || all < 0) return nullptr;
+  if (n_runs < 1 || n_threads < 1 || n_iter < 0 || !n_routes || all % n_routes)
+    return PyErr_Format(PyExc_ValueError,
+                        "n_runs=%d, n_threads=%d, n_iter=%d or the numbers of bounds and counts are wrong.",
+                        n_runs, n_threads, n_iter);
+  Buffer table_, weight_, origin_, per_unit_, noise_, weights_, means_, values_, bounds_, counts_;
+  if (!table_.take_table(X)) return nullptr;
+  const Py_ssize_t n = table_.view().shape[0], d = table_.view().shape[1], k = all / n_routes;
+  const Py_ssize_t size = structure.n_factors(k, d), n_sums = structure.n_sums(k, d);
+  if (!origin_.take(origin, "origin", d) || !per_unit_.take(per_unit, "per_unit", d) ||
+      !noise_.take(noise, "noise", d) || !weights_.take(weights, "weights", 2 * all, 'd', true) ||
+      !means_.take(means, "means", 2 * all * d, 'd', true) ||
+      !values_.take(values, "values", 2 * n_routes * size, 'd', true) ||
+      !bounds_.take(bounds, "bounds", n_routes, 'd', true) ||
+      !counts_.take(counts, "counts", all, 'd', true) ||
+      (weight != Py_None && !weight_.take(weight, "weight", n)))
+    return nullptr;
+  const Table table = table_of(table_, weight_, origin_, per_unit_);
+  const Plan plan{int(k), int(d), n_iter, tol, total, noise_.numbers(), bool(is_shared)};
+  const Pass& pass = level->*structure.pass;
+  const Climb& each = level->*climb;
+
+  // Each begins at an address that suits a vector.
+  const auto whole = [](Py_ssize_t size) {
+    constexpr Py_ssize_t line = ALIGNMENT / sizeof(double);
+    return (size + line - 1) / line * line;
+  };
+  const Py_ssize_t for_pass = pass.n_kept(plan.k, plan.d) * tile;
+  const Py_ssize_t for_steps = whole(each.n_needed(plan.k, plan.d));
+  const Py_ssize_t for_runs = n_routes == 1 ? whole(n_runs * (n_sums + 1)) : 0;
+  const Py_ssize_t needed =
+      n_threads * for_pass + for_runs + (n_routes == 1 ? 1 : n_threads) * for_steps + whole(1);
+  const std::unique_ptr<double[]> held(new (std::nothrow) double[needed]);
+  if (!held) return PyErr_NoMemory();
+  void* aligned = held.get();
+  std::size_t space = needed * sizeof(double);
+  double* memory = static_cast<double*>(std::align(ALIGNMENT, space - ALIGNMENT, aligned, space));
+  double* memory_of_steps = memory + n_threads * for_pass + for_runs;
+
+  std::vector<Arrival> arrived(n_routes);
+  const auto place = [&](Py_ssize_t i) {
+    return Parameters{weights_.numbers() + i * k, means_.numbers() + i * k * d, values_.numbers() + i * size};
+  };
+  const auto go = [&](int thread, int i) {
+    const bool is_alone = n_routes == 1;
+    const Rows rows{pass, table, tile, n_runs, n_threads, memory + thread * for_pass, for_pass, n_sums};
+    const Route route{place(2 * i), place(2 * i + 1), bounds_.numbers() + i, counts_.numbers() + i * k};
+    arrived[i] = each.take({is_alone ? Rows::along_runs : Rows::in_one_go, &rows}, plan, route,
+                           memory_of_steps + thread * for_steps);
+  };
+  Py_BEGIN_ALLOW_THREADS
+  if (n_routes == 1)
+    go(0, 0);
+  else
+    in_parallel(int(n_routes), n_threads, go);
+  Py_END_ALLOW_THREADS
+
+  PyObject* arrivals = PyList_New(n_routes);
+  for (Py_ssize_t i = 0; arrivals && i < n_routes; ++i) {
+    PyObject* arrival =
+        Py_BuildValue("iO", arrived[i].n_left, arrived[i].knows_next ? Py_True : Py_False);
+    if (!arrival || PyList_SetItem(arrivals, i, arrival)) Py_CLEAR(arrivals);
+  }
+  return arrivals;
+}
+
+// Memory of a thread, for small matrices and amounts; null with an error set where there is none.
+double* own_memory(Py_ssize_t size) {
+  thread_local std::vector<double> memory;
   const std::size_t needed = size + ALIGNMENT / sizeof(double);
   try {
     if (memory.size() < needed) memory.resize(needed);
@@ -179,12 +283,6 @@ double* take_memory(std::vector<double>& memory, Py_ssize_t size) {
   void* aligned = memory.data();
   std::size_t space = needed * sizeof(double);
   return static_cast<double*>(std::align(ALIGNMENT, space - ALIGNMENT, aligned, space));
-}
-
-// Memory of a thread, for small matrices and amounts.
-double* own_memory(Py_ssize_t size) {
-  thread_local std::vector<double> memory;
-  return take_memory(memory, size);
 }
 
 // An array that a function takes.
@@ -298,68 +396,6 @@ PyObject* two_loops(PyObject*, PyObject* arguments) {
   Py_RETURN_NONE;
 }
 
-// Steps of EM along several routes, whose covariances have ``n_values`` numbers each. Of ``weights``, ``means``
-// and ``values`` each route has those where it stands, and then those where the M step leads. Returns a list: how
-// many steps are left to do on each route, and whether its next place is known.
-PyObject* take_climbs(PyObject* arguments, Climb Level::* climb,
-                      Py_ssize_t (*n_values)(Py_ssize_t k, Py_ssize_t d)) {
-  const char* name;
-  int tile, n_threads, n_iter, is_shared;
-  double total, tol;
-  PyObject *X, *weight, *origin, *per_unit, *noise, *weights, *means, *values, *bounds, *counts;
-  if (!PyArg_ParseTuple(arguments, "siiidpdOOOOOOOOOO", &name, &tile, &n_threads, &n_iter, &tol, &is_shared,
-                        &total, &X, &weight, &origin, &per_unit, &noise, &weights, &means, &values,
-                        &bounds, &counts))
-    return nullptr;
-  const Level* level = find_level(name);
-  if (!level || !is_tile(tile)) return nullptr;
-  const Py_ssize_t n_routes = PyObject_Length(bounds), all = PyObject_Length(counts);
-  if (n_routes < 0 || all < 0) return nullptr;
-  if (n_threads < 1 || n_iter < 0 || !n_routes || all % n_routes)
-    return PyErr_Format(PyExc_ValueError, "n_threads=%d, n_iter=%d or the numbers of bounds and counts are wrong.",
-                        n_threads, n_iter);
-  Buffer table_, weight_, origin_, per_unit_, noise_, weights_, means_, values_, bounds_, counts_;
-  if (!table_.take_table(X)) return nullptr;
-  const Py_ssize_t n = table_.view().shape[0], d = table_.view().shape[1], k = all / n_routes;
-  const Py_ssize_t size = n_values(k, d);
-  if (!origin_.take(origin, "origin", d) || !per_unit_.take(per_unit, "per_unit", d) ||
-      !noise_.take(noise, "noise", d) || !weights_.take(weights, "weights", 2 * all, 'd', true) ||
-      !means_.take(means, "means", 2 * all * d, 'd', true) ||
-      !values_.take(values, "values", 2 * n_routes * size, 'd', true) ||
-      !bounds_.take(bounds, "bounds", n_routes, 'd', true) ||
-      !counts_.take(counts, "counts", all, 'd', true) ||
-      (weight != Py_None && !weight_.take(weight, "weight", n)))
-    return nullptr;
-  const Table table = table_of(table_, weight_, origin_, per_unit_);
-  const Plan plan{int(k), tile, n_iter, tol, total, noise_.numbers(), bool(is_shared)};
-  const Climb& each = level->*climb;
-  constexpr Py_ssize_t line = ALIGNMENT / sizeof(double);
-  const Py_ssize_t needed = (each.n_needed(plan.k, int(d), tile) + line - 1) / line * line;
-  std::vector<double> held;
-  double* memory = take_memory(held, n_threads * needed);
-  PyObject* arrivals = memory ? PyList_New(n_routes) : nullptr;
-  if (!arrivals) return nullptr;
-  std::vector<Arrival> arrived(n_routes);
-  const auto place = [&](Py_ssize_t i) {
-    return Parameters{weights_.numbers() + i * k, means_.numbers() + i * k * d, values_.numbers() + i * size};
-  };
-  Py_BEGIN_ALLOW_THREADS
-  in_parallel(int(n_routes), n_threads, [&](int thread, int i) {
-    const Route route{place(2 * i), place(2 * i + 1), bounds_.numbers() + i, counts_.numbers() + i * k};
-    arrived[i] = each.take(table, plan, route, memory + thread * needed);
-  });
-  Py_END_ALLOW_THREADS
-  for (Py_ssize_t i = 0; i < n_routes; ++i) {
-    PyObject* arrival =
-        Py_BuildValue("iO", arrived[i].n_left, arrived[i].knows_next ? Py_True : Py_False);
-    if (!arrival || PyList_SetItem(arrivals, i, arrival)) {
-      Py_DECREF(arrivals);
-      return nullptr;
-    }
-  }
-  return arrivals;
-}
-
 using Count = Py_ssize_t;
 Count matrices(Count k, Count d) { return k * d * d; }
 Count matrix(Count, Count d) { return d * d; }
@@ -370,9 +406,10 @@ Count scalars(Count k, Count) { return k; }
 Count sums_of_diagonals(Count k, Count d) { return k * (1 + 2 * d); }
 Count sums_of_scalars(Count k, Count d) { return k * (2 + d); }
 
-PyObject* dense(PyObject*, PyObject* arguments) {
-  return take_pass(arguments, {&Level::dense, 'd', matrices, sums_of_matrices});
-}
+const Structure dense_structure{&Level::dense, 'd', matrices, sums_of_matrices};
+const Structure axes_structure{&Level::axes, 'd', diagonals, sums_of_diagonals};
+
+PyObject* dense(PyObject*, PyObject* arguments) { return take_pass(arguments, dense_structure); }
 
 PyObject* dense_single(PyObject*, PyObject* arguments) {
   return take_pass(arguments, {&Level::dense_single, 'f', matrices, sums_of_matrices});
@@ -382,20 +419,18 @@ PyObject* shared(PyObject*, PyObject* arguments) {
   return take_pass(arguments, {&Level::shared, 'd', matrix, sums_of_matrix});
 }
 
-PyObject* axes(PyObject*, PyObject* arguments) {
-  return take_pass(arguments, {&Level::axes, 'd', diagonals, sums_of_diagonals});
-}
+PyObject* axes(PyObject*, PyObject* arguments) { return take_pass(arguments, axes_structure); }
 
 PyObject* spherical(PyObject*, PyObject* arguments) {
   return take_pass(arguments, {&Level::spherical, 'd', scalars, sums_of_scalars});
 }
 
 PyObject* climb_dense(PyObject*, PyObject* arguments) {
-  return take_climbs(arguments, &Level::climb_dense, matrices);
+  return take_climbs(arguments, dense_structure, &Level::climb_dense);
 }
 
 PyObject* climb_axes(PyObject*, PyObject* arguments) {
-  return take_climbs(arguments, &Level::climb_axes, diagonals);
+  return take_climbs(arguments, axes_structure, &Level::climb_axes);
 }
 
 PyObject* level_names(PyObject*, PyObject*) {

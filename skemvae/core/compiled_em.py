@@ -1,10 +1,10 @@
-"""EM on short tables, whole steps of it in the compiled kernel.
+"""EM for Gaussian mixtures, whole steps of it in the compiled kernel.
 
-On a table of a few thousand rows what stands around a pass takes longer in the interpreter than the
-pass itself. So the kernel takes the E step and the M step in one call; and many steps from several
-starts in one call, where nobody watches. It knows what is ordinary only, and leaves the rest to
-``MixtureEM``: components that are about to vanish, covariances that become singular, means that
-move so far that a pass must be taken again.
+What stands around a pass takes longer in the interpreter than a pass over a few thousand rows. So
+the kernel takes the E step and the M step in one call; and many steps from several starts in one
+call, where nobody watches. It knows what is ordinary only, and leaves the rest to ``MixtureEM``:
+components that are about to vanish, covariances that become singular, means that move so far that a
+pass must be taken again.
 """
 
 from __future__ import annotations
@@ -18,24 +18,22 @@ import numpy as np
 
 from skemvae.core import native
 from skemvae.core.arrays import Array
+from skemvae.core.compiled import TYPES, Cost
 from skemvae.core.covariance import Covariance
 from skemvae.core.dense_covariance import DenseCovariance
 from skemvae.core.em import EMState, MixtureEM
 from skemvae.core.expectation import Expectation, PassChoice, expectation, fastest_pass
-from skemvae.core.factors import readable
+from skemvae.core.factors import SMALL, readable
 from skemvae.core.gaussian_mixture import GaussianMixture
 from skemvae.core.iterate import Aitken, Status, iterate
 from skemvae.core.parallel import parallel_region
 from skemvae.core.rows import Rows
 from skemvae.core.table import Table
 
-# Rows of a tile, as the fewest of a pass.
-_TILE = 96
-# Multiplications of a pass up to which a table is short for one climb, which has one thread, and
-# for several at once; and what a component costs beside its products (measured).
-_SHORT, _SHORT_FOR_MANY, _OTHER_WORK = 2**22, 2**24, 30
-# What the kernel reads as it is.
-_TYPES = (np.dtype(np.float64), np.dtype(np.float32))
+# Multiplications of a pass up to which it is taken as if nothing were shared between components
+# or features, which has passes of its own; and up to which several starts climb in one call
+# (measured).
+_SHORT, _SHORT_FOR_MANY = 2**22, 2**24
 
 
 @dataclass(frozen=True)
@@ -57,7 +55,7 @@ class Place:
 
 
 @dataclass(frozen=True)
-class ShortState(Place):
+class CompiledState(Place):
     """A place whose M step the kernel has taken, too.
 
     Attributes
@@ -72,7 +70,7 @@ class ShortState(Place):
 
     @cached_property
     def expectation(self) -> Expectation:
-        """The moments, taken when they are asked for."""
+        """The E step, taken again when its moments are asked for."""
         return expectation(self.model, self.rows)
 
 
@@ -80,8 +78,8 @@ State = EMState[GaussianMixture]
 
 
 @dataclass(frozen=True)
-class ShortTableEM(MixtureEM):
-    """EM on rows that are few."""
+class CompiledEM(MixtureEM):
+    """EM on rows in memory."""
 
     table: Rows
 
@@ -90,7 +88,7 @@ class ShortTableEM(MixtureEM):
         level = native.level
         if level is not None:
             ((state, _),) = _steps(level, [model], self.table, 0, 0.0)
-            if isinstance(state, ShortState):
+            if isinstance(state, CompiledState):
                 return state
         return super().start(model)
 
@@ -98,12 +96,28 @@ class ShortTableEM(MixtureEM):
 def em_on(
     table: Table, choose: PassChoice, structure: type[Covariance], n_components: int
 ) -> MixtureEM:
-    """EM for Gaussian mixtures on a table, in the way that suits its length."""
-    if choose is fastest_pass and isinstance(table, Rows):
-        covariance = structure.identity(n_components, table.X.shape[1])
-        if table.X.dtype in _TYPES and _work(covariance, table) <= _SHORT:
-            return ShortTableEM(table)
+    """EM for Gaussian mixtures on a table, in the way that suits it."""
+    if choose is fastest_pass and isinstance(table, Rows) and native.level is not None:
+        unit = structure.identity(n_components, table.X.shape[1])
+        if _serves(unit, table):
+            return CompiledEM(table)
     return MixtureEM(table, choose)
+
+
+def _serves(covariance: Covariance, rows: Rows) -> bool:
+    """Whether the kernel takes whole steps as fast as passes alone."""
+    X, cost = rows.X, _cost(covariance)
+    if X.dtype not in TYPES or not X.flags.aligned or rows.n_rows > cost.n_rows_heard:
+        return False
+    if isinstance(covariance, DenseCovariance) and covariance.n_features > SMALL:
+        return False
+    is_plain = X.dtype == np.float64 and covariance.copies == 1
+    return is_plain or rows.n_rows * cost.work_per_row <= _SHORT
+
+
+def _cost(covariance: Covariance) -> Cost:
+    cost = Cost.dense if isinstance(covariance, DenseCovariance) else Cost.axes
+    return cost(covariance.n_components, covariance.n_features)
 
 
 def climb(models: Sequence[GaussianMixture], rows: Rows, n_iter: int, tol: float) -> list[Place]:
@@ -123,17 +137,13 @@ def climb(models: Sequence[GaussianMixture], rows: Rows, n_iter: int, tol: float
     KeyboardInterrupt
     """
     level = native.level
-    if level is None or _work(models[0].covariance, rows) > _SHORT_FOR_MANY:
+    work = rows.n_rows * _cost(models[0].covariance).work_per_row
+    if level is None or work > _SHORT_FOR_MANY:
         return [_step_by_step(model, rows, n_iter, tol) for model in models]
     return [
         _step_by_step(place.model, rows, n_left, tol) if n_left else place
         for place, n_left in _steps(level, models, rows, n_iter, tol)
     ]
-
-
-def _work(covariance: Covariance, rows: Rows) -> int:
-    k, d = covariance.n_components, covariance.n_features
-    return rows.n_rows * k * (d * covariance.block_size + _OTHER_WORK)
 
 
 def _step_by_step(model: GaussianMixture, rows: Rows, n_iter: int, tol: float) -> Place:
@@ -150,7 +160,7 @@ def _steps(
 ) -> list[tuple[Place, int]]:
     """As far as the kernel comes from each model, and how many steps are left to do.
 
-    A ``ShortState``, unless the next step is out of the ordinary.
+    A ``CompiledState``, unless the next step is out of the ordinary.
     """
     first = models[0]
     is_dense = isinstance(first.covariance, DenseCovariance)
@@ -164,17 +174,19 @@ def _steps(
     for i, model in enumerate(models):
         weights[i, 0], means[i, 0] = model.weights, model.means
         values[i, 0] = model.covariance.values
-    X, frame = rows.X, rows.frame
+    X, frame, cost = rows.X, rows.frame, _cost(first.covariance)
+    n_runs = cost.n_runs(rows.n_rows) if len(models) == 1 else 1
     with parallel_region() as region:
         arrivals = take(
             level,
-            _TILE,
-            min(region.n_workers, len(models)),
+            cost.tile,
+            n_runs,
+            min(region.n_workers, max(n_runs, len(models))),
             n_iter,
             tol,
             first.covariance.copies > 1,
             rows.total,
-            X if X.dtype in _TYPES and X.flags.aligned else readable(X),
+            X if X.dtype in TYPES and X.flags.aligned else readable(X),
             None if rows.weight is None else readable(rows.weight),
             frame.origin,
             1 / frame.scale,
@@ -193,6 +205,6 @@ def _steps(
     steps: list[tuple[Place, int]] = []
     for i, (n_left, knows_next) in enumerate(arrivals):
         place = model_at(i, 0), float(bounds[i]) - frame.log_volume, counts[i]
-        reached = ShortState(*place, model_at(i, 1), rows) if knows_next else Place(*place)
+        reached = CompiledState(*place, model_at(i, 1), rows) if knows_next else Place(*place)
         steps.append((reached, n_left))
     return steps

@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from skemvae.core import compiled_em as module
 from skemvae.core import native
-from skemvae.core import short_table as module
+from skemvae.core.compiled_em import climb
 from skemvae.core.em import MixtureEM
 from skemvae.core.gaussian_mixture import GaussianMixture
 from skemvae.core.iterate import Aitken, iterate
 from skemvae.core.parallel import Region
 from skemvae.core.rows import Frame, Rows
-from skemvae.core.short_table import ShortTableEM, climb, em_on
 from skemvae.core.structures import STRUCTURES
 from tests.strategies import mixtures, seeds, structures, tables
 
@@ -196,6 +196,7 @@ def arguments(**changes):
     valid = {
         "level": native.LEVELS[0],
         "tile": 96,
+        "n_runs": 1,
         "n_threads": 2,
         "n_iter": 3,
         "tol": 0.0,
@@ -220,6 +221,7 @@ def arguments(**changes):
     [
         ({"level": "mmx"}, "level='mmx'"),
         ({"tile": 48}, "tile=48 must be a multiple of 32"),
+        ({"n_runs": 0}, "n_runs=0"),
         ({"n_threads": 0}, "n_threads=0"),
         ({"n_iter": -1}, "n_iter=-1"),
         ({"X": np.zeros((5, 2), dtype=int)}, "X must be a table"),
