@@ -231,7 +231,7 @@ class Initialiser:
         X = self.sketch.standardised
         white = _whiten(X, self.sketch.weights)
         entries = [(_k_means, X), (_k_means, white)]
-        entries += 3 * [(_quantiles, white), (_random_from_data, white), (_random_from_data, X)]
+        entries += 4 * [(_quantiles, white), (_random_from_data, white), (_random_from_data, X)]
         return [self._labelled(labelling, table, rng) for labelling, table in entries]
 
     def _ordered(self, model: GaussianMixture) -> GaussianMixture:

@@ -36,13 +36,13 @@ GRID = [
 FAMILIES = {"EMGaussianMixture", "VariationalEM", "VAEEstimator"}
 
 
-def light_tails(n=120):
+def light_tails(n=200):
     """Rows of one Gaussian."""
     rng = np.random.default_rng(0)
     return rng.multivariate_normal([5, -1, 0], [[2, 1, 0], [1, 1, 0], [0, 0, 9]], n)
 
 
-def heavy_tails(n=120):
+def heavy_tails(n=200):
     """Rows along a line, with outliers in each feature that few Gaussians explain."""
     rng = np.random.default_rng(0)
     return rng.standard_normal((n, 1)) + 0.3 * rng.standard_t(1.5, size=(n, 4))

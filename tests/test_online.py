@@ -21,6 +21,7 @@ from skemvae.core.online import Stream, online_step
 from skemvae.core.rows import Frame, Rows
 from skemvae.core.structures import STRUCTURES
 from skemvae.core.summary import Summary
+from tests.steps import SteppingEM, watch
 from tests.strategies import mixtures, regularisations, seeds, structures, tables
 
 PARAMETERS = ("weights_", "means_", "covariances_", "precisions_")
@@ -480,15 +481,14 @@ def test_what_climbs_has_the_structure_that_is_asked_for():
 
 
 def test_ctrl_c_while_a_start_is_sought_ends_the_callers_loop(monkeypatch):
-    start, calls = MixtureEM.start, []
+    calls = []
 
-    def interrupted_once(self, model):
-        calls.append(model)
+    def interrupt_once(n_rows):
+        calls.append(n_rows)
         if len(calls) == 5:
             raise KeyboardInterrupt
-        return start(self, model)
 
-    monkeypatch.setattr(MixtureEM, "start", interrupted_once)
+    watch(monkeypatch, interrupt_once)
     mixture = clone(SMALL)
     with pytest.raises(KeyboardInterrupt):
         mixture.partial_fit(X[:500])
@@ -502,7 +502,7 @@ def test_ctrl_c_ends_the_callers_loop(monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(MixtureEM, "start", interrupted)
+        patch.setattr(SteppingEM, "start", interrupted)
         with pytest.raises(KeyboardInterrupt):
             mixture.partial_fit(X[:500])
     assert not state(mixture)

@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skemvae import EMGaussianMixture, VariationalEM
-from skemvae.core import em
 from skemvae.core.acceleration import Accelerator, Terrain
 from skemvae.core.chart import Chart
 from skemvae.core.em import MixtureEM
@@ -16,6 +15,7 @@ from skemvae.core.gaussian_mixture import GaussianMixture
 from skemvae.core.rows import Frame, Rows
 from skemvae.core.structures import STRUCTURES
 from skemvae.models import BayesianMixture, FactorModel
+from tests.steps import watch
 from tests.strategies import seeds, structures
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -108,8 +108,7 @@ def test_the_bound_never_falls(seed, structure, k, reg_covar):
 @pytest.mark.parametrize("structure", ALL)
 def test_every_pass_counts(structure, monkeypatch):
     passes = []
-    expectation = em.expectation
-    monkeypatch.setattr(em, "expectation", lambda *args: passes.append(0) or expectation(*args))
+    watch(monkeypatch, passes.append)
     begin = near_the_truth(structure)
     fitted = EMGaussianMixture(**begin, tol=1e-9, max_iter=500).fit(overlapping())
     assert len(passes) == fitted.n_iter_ + 1
@@ -300,15 +299,14 @@ def test_other_models_climb_as_they_are():
 def test_ctrl_c_while_a_proposal_is_tried_keeps_the_last_state(monkeypatch):
     X = overlapping()
     begin = near_the_truth("full")
-    start, calls = MixtureEM.start, []
+    calls = []
 
-    def interrupted(self, model):
-        calls.append(model)
+    def interrupt(n_rows):
+        calls.append(n_rows)
         if len(calls) == 12:
             raise KeyboardInterrupt
-        return start(self, model)
 
-    monkeypatch.setattr(MixtureEM, "start", interrupted)
+    watch(monkeypatch, interrupt)
     fitted = EMGaussianMixture(**begin, tol=0).fit(X)
     monkeypatch.undo()
     assert (fitted.status_, fitted.n_iter_) == ("interrupted", 10)
