@@ -21,11 +21,13 @@ struct Table {
   const double *origin, *per_unit;
 };
 
-// Components of a mixture in the frame. What ``means`` and ``factors`` are the structures say.
+// Components of a mixture in the frame. What ``means`` and ``factors`` are the structures say. ``centres`` are what
+// moments are taken about; null for the means. Other ones only ``dense`` and ``axes`` know.
 struct Components {
   int n;
   const double* log_normaliser;
   const void *means, *factors;  // floats for ``dense_single``, else doubles
+  const double* centres;
 };
 
 // A size that is a type.
@@ -75,7 +77,7 @@ struct Plan {
 // Steps of EM (see steps.inc), and how many numbers of memory they need beside those of the pass.
 struct Climb {
   Arrival (*take)(const Sum&, const Plan&, const Route&, double* memory);
-  std::ptrdiff_t (*n_needed)(int k, int d);
+  std::ptrdiff_t (*n_needed)(int k, int d, std::ptrdiff_t n_sums);
 };
 
 // Rows of a tile are a multiple of this; scratch memory begins at an address that is, too (in bytes).

@@ -155,7 +155,7 @@ PyObject* take_pass(PyObject* arguments, const Structure& structure) {
 
   const Table table = table_of(table_, weight_, origin_, per_unit_);
   const Components components{int(k), log_normaliser_.numbers(), means_.view().buf,
-                              factors_.view().buf};
+                              factors_.view().buf, nullptr};
   void* aligned = scratch_.numbers();
   std::size_t space = scratch_.view().len;
   std::align(ALIGNMENT, space - ALIGNMENT, aligned, space);
@@ -232,7 +232,7 @@ PyObject* take_climbs(PyObject* arguments, const Structure& structure, Climb Lev
     return (size + line - 1) / line * line;
   };
   const Py_ssize_t for_pass = pass.n_kept(plan.k, plan.d) * tile;
-  const Py_ssize_t for_steps = whole(each.n_needed(plan.k, plan.d));
+  const Py_ssize_t for_steps = whole(each.n_needed(plan.k, plan.d, n_sums));
   const Py_ssize_t for_runs = n_routes == 1 ? whole(n_runs * (n_sums + 1)) : 0;
   const Py_ssize_t needed =
       n_threads * for_pass + for_runs + (n_routes == 1 ? 1 : n_threads) * for_steps + whole(1);
