@@ -157,7 +157,7 @@ def test_the_rest_is_left_to_the_interpreter(X, model, n_left):
 @pytest.mark.parametrize("structure", sorted(STRUCTURES))
 @pytest.mark.parametrize("level", native.LEVELS)
 def test_no_digit_is_lost_where_a_mean_moves_far(structure, level):
-    X = 1e-5 * two_clusters() + 1.0
+    X = 1e-7 * two_clusters() + 1.0
     models = [start(structure, ((-1.0, 0.0), (0.0, -1.0)), 1e-30)]
     assert left_to_do(models, Rows.of(X), 3) == [0]
     assert_same_everywhere(models, Rows.of(X), level, 3, tolerance=1e-6)
