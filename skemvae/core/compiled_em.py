@@ -92,6 +92,11 @@ class CompiledEM(MixtureEM):
                 return state
         return super().start(model)
 
+    def step(self, state: Any) -> Any:
+        """One iteration; once out of the ordinary, steps stay so more often than not."""
+        start = self.start if isinstance(state, CompiledState) else super().start
+        return start(state.maximised)
+
 
 def em_on(
     table: Table, choose: PassChoice, structure: type[Covariance], n_components: int
@@ -204,7 +209,8 @@ def _steps(
 
     steps: list[tuple[Place, int]] = []
     for i, (n_left, knows_next) in enumerate(arrivals):
-        place = model_at(i, 0), float(bounds[i]) - frame.log_volume, counts[i]
+        here = models[i] if n_iter == 0 else model_at(i, 0)
+        place = here, float(bounds[i]) - frame.log_volume, counts[i]
         reached = CompiledState(*place, model_at(i, 1), rows) if knows_next else Place(*place)
         steps.append((reached, n_left))
     return steps

@@ -1,6 +1,7 @@
 """Climbs of several starts: the compiled kernel takes the steps that ``MixtureEM`` takes."""
 
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -120,14 +121,19 @@ def start(structure="full", means=((-1.0, 0.0), (1.0, 0.0)), noise=1e-6):
 
 
 @pytest.mark.parametrize("structure", sorted(STRUCTURES))
-def test_the_bound_never_falls_and_ends_at_the_tolerance(structure):
-    rows = Rows.of(two_clusters())
-    bounds = [climb([start(structure)], rows, n_iter, 0.0)[0].bound for n_iter in range(12)]
+@pytest.mark.parametrize("unit", [1.0, 1e-4])  # bounds below and above 0
+def test_the_bound_never_falls_and_ends_at_the_tolerance(structure, unit):
+    identity = STRUCTURES[structure].identity(2, 2)
+    models = [start(structure, unit * np.array([[-1.0, 0.0], [1.0, 0.0]]), 1e-6 * unit**2)]
+    models[0] = replace(models[0], covariance=identity.scaled(np.full(2, unit)))
+    rows = Rows.of(unit * two_clusters())
+    bounds = [climb(models, rows, n_iter, 0.0)[0].bound for n_iter in range(12)]
     assert np.diff(bounds).min() >= -1e-12
-    early = climb([start(structure)], rows, 1000, 1e-3)[0]
-    with path(None):
-        assert_same(early, climb([start(structure)], rows, 1000, 1e-3)[0])
-    assert bounds[0] < early.bound < bounds[-1] + 1e-3
+    for tol in (1e-1, 1e-3):
+        early = climb(models, rows, 1000, tol)[0]
+        with path(None):
+            assert_same(early, climb(models, rows, 1000, tol)[0])
+        assert bounds[0] < early.bound < bounds[-1] + 1e-3
 
 
 @pytest.mark.parametrize("structure", sorted(STRUCTURES))
@@ -140,6 +146,10 @@ def test_what_is_ordinary_is_left_to_nobody(structure):
     [
         # Far from all rows: the component holds nothing.
         (two_clusters(), start(means=((-1.0, 0.0), (1e3, 0.0))), 5),
+        # A column follows another.
+        (two_clusters()[:, [0, 0]], start(noise=1e-13), 5),
+        # A component has no weight.
+        (two_clusters(), replace(start(), weights=np.array([1.0, 0.0])), 5),
         # All rows of the component are one.
         (np.repeat([[-3.0, -3.0], [3.0, 3.0]], 20, axis=0), start(noise=0.0), 5),
     ],
@@ -152,6 +162,21 @@ def test_the_rest_is_left_to_the_interpreter(X, model, n_left):
         with path(level):
             (climbed,) = climb([model], Rows.of(X), 5, 0.0)
         assert climbed.bound == pytest.approx(step_by_step.bound, rel=1e-6)
+
+
+def test_the_interpreter_goes_on_where_the_kernel_ends():
+    """A component comes to rest on three rows that are one."""
+    rng = np.random.default_rng(27)
+    X = rng.standard_normal((60, 2))
+    X = np.concatenate([X, np.repeat(2 * rng.standard_normal((1, 2)), 3, axis=0)])
+    model, rows = start("full", rng.standard_normal((3, 2)), 1e-14), Rows.of(X)
+    (n_left,) = left_to_do([model], rows, 60)
+    assert 0 < n_left < 60
+    n_iter = 60 - n_left + 2
+    (climbed,), (earlier,) = (climb([model], rows, n, 0.0) for n in (n_iter, n_iter - 1))
+    with path(None):
+        (step_by_step,) = climb([model], rows, n_iter, 0.0)
+    assert earlier.bound < climbed.bound == pytest.approx(step_by_step.bound, rel=1e-6)
 
 
 @pytest.mark.parametrize("structure", sorted(STRUCTURES))
