@@ -121,7 +121,7 @@ def start(structure="full", means=((-1.0, 0.0), (1.0, 0.0)), noise=1e-6):
 
 
 @pytest.mark.parametrize("structure", sorted(STRUCTURES))
-@pytest.mark.parametrize("unit", [1.0, 1e-4])  # bounds below and above 0
+@pytest.mark.parametrize("unit", [1.0, 1e-9])  # bounds below and above 0
 def test_the_bound_never_falls_and_ends_at_the_tolerance(structure, unit):
     identity = STRUCTURES[structure].identity(2, 2)
     models = [start(structure, unit * np.array([[-1.0, 0.0], [1.0, 0.0]]), 1e-6 * unit**2)]
