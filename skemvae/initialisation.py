@@ -19,6 +19,7 @@ from sklearn.cluster import KMeans, kmeans_plusplus
 from sklearn.exceptions import ConvergenceWarning
 
 from skemvae.core.arrays import EPS
+from skemvae.core.compiled_em import work_per_row
 from skemvae.core.covariance import Covariance
 from skemvae.core.expectation import moments_given
 from skemvae.core.gaussian_mixture import GaussianMixture
@@ -35,11 +36,11 @@ _SKETCH_ROWS, _SKETCH_ROWS_PER_FEATURE = 4096, 4
 # The tournament: all starts climb on such a share of the sketch, but at least on
 # so many times the rows that determine the components, for so many iterations, and so many
 # go on to the next round. They climb for longer while a round costs less than so many passes
-# over the table, which is taken to have so many rows at least: below, there is no time to be
-# saved.
+# over the table, or so many multiplications, about a millisecond: below, there is no time to be
+# saved. So few starts there are, where more would cost more than that.
 _ROUNDS = ((1 / 4, 2, 4), (1 / 2, 3, 2), (1 / 2, 4, 1))
 _FEWEST_ROWS, _FEWEST_ROWS_PER_FEATURE = 512, 10
-_PASSES, _SHORT_TABLE, _MOST_ITERATIONS = 1 / 2, 96_000, 25
+_PASSES, _LITTLE_WORK, _MOST_ITERATIONS, _FEWEST_STARTS = 1 / 2, 2**26, 25, 8
 # Centres beyond so many standard deviations are equally far.
 _FAR = 1e100
 
@@ -203,13 +204,15 @@ class Initialiser:
         if k == 1 or k >= m:  # nothing to choose
             return Start(self._labelled(_k_means, self.sketch.standardised, rng))
         fewest = max(_FEWEST_ROWS, _FEWEST_ROWS_PER_FEATURE * k * self.judge.few_rows)
-        affordable = _PASSES * max(m / self.sketch.fraction, _SHORT_TABLE)
+        n = m / self.sketch.fraction
+        affordable = max(_PASSES * n, _LITTLE_WORK / work_per_row(self._unit))
         models: list[GaussianMixture] = []
         interrupted = False
         try:
             for share, n_iter, n_best in _ROUNDS:
                 n_rows = min(m, max(round(share * m), fewest))
-                models = models or self._on_part(n_rows)._entries(rng)
+                n_starts = max(int(affordable / ((n_iter + 1) * n_rows)), _FEWEST_STARTS)
+                models = models or self._on_part(n_rows)._entries(n_starts, rng)
                 if len(models) == 1:  # all have come to the same place
                     break
                 longer = min(int(affordable / (len(models) * n_rows)), _MOST_ITERATIONS)
@@ -226,13 +229,13 @@ class Initialiser:
     def _on_part(self, n_rows: int) -> Initialiser:
         return replace(self, judge=self.judge.on_part(n_rows))
 
-    def _entries(self, rng: Any) -> list[GaussianMixture]:
-        """The starts that enter the tournament."""
+    def _entries(self, n_starts: int, rng: Any) -> list[GaussianMixture]:
+        """The starts that enter the tournament: so many, if there are."""
         X = self.sketch.standardised
         white = _whiten(X, self.sketch.weights)
         entries = [(_k_means, X), (_k_means, white)]
         entries += 4 * [(_quantiles, white), (_random_from_data, white), (_random_from_data, X)]
-        return [self._labelled(labelling, table, rng) for labelling, table in entries]
+        return [self._labelled(labelling, table, rng) for labelling, table in entries[:n_starts]]
 
     def _ordered(self, model: GaussianMixture) -> GaussianMixture:
         """Number the components along some fixed direction.

@@ -125,6 +125,11 @@ def _cost(covariance: Covariance) -> Cost:
     return cost(covariance.n_components, covariance.n_features)
 
 
+def work_per_row(covariance: Covariance) -> int:
+    """How many multiplications an E step takes for each row, about."""
+    return _cost(covariance).work_per_row
+
+
 def climb(models: Sequence[GaussianMixture], rows: Rows, n_iter: int, tol: float) -> list[Place]:
     """Take up to ``n_iter`` steps of EM from each model.
 
@@ -142,7 +147,7 @@ def climb(models: Sequence[GaussianMixture], rows: Rows, n_iter: int, tol: float
     KeyboardInterrupt
     """
     level = native.level
-    work = rows.n_rows * _cost(models[0].covariance).work_per_row
+    work = rows.n_rows * work_per_row(models[0].covariance)
     if level is None or work > _SHORT_FOR_MANY:
         return [_step_by_step(model, rows, n_iter, tol) for model in models]
     return [
