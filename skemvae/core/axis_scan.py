@@ -110,6 +110,9 @@ class ExpandedScan(Scan):
         return np.matmul(self.coefficients, features, out=distances)
 
     def log_joint(self, features: Array, log_normaliser: Array, workspace: Workspace) -> Array:
+        if log_normaliser.min() == -np.inf:
+            # BLAS multiplies what it pads with, and -inf times 0 is no number.
+            return super().log_joint(features, log_normaliser, workspace)
         # All of it in one product: the last feature is 1.
         coefficients = -0.5 * self.coefficients
         coefficients[:, -1] += log_normaliser

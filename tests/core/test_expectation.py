@@ -35,6 +35,18 @@ def unit_mixture(structure, k=3, d=4):
     return GaussianMixture(np.full(k, 1 / k), means, unit, np.zeros(d))
 
 
+@pytest.mark.parametrize("structure", sorted(STRUCTURES))
+def test_a_component_without_weight_explains_nothing(structure):
+    """BLAS multiplies what it pads a product with: no invalid operation must come of it."""
+    for k in range(2, 9):
+        mixture = unit_mixture(structure, k)
+        mixture.weights[0] = 0.0
+        for n in range(1, 12):
+            log_joint = mixture.log_joint(np.ones((n, 4)))
+            assert np.isneginf(log_joint[:, 0]).all()
+            assert np.isfinite(log_joint[:, 1:]).all()
+
+
 @given(mixtures(), seeds, st.booleans())
 def test_moments_and_evidence_by_brute_force(mixture, seed, weighted):
     rows = rows_of(mixture, seed, n=50, weighted=weighted)
