@@ -273,7 +273,7 @@ def test_a_fixed_point_stays(structure):
 @pytest.mark.parametrize("structure", ALL)
 @pytest.mark.parametrize("kind", ["dirichlet_process", "dirichlet_distribution"])
 def test_a_bayesian_mixture_ends_no_lower_and_earlier(structure, kind):
-    X = overlapping(n=500, distance=3)
+    X = overlapping(n=500, distance=2.5)
     model = BayesianMixture(4, structure, kind)
     plain, fast = (
         VariationalEM(model, tol=1e-7, max_iter=2000, random_state=0, acceleration=how).fit(X)
