@@ -37,7 +37,7 @@ _SKETCH_ROWS, _SKETCH_ROWS_PER_FEATURE = 4096, 4
 # so many times the rows that determine the components, for so many iterations, and so many
 # go on to the next round. They climb for longer while a round costs less than so many passes
 # over the table, or so many multiplications, about a millisecond: below, there is no time to be
-# saved. So few starts there are, where more would cost more than that.
+# saved. So few starts there are, where more would be more work than that.
 _ROUNDS = ((1 / 4, 2, 4), (1 / 2, 3, 2), (1 / 2, 4, 1))
 _FEWEST_ROWS, _FEWEST_ROWS_PER_FEATURE = 512, 10
 _PASSES, _LITTLE_WORK, _MOST_ITERATIONS, _FEWEST_STARTS = 1 / 2, 2**26, 25, 8
@@ -204,14 +204,14 @@ class Initialiser:
         if k == 1 or k >= m:  # nothing to choose
             return Start(self._labelled(_k_means, self.sketch.standardised, rng))
         fewest = max(_FEWEST_ROWS, _FEWEST_ROWS_PER_FEATURE * k * self.judge.few_rows)
-        n = m / self.sketch.fraction
-        affordable = max(_PASSES * n, _LITTLE_WORK / work_per_row(self._unit))
+        little = _LITTLE_WORK / work_per_row(self._unit)
+        affordable = max(_PASSES * m / self.sketch.fraction, little)
         models: list[GaussianMixture] = []
         interrupted = False
         try:
             for share, n_iter, n_best in _ROUNDS:
                 n_rows = min(m, max(round(share * m), fewest))
-                n_starts = max(int(affordable / ((n_iter + 1) * n_rows)), _FEWEST_STARTS)
+                n_starts = max(int(little / ((n_iter + 1) * n_rows)), _FEWEST_STARTS)
                 models = models or self._on_part(n_rows)._entries(n_starts, rng)
                 if len(models) == 1:  # all have come to the same place
                     break
@@ -235,7 +235,8 @@ class Initialiser:
         white = _whiten(X, self.sketch.weights)
         entries = [(_k_means, X), (_k_means, white)]
         entries += 4 * [(_quantiles, white), (_random_from_data, white), (_random_from_data, X)]
-        return [self._labelled(labelling, table, rng) for labelling, table in entries[:n_starts]]
+        entries = entries[:n_starts]
+        return [self._labelled(labelling, table, rng).bare for labelling, table in entries]
 
     def _ordered(self, model: GaussianMixture) -> GaussianMixture:
         """Number the components along some fixed direction.

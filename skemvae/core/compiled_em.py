@@ -162,7 +162,8 @@ def _step_by_step(model: GaussianMixture, rows: Rows, n_iter: int, tol: float) -
     if result.status is Status.INTERRUPTED:
         raise KeyboardInterrupt
     state = result.state
-    return Place(state.model, state.bound, state.expectation.moments.count)
+    # Places are kept, many at a time.
+    return Place(state.model.bare, state.bound, state.expectation.moments.count)
 
 
 def _steps(

@@ -110,6 +110,11 @@ class GaussianMixture:
         weights, means, covariance = point
         return replace(self, weights=weights / weights.sum(), means=means, covariance=covariance)
 
+    @property
+    def bare(self) -> Self:
+        """The same, without the memory of what has been computed of it: factors, say."""
+        return replace(self, covariance=type(self.covariance)(self.covariance.values))
+
     def sample(self, n: int, rng: Any) -> tuple[Array, AnyArray]:
         """Draw n rows and the components they come from, in random order."""
         labels = rng.choice(len(self.weights), size=n, p=self.weights)
