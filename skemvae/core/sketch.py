@@ -10,7 +10,6 @@ from typing import NamedTuple
 import numpy as np
 
 from skemvae.core.arrays import Array
-from skemvae.core.parallel import parallel_region
 from skemvae.core.rows import Rows
 
 # Folds a projection so often that neighbouring rows get unrelated keys.
@@ -41,11 +40,11 @@ class Kept(NamedTuple):
         return cls(keys[first[:size]], X.take(order[first[:size]], axis=0), together[:size])
 
 
-def _kept(rows: Rows, origin: Array, slope: Array, size: int, limit: float, run: range) -> Kept:
-    """The rows of a run with the smallest ``size`` keys, of those up to ``limit``."""
+def _kept(rows: Rows, blocks: range, origin: Array, slope: Array, size: int, limit: float) -> Kept:
+    """The rows of the smallest ``size`` keys, of those up to ``limit``."""
     d = len(origin)
     kept, waiting, n_waiting = Kept(np.empty(0), np.empty((0, d)), np.empty(0)), [], 0
-    for _, z, weight in rows.blocks(run):
+    for _, z, weight in rows.blocks(blocks):
         # Feature by feature, so that equal rows get equal keys to the last bit.
         projection = np.full(z.shape[1], -(slope @ origin))
         for j in range(d):
@@ -102,14 +101,8 @@ class Sketch:
         negative scale turns a feature round; ``direction`` of shape (d,) is
         where the randomness comes from.
         """
-        block = _BLOCK // len(origin) + 1
-        runs = rows.runs(block, block)
-
-        def kept_up_to(limit: float) -> Kept:
-            kept = partial(_kept, rows, origin, direction / scale, size, limit)
-            with parallel_region() as region:
-                return Kept.of(region.map(kept, runs), size)
-
+        blocks = range(0, rows.n_rows, _BLOCK // len(origin) + 1)
+        kept_up_to = partial(_kept, rows, blocks, origin, direction / scale, size)
         # Of so many rows as many as are wanted have keys below that, but for chance or repetition.
         likely = (size + _CHANCE * np.sqrt(size)) / rows.n_rows
         kept = kept_up_to(min(likely, 1.0))

@@ -2,7 +2,6 @@
 
 import os
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -18,24 +17,13 @@ from skemvae.core.gaussian_mixture import GaussianMixture
 from skemvae.core.parallel import parallel_region
 from skemvae.core.rows import Frame, Rows
 from skemvae.core.structures import STRUCTURES
+from tests.levels import levels, path
 from tests.pooling import assert_same_expectation
 from tests.strategies import covariances, mixtures, seeds, structures
 
 if not native.LEVELS:
     pytest.skip("the kernel was not built", allow_module_level=True)
 from skemvae.core import _kernel
-
-levels = st.sampled_from(native.LEVELS)
-
-
-@contextmanager
-def path(level):
-    """Passes at a vector width, or through NumPy for None."""
-    before, native.level = native.level, level
-    try:
-        yield
-    finally:
-        native.level = before
 
 
 def assert_same(mixture, rows, level, tolerance=1e-11):

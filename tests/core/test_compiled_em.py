@@ -17,23 +17,12 @@ from skemvae.core.iterate import Aitken, iterate
 from skemvae.core.parallel import Region
 from skemvae.core.rows import Frame, Rows
 from skemvae.core.structures import STRUCTURES
+from tests.levels import levels, path
 from tests.strategies import mixtures, seeds, structures, tables
 
 if not native.LEVELS:
     pytest.skip("the kernel was not built", allow_module_level=True)
 from skemvae.core import _kernel
-
-levels = st.sampled_from(native.LEVELS)
-
-
-@contextmanager
-def path(level):
-    """Steps at a vector width, or by the interpreter for None."""
-    before, native.level = native.level, level
-    try:
-        yield
-    finally:
-        native.level = before
 
 
 def assert_same(climbed, other, tolerance=1e-8):
