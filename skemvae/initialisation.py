@@ -8,21 +8,20 @@ nor their units change it.
 
 from __future__ import annotations
 
-import warnings
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
-from sklearn.cluster import KMeans, kmeans_plusplus
-from sklearn.exceptions import ConvergenceWarning
 
 from skemvae.core.arrays import EPS
-from skemvae.core.compiled_em import work_per_row
+from skemvae.core.compiled_em import begin, work_per_row
 from skemvae.core.covariance import Covariance
 from skemvae.core.expectation import moments_given
 from skemvae.core.gaussian_mixture import GaussianMixture
+from skemvae.core.groups import k_means, nearest
 from skemvae.core.moments import Moments
 from skemvae.core.rows import Rows
 from skemvae.core.sketch import Sketch
@@ -45,42 +44,35 @@ _PASSES, _LITTLE_WORK, _MOST_ITERATIONS, _FEWEST_STARTS = 1 / 2, 2**26, 25, 8
 _FAR = 1e100
 
 
-# Ways to divide the rows of a sketch among components. Each takes rows of
-# shape (m, d), their weights, K and a random state, and returns labels of
-# shape (m,); there are at least K distinct rows.
+# Ways to divide the rows of a sketch among components. Each takes rows of shape (m, d), their
+# weights, K, a number of divisions n and a random state, and returns labels of shape (n, m); there
+# are at least K distinct rows.
 
 
-def _nearest(X: Any, centres: Any) -> Any:
-    return ((centres**2).sum(1) / 2 - X @ centres.T).argmin(1)
+def _clusters(n_steps: int, X: Any, weight: Any, n_components: int, n: int, rng: Any) -> Any:
+    """Clusters of k-means, after so many of its steps."""
+    n_trials = 2 + int(np.log(n_components))
+    draws = rng.uniform(size=(n, n_components, n_trials))
+    return k_means(X, weight, draws, n_steps)
 
 
-def _k_means(X: Any, weight: Any, n_components: int, rng: Any) -> Any:
-    with warnings.catch_warnings():
-        # Rows that differ by rounding only may leave fewer clusters: harmless.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        k_means = KMeans(n_components, n_init=1, random_state=rng)
-        return k_means.fit(X, sample_weight=weight).labels_
-
-
-def _k_means_plusplus(X: Any, weight: Any, n_components: int, rng: Any) -> Any:
-    centres, _ = kmeans_plusplus(X, n_components, sample_weight=weight, random_state=rng)
-    return _nearest(X, centres)
-
-
-def _random_from_data(X: Any, weight: Any, n_components: int, rng: Any) -> Any:
+def _random_from_data(X: Any, weight: Any, n_components: int, n: int, rng: Any) -> Any:
+    """The nearest of some random rows."""
     # The first of exponential waiting times are draws without replacement (Efraimidis and
     # Spirakis 2006), ten times faster than ``rng.choice``.
-    chosen = np.argpartition(rng.standard_exponential(len(X)) / weight, n_components - 1)
-    return _nearest(X, X[chosen[:n_components]])
+    waiting = rng.standard_exponential((n, len(X))) / weight
+    chosen = np.argpartition(waiting, n_components - 1, axis=1)[:, :n_components]
+    return nearest(X, weight, X[chosen])
 
 
-def _quantiles(X: Any, weight: Any, n_components: int, rng: Any) -> Any:
-    """Slices of equal weight across a random direction."""
-    order = np.argsort(X @ rng.standard_normal(X.shape[1]), kind="stable")
-    before = np.cumsum(weight[order]) - weight[order] / 2
-    labels = np.empty(len(X), dtype=int)
-    # Rows that stand exactly on a border must not be moved by rounding.
-    labels[order] = (n_components * before / weight.sum() + 1e-9).astype(int)
+def _quantiles(X: Any, weight: Any, n_components: int, n: int, rng: Any) -> Any:
+    """Slices of equal weight across random directions."""
+    labels = np.empty((n, len(X)), dtype=np.int32)
+    for own in labels:
+        order = np.argsort(X @ rng.standard_normal(X.shape[1]), kind="stable")
+        before = np.cumsum(weight[order]) - weight[order] / 2
+        # Rows that stand exactly on a border must not be moved by rounding.
+        own[order] = n_components * before / weight.sum() + 1e-9
     return np.minimum(labels, n_components - 1)
 
 
@@ -94,9 +86,24 @@ def _whiten(X: Any, weight: Any) -> Any:
     return X @ ((axes[:, kept] / np.sqrt(variances[kept])) @ axes[:, kept].T)
 
 
+# The starts of the tournament, and the units of their distances; the first of them, where there is
+# no time for all.
+_CLUSTERS = partial(_clusters, 16)
+_ENTRIES = (
+    (_CLUSTERS, "standardised"),
+    (_CLUSTERS, "whitened"),
+    (_quantiles, "whitened"),
+    (_random_from_data, "whitened"),
+    (_random_from_data, "standardised"),
+    (_CLUSTERS, "standardised"),
+    (_CLUSTERS, "whitened"),
+    *3 * ((_quantiles, "whitened"),),
+    *2 * ((_random_from_data, "whitened"), (_random_from_data, "standardised")),
+)
+
 LABELLINGS: dict[str, Callable[..., Any]] = {
-    "kmeans": _k_means,
-    "k-means++": _k_means_plusplus,
+    "kmeans": partial(_clusters, 300),
+    "k-means++": partial(_clusters, 0),
     "random_from_data": _random_from_data,
 }
 METHODS = ("auto", *LABELLINGS, "random")
@@ -177,7 +184,8 @@ class Initialiser:
     def from_centres(self, centres: Any) -> Start:
         """Each row goes to the nearest of (K, d) centres in the frame of the table."""
         centres = (centres - self.sketch.origin) / self.sketch.scale
-        labels = _nearest(self.sketch.standardised, np.clip(centres, -_FAR, _FAR))
+        centres = np.clip(centres, -_FAR, _FAR)[None]
+        (labels,) = nearest(self.sketch.standardised, self.sketch.weights, centres)
         responsibilities = np.eye(self.n_components)[labels]
         # A component without rows would stay dead: it gets its share of all of them.
         empty = responsibilities.sum(0) == 0
@@ -202,7 +210,7 @@ class Initialiser:
         """
         m, k = self.sketch.n_rows, self.n_components
         if k == 1 or k >= m:  # nothing to choose
-            return Start(self._labelled(_k_means, self.sketch.standardised, rng))
+            return Start(self._labelled(LABELLINGS["kmeans"], self.sketch.standardised, rng))
         fewest = max(_FEWEST_ROWS, _FEWEST_ROWS_PER_FEATURE * k * self.judge.few_rows)
         little = _LITTLE_WORK / work_per_row(self._unit)
         affordable = max(_PASSES * m / self.sketch.fraction, little)
@@ -231,12 +239,13 @@ class Initialiser:
 
     def _entries(self, n_starts: int, rng: Any) -> list[GaussianMixture]:
         """The starts that enter the tournament: so many, if there are."""
-        X = self.sketch.standardised
-        white = _whiten(X, self.sketch.weights)
-        entries = [(_k_means, X), (_k_means, white)]
-        entries += 4 * [(_quantiles, white), (_random_from_data, white), (_random_from_data, X)]
-        entries = entries[:n_starts]
-        return [self._labelled(labelling, table, rng).bare for labelling, table in entries]
+        X, weight = self.sketch.standardised, self.sketch.weights
+        tables = {"standardised": X, "whitened": _whiten(X, weight)}
+        labels = [
+            labelling(tables[units], weight, self.n_components, n, rng)
+            for (labelling, units), n in Counter(_ENTRIES[:n_starts]).items()
+        ]
+        return self._divided(np.concatenate(labels))
 
     def _ordered(self, model: GaussianMixture) -> GaussianMixture:
         """Number the components along some fixed direction.
@@ -256,10 +265,18 @@ class Initialiser:
         if m < k:  # fewer distinct rows than components: several share a row
             shared = np.eye(m)[np.arange(k) % m].T
             return self._softened(*self._moments(shared / shared.sum(1, keepdims=True)))
-        rows = self.sketch.rows
-        labels = labelling(table, self.sketch.weights, k, rng)
-        moments = Moments.of_groups(rows.X, self.sketch.weights, labels, self._unit.values.shape)
-        return self._softened(moments, np.bincount(labels, minlength=k))
+        return self._divided(labelling(table, self.sketch.weights, k, 1, rng))[0]
+
+    def _divided(self, labels: Any) -> list[GaussianMixture]:
+        """The softened M step of each division, given by labels of shape (n, m)."""
+        rows, noise = self.sketch.rows, self.judge.noise
+        models = begin(self._unit, labels, rows, noise, self.judge.few_rows)
+        return [model or self._of_groups(own) for own, model in zip(labels, models, strict=True)]
+
+    def _of_groups(self, labels: Any) -> GaussianMixture:
+        shape = self._unit.values.shape
+        moments = Moments.of_groups(self.sketch.rows.X, self.sketch.weights, labels, shape)
+        return self._softened(moments, np.bincount(labels, minlength=len(moments.count))).bare
 
     def _moments(self, responsibilities: Any) -> tuple[Moments, Any]:
         """Of the sketch, and how many of its rows each component rests on."""

@@ -346,15 +346,22 @@ class MixtureDensity(LatentDensityEstimator):
         check_choice("covariance_type", self.covariance_type, STRUCTURES)
         structure: type[Covariance] = STRUCTURES[self.covariance_type]
         covariances = np.asarray(self.covariances_)
-        if covariances.shape != structure.public_shape(*means.shape):
+        goes = covariances.shape == structure.public_shape(*means.shape)
+        if goes:
+            covariance = structure.from_public(covariances, *means.shape)
+            mixture = GaussianMixture(
+                np.asarray(self.weights_), means, covariance, np.zeros(means.shape[1])
+            )
+            # One matrix for all, or the variances of as many components as features?
+            is_square = covariances.ndim == 2 and covariances.shape[0] == covariances.shape[1]
+            goes = not is_square or mixture.n_parameters == self.n_parameters_
+        if not goes:
             raise ValueError(
                 f"covariance_type={self.covariance_type!r} does not go with covariances_ of shape "
-                f"{covariances.shape}: set it back, or fit anew with warm_start=False."
+                f"{covariances.shape} and n_parameters_={self.n_parameters_}: set it back, or fit "
+                "anew with warm_start=False."
             )
-        covariance = structure.from_public(covariances, *means.shape)
-        return GaussianMixture(
-            np.asarray(self.weights_), means, covariance, np.zeros(means.shape[1])
-        )
+        return mixture
 
     @staticmethod
     def _parameters(mixture: GaussianMixture) -> dict[str, Any]:

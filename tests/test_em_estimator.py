@@ -270,6 +270,17 @@ def test_a_warm_start_on_other_data_begins_a_new_history():
         mixture.set_params(n_components=2).fit(IRIS)
 
 
+@pytest.mark.parametrize(("before", "after"), [("tied", "diag"), ("diag", "tied")])
+def test_a_square_of_numbers_is_read_as_what_it_was_fitted_as(before, after):
+    mixture = fit(n_components=4, covariance_type=before)  # as many components as features
+    assert mixture.covariances_.shape == (4, 4)
+    mixture.set_params(covariance_type=after)
+    for method in (mixture.score, mixture.partial_fit):
+        with pytest.raises(ValueError, match=f"covariance_type='{after}' does not go with"):
+            method(IRIS)
+    mixture.set_params(covariance_type=before).score(IRIS)
+
+
 def test_same_seed_same_result():
     np.testing.assert_array_equal(fit().means_, fit().means_)
     state = np.random.get_state()[1].copy()

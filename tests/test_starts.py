@@ -12,6 +12,7 @@ from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 
 from skemvae import EMGaussianMixture
+from skemvae.core import native
 from skemvae.core.compiled_em import work_per_row
 from skemvae.core.em import MixtureEM
 from skemvae.core.expectation import moments_given
@@ -22,6 +23,7 @@ from skemvae.core.structures import STRUCTURES
 from skemvae.core.summary import Summary
 from skemvae.initialisation import Initialiser
 from skemvae.judge import Judge
+from tests.levels import path
 from tests.recording import Recorder
 from tests.steps import watch
 from tests.versions import needs_callbacks
@@ -123,6 +125,27 @@ def test_callbacks_see_the_climbs_on_the_table():
     EMGaussianMixture(3, n_init=10, random_state=0).set_callbacks(recorder).fit(IRIS)
     assert 1 <= recorder.begun.count("initialization") <= 3
     assert recorder.begun.count("fit") == recorder.ended.count("fit") == 1
+
+
+# What they do not depend on.
+
+
+@pytest.mark.parametrize("structure", sorted(STRUCTURES))
+@pytest.mark.parametrize(("n", "d", "k"), [(300, 3, 3), (9_000, 5, 4)])
+def test_a_start_is_the_same_with_and_without_the_kernel(structure, n, d, k):
+    X = overlapping(n, d, k)
+    starts = {}
+    for level in {native.level, None}:
+        with path(level):
+            judge = initialiser(X, k, structure)
+            starts[level] = [
+                judge.by_name(method, np.random.RandomState(0)).model for method in METHODS
+            ]
+    for model, other in zip(starts[native.level], starts[None], strict=True):
+        np.testing.assert_allclose(model.means, other.means, rtol=1e-6, atol=1e-6)
+        np.testing.assert_allclose(
+            model.covariance.values, other.covariance.values, rtol=1e-6, atol=1e-6
+        )
 
 
 # Whom they keep.

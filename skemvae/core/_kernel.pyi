@@ -60,6 +60,59 @@ _Climbs: TypeAlias = Callable[
 climb_dense: _Climbs
 climb_axes: _Climbs
 
+# level, threads, X, weight, origin, per_unit, slope, shift, keys
+def keys(
+    level: str,
+    n_threads: int,
+    X: AnyArray,
+    weight: Array | None,
+    origin: Array,
+    per_unit: Array,
+    slope: Array,
+    shift: float,
+    keys: Array,
+) -> None: ...
+
+# level, tile, threads, divisions, centres, trials, steps, X, weight, draws, centres, labels
+def divide(
+    level: str,
+    tile: int,
+    n_threads: int,
+    n_divisions: int,
+    k: int,
+    n_trials: int,
+    n_steps: int,
+    X: Array,
+    weight: Array,
+    draws: Array,
+    centres: Array,
+    labels: AnyArray,
+) -> None: ...
+
+# level, threads, starts, K, is_shared, few_rows, X, weight, labels, noise, weights, means, values
+# -> of each start whether it is ordinary
+_Beginnings: TypeAlias = Callable[
+    [
+        str,
+        int,
+        int,
+        int,
+        bool,
+        float,
+        Array,
+        Array,
+        AnyArray,
+        Array,
+        Array,
+        Array,
+        Array,
+    ],
+    list[bool],
+]
+
+begin_dense: _Beginnings
+begin_axes: _Beginnings
+
 # level, K, d, matrices, factors, inverses -> smallest unexplained part
 def factorise(
     level: str, k: int, d: int, matrices: Array, factors: Array, inverses: Array

@@ -19,7 +19,7 @@ from skemvae.core.axis_scan import AxisScan, ExpandedScan, SphericalScan
 from skemvae.core.dense_scan import DenseScan, SingleScan, TiedScan
 from skemvae.core.factors import readable, symmetric, unwhiten
 from skemvae.core.moments import Moments
-from skemvae.core.parallel import Region
+from skemvae.core.parallel import Region, parallel_region
 from skemvae.core.rows import Rows
 from skemvae.core.scan import Scan
 from skemvae.core.sums import Sums
@@ -134,9 +134,7 @@ class CompiledPass:
         sums, evidence = np.zeros(cost.n_sums), 0.0
         for start in range(0, rows.n_rows, length):
             where = slice(start, start + length)
-            X = np.asarray(rows.X[where])
-            X = X if X.dtype in TYPES else X.astype(np.float64)
-            X = X if X.flags.aligned else X.copy()
+            X = _read(np.asarray(rows.X[where]))
             n_runs = cost.n_runs(len(X))
             n_threads = min(region.n_workers, n_runs)
             scratch = region.workspace.array("kernel", cost.n_scratch(n_runs, n_threads))
@@ -160,6 +158,30 @@ class CompiledPass:
     def moments(self, sums: Sums) -> Moments:
         """What sums over rows say of them."""
         return self.to_moments(sums.arrays[0])
+
+
+def _read(X: AnyArray) -> AnyArray:
+    """A table as the kernel reads it: with any strides."""
+    X = X if X.dtype in TYPES else X.astype(np.float64)
+    return X if X.flags.aligned else X.copy()
+
+
+def compiled_keys(level: str, rows: Rows, slope: Array, shift: float) -> Array:
+    """The part behind the point of slope · z + shift, for each of a few rows in memory."""
+    keys = np.empty(rows.n_rows)
+    with parallel_region() as region:
+        native.kernel.keys(
+            level,
+            region.n_workers,
+            _read(rows.X),
+            None if rows.weight is None else readable(rows.weight),
+            rows.frame.origin,
+            1 / rows.frame.scale,
+            slope,
+            shift,
+            keys,
+        )
+    return keys
 
 
 def compiled(scan: Scan, log_normaliser: Array) -> CompiledPass | None:

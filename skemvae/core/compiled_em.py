@@ -17,12 +17,18 @@ from typing import Any
 import numpy as np
 
 from skemvae.core import native
-from skemvae.core.arrays import Array
+from skemvae.core.arrays import AnyArray, Array
 from skemvae.core.compiled import TYPES, Cost
 from skemvae.core.covariance import Covariance
 from skemvae.core.dense_covariance import DenseCovariance
 from skemvae.core.em import EMState, MixtureEM
-from skemvae.core.expectation import Expectation, PassChoice, expectation, fastest_pass
+from skemvae.core.expectation import (
+    Expectation,
+    PassChoice,
+    expectation,
+    fastest_pass,
+    roughest_pass,
+)
 from skemvae.core.factors import SMALL, readable
 from skemvae.core.gaussian_mixture import GaussianMixture
 from skemvae.core.iterate import Aitken, Status, iterate
@@ -130,6 +136,61 @@ def work_per_row(covariance: Covariance) -> int:
     return _cost(covariance).work_per_row
 
 
+def begin(
+    unit: Covariance, labels: AnyArray, rows: Rows, noise: Array, few_rows: int
+) -> list[GaussianMixture | None]:
+    """The M step of several divisions of a small table into groups.
+
+    The scatter of each group is averaged with the pooled one, which counts as much as a few rows.
+
+    Parameters
+    ----------
+    unit : Covariance
+        Of the structure and size that is wanted.
+    labels : array of shape (n, m), of int32
+        The groups of the rows, in each of n divisions.
+    rows : Rows
+        In their own units, with weights.
+    noise : array of shape (d,)
+    few_rows : int
+
+    Returns
+    -------
+    list
+        None where a step is out of the ordinary.
+    """
+    level, (n, m), (k, d) = native.level, labels.shape, unit.values.shape[:2]
+    is_dense = isinstance(unit, DenseCovariance)
+    if level is None or (is_dense and d > SMALL):
+        return [None] * n
+    take = native.kernel.begin_dense if is_dense else native.kernel.begin_axes
+    weights, means, values = (
+        np.empty((n, k)),
+        np.empty((n, k, d)),
+        np.empty((n, *unit.values.shape)),
+    )
+    with parallel_region() as region:
+        are_ordinary = take(
+            level,
+            region.n_workers,
+            n,
+            k,
+            unit.copies > 1,
+            few_rows,
+            readable(rows.X),
+            np.ones(m) if rows.weight is None else readable(rows.weight),
+            labels,
+            noise,
+            weights,
+            means,
+            values,
+        )
+    return [
+        GaussianMixture(weights[i], means[i], type(unit)(values[i]), noise) if is_ordinary else None
+        for i, is_ordinary in enumerate(are_ordinary)
+    ]
+
+
 def climb(models: Sequence[GaussianMixture], rows: Rows, n_iter: int, tol: float) -> list[Place]:
     """Take up to ``n_iter`` steps of EM from each model.
 
@@ -157,7 +218,7 @@ def climb(models: Sequence[GaussianMixture], rows: Rows, n_iter: int, tol: float
 
 
 def _step_by_step(model: GaussianMixture, rows: Rows, n_iter: int, tol: float) -> Place:
-    em = MixtureEM(rows)
+    em = MixtureEM(rows, roughest_pass)
     result = iterate(em.step, em.start(model), stop=Aitken(tol), max_iter=n_iter)
     if result.status is Status.INTERRUPTED:
         raise KeyboardInterrupt

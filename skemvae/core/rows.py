@@ -115,6 +115,11 @@ class Rows:
             return replace(self, frame=frame)
         return Rows(self.X, self.weight / weight_unit, frame)
 
+    def part(self, where: slice) -> Rows:
+        """Some consecutive rows, as an array."""
+        weight = None if self.weight is None else self.weight[where]
+        return Rows(np.asarray(self.X[where]), weight, self.frame)
+
     def fold(self, function: Callable[[Rows], T]) -> T:
         """``function`` of the only part."""
         return function(self)

@@ -9,13 +9,16 @@ from typing import NamedTuple
 
 import numpy as np
 
+from skemvae.core import native
 from skemvae.core.arrays import Array
+from skemvae.core.compiled import compiled_keys
 from skemvae.core.rows import Rows
+from skemvae.core.workspace import Workspace
 
 # Folds a projection so often that neighbouring rows get unrelated keys.
 _FOLDS = 2.0**16
 # Numbers that are read at a time: they fit a core's own cache.
-_BLOCK = 2**16
+_BLOCK = 2**17
 # Standard deviations by which chance may exceed what is expected.
 _CHANCE = 4.0
 # Far above rounding, far below what matters to a start.
@@ -40,23 +43,32 @@ class Kept(NamedTuple):
         return cls(keys[first[:size]], X.take(order[first[:size]], axis=0), together[:size])
 
 
+def _keys(rows: Rows, origin: Array, slope: Array) -> Array:
+    """Of each row a number in [0, 1); for equal rows the same, to the last bit."""
+    slope, shift = _FOLDS * slope, -_FOLDS * float(slope @ origin)
+    if native.level is not None:
+        return compiled_keys(native.level, rows, slope, shift)
+    ((_, z, _),) = rows.blocks(range(0, rows.n_rows, rows.n_rows))
+    projection = np.full(rows.n_rows, shift)
+    for j in range(len(origin)):  # feature by feature, so that equal rows get equal keys
+        projection += slope[j] * z[j]
+    keys: Array = projection - np.floor(projection)
+    return keys
+
+
 def _kept(rows: Rows, blocks: range, origin: Array, slope: Array, size: int, limit: float) -> Kept:
     """The rows of the smallest ``size`` keys, of those up to ``limit``."""
     d = len(origin)
     kept, waiting, n_waiting = Kept(np.empty(0), np.empty((0, d)), np.empty(0)), [], 0
-    for _, z, weight in rows.blocks(blocks):
-        # Feature by feature, so that equal rows get equal keys to the last bit.
-        projection = np.full(z.shape[1], -(slope @ origin))
-        for j in range(d):
-            projection += slope[j] * z[j]
-        projection *= _FOLDS
-        keys = projection - np.floor(projection)
+    for start in blocks:
+        part = rows.part(slice(start, start + blocks.step))
+        keys = _keys(part, origin, slope)
         present = keys <= limit
-        if weight is not None:
-            present &= weight > 0
+        if part.weight is not None:
+            present &= part.weight > 0
         (chosen,) = np.nonzero(present)
-        weights = np.ones(len(chosen)) if weight is None else weight[chosen]
-        chosen_rows = np.ascontiguousarray(z[:d].take(chosen, axis=1).T)
+        weights = np.ones(len(chosen)) if part.weight is None else part.weight[chosen]
+        chosen_rows = np.ascontiguousarray(rows.frame.apply(part.X[chosen], Workspace())[:d].T)
         waiting.append(Kept(keys[chosen], chosen_rows, weights))
         n_waiting += len(chosen)
         if n_waiting >= size:  # sorting costs more than reading

@@ -80,6 +80,23 @@ struct Climb {
   std::ptrdiff_t (*n_needed)(int k, int d, std::ptrdiff_t n_sums);
 };
 
+// How the rows of a table are divided among k centres: seeds are chosen by ``draws`` from [0, 1), (k x n_trials),
+// unless that is null and centres are given; ``n_steps`` of Lloyd follow at most.
+struct Division {
+  int k, n_trials, n_steps, tile;
+  const double* draws;
+};
+
+// Keys of rows, divisions and the M steps that they give (see starts.inc).
+using Keys = void (*)(const Table&, const double* slope, double shift, double* keys, double* scratch);
+using Divide = void (*)(const Table&, const Division&, double* centres, std::int32_t* labels, double* memory);
+using DivideNeeds = std::ptrdiff_t (*)(const Division&, std::ptrdiff_t n, int d);
+struct Beginning {
+  bool (*take)(const double* rows, const double* weight, const std::int32_t* labels, std::ptrdiff_t n,
+               double few_rows, const Plan&, const Parameters& start, double* memory);
+  std::ptrdiff_t (*n_needed)(int k, int d);
+};
+
 // Rows of a tile are a multiple of this; scratch memory begins at an address that is, too (in bytes).
 constexpr int GRANULE = 32, ALIGNMENT = 64;
 
@@ -108,6 +125,10 @@ struct Level {
   Restore restore;
   TwoLoops two_loops;
   Climb climb_dense, climb_axes;
+  Keys keys;
+  Divide divide;
+  DivideNeeds divide_needs;
+  Beginning begin_dense, begin_axes;
 };
 
 // Those that this processor has, the fastest first; null ends them.

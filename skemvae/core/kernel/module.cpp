@@ -1,80 +1,17 @@
 // The Python side: skemvae.core._kernel. Buffers in, sums out; the interpreter runs on during a pass.
 
-#define PY_SSIZE_T_CLEAN
-#include <Python.h>
+#include "arguments.hpp"
 
 #include <array>
-#include <cstring>
 #include <exception>
-#include <memory>
-#include <new>
 #include <vector>
 
-#include "kernel.hpp"
+#include "starts.hpp"
 #include "threads.hpp"
 
 namespace {
 
 using namespace skemvae;
-
-// A buffer that is released with its scope.
-class Buffer {
- public:
-  Buffer() = default;
-  ~Buffer() {
-    if (view_.obj) PyBuffer_Release(&view_);
-  }
-  Buffer(const Buffer&) = delete;
-  Buffer& operator=(const Buffer&) = delete;
-
-  // A contiguous array of ``size`` numbers, of float64 (format d) or float32 (f).
-  bool take(PyObject* object, const char* name, Py_ssize_t size, char format = 'd',
-            bool writable = false) {
-    const int flags = PyBUF_C_CONTIGUOUS | PyBUF_FORMAT | (writable ? PyBUF_WRITABLE : 0);
-    if (PyObject_GetBuffer(object, &view_, flags)) return false;
-    if (is_format(format) && view_.len == size * view_.itemsize) return true;
-    PyErr_Format(PyExc_ValueError, "%s must be an array of %zd numbers of type %s.", name, size,
-                 format == 'd' ? "float64" : "float32");
-    return false;
-  }
-
-  // A table of float64 or float32, with any strides.
-  bool take_table(PyObject* object) {
-    if (PyObject_GetBuffer(object, &view_, PyBUF_STRIDED_RO | PyBUF_FORMAT)) return false;
-    if (view_.ndim == 2 && (is_format('d') || is_format('f'))) return true;
-    PyErr_SetString(PyExc_ValueError, "X must be a table of float64 or float32.");
-    return false;
-  }
-
-  bool is_format(char format) const {
-    return view_.format && view_.format[0] == format && view_.format[1] == 0;
-  }
-  double* numbers() const { return static_cast<double*>(view_.buf); }
-  const Py_buffer& view() const { return view_; }
-
- private:
-  Py_buffer view_{};
-};
-
-const Level* find_level(const char* name) {
-  for (const Level* const* level = levels(); *level; ++level)
-    if (!std::strcmp((*level)->name, name)) return *level;
-  PyErr_Format(PyExc_ValueError, "level='%s' is none that this processor has.", name);
-  return nullptr;
-}
-
-bool is_tile(int tile) {
-  if (tile >= GRANULE && tile % GRANULE == 0) return true;
-  PyErr_Format(PyExc_ValueError, "tile=%d must be a multiple of %d.", tile, GRANULE);
-  return false;
-}
-
-Table table_of(const Buffer& rows, const Buffer& weight, const Buffer& origin, const Buffer& per_unit) {
-  const Py_buffer& view = rows.view();
-  return {static_cast<const char*>(view.buf), view.shape[0], view.strides[0], view.strides[1],
-          int(view.shape[1]), rows.is_format('f'), weight.numbers(), origin.numbers(),
-          per_unit.numbers()};
-}
 
 // What the functions differ in: the pass, and how many factors and sums it has.
 struct Structure {
@@ -83,14 +20,6 @@ struct Structure {
   Py_ssize_t (*n_factors)(Py_ssize_t k, Py_ssize_t d);
   Py_ssize_t (*n_sums)(Py_ssize_t k, Py_ssize_t d);
 };
-
-// Rows ``begin`` to ``end`` of a table.
-Table part(Table table, std::ptrdiff_t begin, std::ptrdiff_t end) {
-  table.data += begin * table.row_stride;
-  if (table.weight) table.weight += begin;
-  table.n_rows = end - begin;
-  return table;
-}
 
 // The pass along ``n_runs`` runs of rows, each with sums of its own, which are then added in their
 // order: so nothing depends on the number of threads.
@@ -451,6 +380,10 @@ PyMethodDef methods[] = {
     {"spherical", spherical, METH_VARARGS, "A pass under one variance for each component."},
     {"climb_dense", climb_dense, METH_VARARGS, "Steps of EM on several routes, with covariance matrices."},
     {"climb_axes", climb_axes, METH_VARARGS, "The same with variances."},
+    {"keys", take_keys, METH_VARARGS, "Keys that choose rows."},
+    {"divide", divide, METH_VARARGS, "Rows divided among centres, by Lloyd's steps."},
+    {"begin_dense", begin_dense, METH_VARARGS, "The M step of a division, with covariance matrices."},
+    {"begin_axes", begin_axes, METH_VARARGS, "The same with variances."},
     {"factorise", factorise, METH_VARARGS, "Cholesky factors of small matrices, and inverses."},
     {"unwhiten", unwhiten, METH_VARARGS, "Moments of rows from those of whitened ones."},
     {"relate", relate, METH_VARARGS, "Coordinates of lower factors near others."},

@@ -1,0 +1,173 @@
+// The Python side of what starts are made of: several of them in one call, each on a thread.
+
+#include "starts.hpp"
+
+#include <initializer_list>
+#include <utility>
+#include <vector>
+
+#include "arguments.hpp"
+#include "threads.hpp"
+
+namespace skemvae {
+namespace {
+
+// Memory of so many numbers for each of some threads, aligned for vectors; ``ok()`` is false where there is none.
+class Memory {
+ public:
+  Memory(int n_threads, std::ptrdiff_t size)
+      : each_((size + LINE - 1) / LINE * LINE), held_(new (std::nothrow) double[n_threads * each_ + LINE]) {
+    void* address = held_.get();
+    std::size_t space = (n_threads * each_ + LINE) * sizeof(double);
+    if (address) first_ = static_cast<double*>(std::align(ALIGNMENT, sizeof(double), address, space));
+  }
+  bool ok() const { return first_; }
+  double* of(int thread) const { return first_ + thread * each_; }
+
+ private:
+  static constexpr std::ptrdiff_t LINE = ALIGNMENT / sizeof(double);
+  std::ptrdiff_t each_;
+  std::unique_ptr<double[]> held_;
+  double* first_ = nullptr;
+};
+
+// Whether all sizes are; the error names the first that is not.
+bool are_positive(std::initializer_list<std::pair<const char*, int>> sizes) {
+  for (const auto& [name, size] : sizes)
+    if (size < 1) return PyErr_Format(PyExc_ValueError, "%s=%d must be at least 1.", name, size), false;
+  return true;
+}
+
+// The M steps that divisions of a table give: takes the level, how many threads there are, divisions and components, whether these
+// share their covariance, how many rows soften it, the rows (n x d), their weights, the labels of each division, the
+// noise; and sets weights, means and covariances. Returns a list: whether each of them is ordinary.
+PyObject* begin(PyObject* arguments, Beginning Level::* beginning, bool is_dense) {
+  const char* name;
+  int n_threads, n_starts, k, is_shared;
+  double few_rows;
+  PyObject *X, *weight, *labels, *noise, *weights, *means, *values;
+  if (!PyArg_ParseTuple(arguments, "siiipdOOOOOOO", &name, &n_threads, &n_starts, &k, &is_shared, &few_rows, &X,
+                        &weight, &labels, &noise, &weights, &means, &values))
+    return nullptr;
+  const Level* level = find_level(name);
+  if (!level || !are_positive({{"n_threads", n_threads}, {"n_starts", n_starts}, {"k", k}})) return nullptr;
+  const Py_ssize_t n = PyObject_Length(weight), d = n < 0 ? -1 : PyObject_Length(noise);
+  if (d < 0) return nullptr;
+  const Py_ssize_t size = k * d * (is_dense ? d : 1), all = n_starts * Py_ssize_t(k);
+  Buffer rows_, weight_, labels_, noise_, weights_, means_, values_;
+  if (!rows_.take(X, "X", n * d) || !weight_.take(weight, "weight", n) ||
+      !labels_.take(labels, "labels", n_starts * n, 'i') || !noise_.take(noise, "noise", d) ||
+      !weights_.take(weights, "weights", all, 'd', true) || !means_.take(means, "means", all * d, 'd', true) ||
+      !values_.take(values, "values", n_starts * size, 'd', true))
+    return nullptr;
+  const auto* label = static_cast<const std::int32_t*>(labels_.view().buf);
+  for (Py_ssize_t i = 0; i < n_starts * n; ++i)
+    if (label[i] < 0 || label[i] >= k)
+      return PyErr_Format(PyExc_ValueError, "labels must be in [0, %d), but one is %d.", k, int(label[i]));
+
+  const Plan plan{k, int(d), 0, 0.0, 0.0, noise_.numbers(), bool(is_shared)};
+  const Beginning& each = level->*beginning;
+  const Memory memory(n_threads, each.n_needed(plan.k, plan.d));
+  if (!memory.ok()) return PyErr_NoMemory();
+  std::vector<char> is_ordinary(n_starts);
+  Py_BEGIN_ALLOW_THREADS
+  in_parallel(n_starts, n_threads, [&](int thread, int i) {
+    const Parameters start{weights_.numbers() + i * k, means_.numbers() + i * k * d, values_.numbers() + i * size};
+    is_ordinary[i] = each.take(rows_.numbers(), weight_.numbers(), label + i * n, n, few_rows, plan, start,
+                               memory.of(thread));
+  });
+  Py_END_ALLOW_THREADS
+
+  PyObject* answers = PyList_New(n_starts);
+  for (Py_ssize_t i = 0; answers && i < n_starts; ++i)
+    if (PyList_SetItem(answers, i, PyBool_FromLong(is_ordinary[i]))) Py_CLEAR(answers);
+  return answers;
+}
+
+}  // namespace
+
+// Keys in [0, 1) of the rows of a table: takes the level, how many threads there are, the table, its weights, origin and unit, the
+// slope and shift of the projection that keys are made of; and sets the keys.
+PyObject* take_keys(PyObject*, PyObject* arguments) {
+  const char* name;
+  int n_threads;
+  double shift;
+  PyObject *X, *weight, *origin, *per_unit, *slope, *keys;
+  if (!PyArg_ParseTuple(arguments, "siOOOOOdO", &name, &n_threads, &X, &weight, &origin, &per_unit, &slope, &shift,
+                        &keys))
+    return nullptr;
+  const Level* level = find_level(name);
+  if (!level) return nullptr;
+  if (n_threads < 1) return PyErr_Format(PyExc_ValueError, "n_threads=%d must be at least 1.", n_threads);
+  Buffer table_, weight_, origin_, per_unit_, slope_, keys_;
+  if (!table_.take_table(X)) return nullptr;
+  const Py_ssize_t n = table_.view().shape[0], d = table_.view().shape[1];
+  if (!origin_.take(origin, "origin", d) || !per_unit_.take(per_unit, "per_unit", d) ||
+      !slope_.take(slope, "slope", d) || !keys_.take(keys, "keys", n, 'd', true) ||
+      (weight != Py_None && !weight_.take(weight, "weight", n)))
+    return nullptr;
+  const Memory memory(n_threads, GRANULE * (d + 1));
+  if (!memory.ok()) return PyErr_NoMemory();
+  const Table table = table_of(table_, weight_, origin_, per_unit_);
+  constexpr Py_ssize_t share = 4096;
+  Py_BEGIN_ALLOW_THREADS
+  in_parallel(int((n + share - 1) / share), n_threads, [&](int thread, int i) {
+    const Py_ssize_t first = i * share;
+    level->keys(part(table, first, std::min(first + share, n)), slope_.numbers(), shift, keys_.numbers() + first,
+                memory.of(thread));
+  });
+  Py_END_ALLOW_THREADS
+  Py_RETURN_NONE;
+}
+
+// Divisions of a table (float64): takes the level, the rows of a tile, how many threads there are, divisions, centres,
+// trials for a seed (0 where centres are given) and steps of Lloyd, the table, its weights, the draws of the trials; and sets
+// centres and labels.
+PyObject* divide(PyObject*, PyObject* arguments) {
+  const char* name;
+  int tile, n_threads, n_divisions, k, n_trials, n_steps;
+  PyObject *X, *weight, *draws, *centres, *labels;
+  if (!PyArg_ParseTuple(arguments, "siiiiiiOOOOO", &name, &tile, &n_threads, &n_divisions, &k, &n_trials, &n_steps,
+                        &X, &weight, &draws, &centres, &labels))
+    return nullptr;
+  const Level* level = find_level(name);
+  if (!level || !is_tile(tile) ||
+      !are_positive({{"n_threads", n_threads}, {"n_divisions", n_divisions}, {"k", k}, {"n_trials + 1", n_trials + 1},
+                     {"n_steps + 1", n_steps + 1}}))
+    return nullptr;
+  Buffer table_, weight_, draws_, centres_, labels_;
+  if (!table_.take_table(X)) return nullptr;
+  const Py_ssize_t n = table_.view().shape[0], d = table_.view().shape[1], all = n_divisions * Py_ssize_t(k);
+  if (!table_.is_format('d') || !n) {
+    PyErr_SetString(PyExc_ValueError, "X must have rows, of float64.");
+    return nullptr;
+  }
+  if (!weight_.take(weight, "weight", n) || !centres_.take(centres, "centres", all * d, 'd', true) ||
+      !labels_.take(labels, "labels", n_divisions * n, 'i', true) ||
+      (n_trials && !draws_.take(draws, "draws", all * n_trials)))
+    return nullptr;
+  const std::vector<double> zeros(d, 0.0), ones(d, 1.0);
+  Table table = table_of(table_, weight_, weight_, weight_);
+  table.origin = zeros.data(), table.per_unit = ones.data();
+  const Division plan{k, n_trials, n_steps, tile, nullptr};
+  const auto of = [&](Py_ssize_t i) {
+    Division own = plan;
+    if (n_trials) own.draws = draws_.numbers() + i * k * n_trials;
+    return own;
+  };
+  const Memory memory(n_threads, level->divide_needs(of(0), n, int(d)));
+  if (!memory.ok()) return PyErr_NoMemory();
+  Py_BEGIN_ALLOW_THREADS
+  in_parallel(n_divisions, n_threads, [&](int thread, int i) {
+    level->divide(table, of(i), centres_.numbers() + i * k * d,
+                  static_cast<std::int32_t*>(labels_.view().buf) + i * n, memory.of(thread));
+  });
+  Py_END_ALLOW_THREADS
+  Py_RETURN_NONE;
+}
+
+PyObject* begin_dense(PyObject*, PyObject* arguments) { return begin(arguments, &Level::begin_dense, true); }
+
+PyObject* begin_axes(PyObject*, PyObject* arguments) { return begin(arguments, &Level::begin_axes, false); }
+
+}  // namespace skemvae

@@ -1,0 +1,14 @@
+// What the module has for starts of EM; see starts.cpp.
+#pragma once
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+namespace skemvae {
+
+PyObject* take_keys(PyObject* module, PyObject* arguments);
+PyObject* divide(PyObject* module, PyObject* arguments);
+PyObject* begin_dense(PyObject* module, PyObject* arguments);
+PyObject* begin_axes(PyObject* module, PyObject* arguments);
+
+}  // namespace skemvae
