@@ -98,7 +98,7 @@ _ENTRIES = (
     (_CLUSTERS, "standardised"),
     (_CLUSTERS, "whitened"),
     *3 * ((_quantiles, "whitened"),),
-    *2 * ((_random_from_data, "whitened"), (_random_from_data, "standardised")),
+    *3 * ((_random_from_data, "whitened"), (_random_from_data, "standardised")),
 )
 
 LABELLINGS: dict[str, Callable[..., Any]] = {
