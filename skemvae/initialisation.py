@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from skemvae.core.arrays import EPS
-from skemvae.core.compiled_em import begin, work_per_row
+from skemvae.core.compiled_em import begin, work_of_step
 from skemvae.core.covariance import Covariance
 from skemvae.core.expectation import moments_given
 from skemvae.core.gaussian_mixture import GaussianMixture
@@ -212,18 +212,18 @@ class Initialiser:
         if k == 1 or k >= m:  # nothing to choose
             return Start(self._labelled(LABELLINGS["kmeans"], self.sketch.standardised, rng))
         fewest = max(_FEWEST_ROWS, _FEWEST_ROWS_PER_FEATURE * k * self.judge.few_rows)
-        little = _LITTLE_WORK / work_per_row(self._unit)
-        affordable = max(_PASSES * m / self.sketch.fraction, little)
+        affordable = max(_PASSES * work_of_step(self._unit, m / self.sketch.fraction), _LITTLE_WORK)
         models: list[GaussianMixture] = []
         interrupted = False
         try:
             for share, n_iter, n_best in _ROUNDS:
                 n_rows = min(m, max(round(share * m), fewest))
-                n_starts = max(int(little / ((n_iter + 1) * n_rows)), _FEWEST_STARTS)
+                work = work_of_step(self._unit, n_rows)
+                n_starts = max(int(_LITTLE_WORK / ((n_iter + 1) * work)), _FEWEST_STARTS)
                 models = models or self._on_part(n_rows)._entries(n_starts, rng)
                 if len(models) == 1:  # all have come to the same place
                     break
-                longer = min(int(affordable / (len(models) * n_rows)), _MOST_ITERATIONS)
+                longer = min(int(affordable / (len(models) * work)), _MOST_ITERATIONS)
                 best = self.judge.on_part(n_rows).race(models, max(n_iter, longer), n_best)
                 models = [place.model for place in best]
         except KeyboardInterrupt:

@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_limits
 
 from skemvae import EMGaussianMixture
 from skemvae.core import native
-from skemvae.core.compiled_em import work_per_row
+from skemvae.core.compiled_em import work_of_step
 from skemvae.core.em import MixtureEM
 from skemvae.core.expectation import moments_given
 from skemvae.core.moments import Moments
@@ -101,8 +101,9 @@ def test_a_tournament_costs_two_passes_or_a_few_milliseconds(n, d, k, monkeypatc
     cost = []
     watch(monkeypatch, cost.append)
     starts.tournament(np.random.RandomState(0))
-    work = work_per_row(STRUCTURES["full"].identity(k, d))
-    assert sum(cost) * work < max(2 * n * work, 6e8)
+    unit = STRUCTURES["full"].identity(k, d)
+    work = sum(work_of_step(unit, n_rows) for n_rows in cost)
+    assert work < max(2 * work_of_step(unit, n), 6e8)
 
 
 def test_of_many_starts_few_climb_on_the_table(monkeypatch):
@@ -139,7 +140,9 @@ def test_a_start_is_the_same_with_and_without_the_kernel(structure, n, d, k):
         with path(level):
             judge = initialiser(X, k, structure)
             starts[level] = [
-                judge.by_name(method, np.random.RandomState(0)).model for method in METHODS
+                judge.by_name(method, np.random.RandomState(0)).model
+                for method in METHODS
+                if method != "auto"  # climbs as far as there is time
             ]
     for model, other in zip(starts[native.level], starts[None], strict=True):
         np.testing.assert_allclose(model.means, other.means, rtol=1e-6, atol=1e-6)
