@@ -73,13 +73,14 @@ def keys(
     keys: Array,
 ) -> None: ...
 
-# level, tile, threads, divisions, centres, trials, steps, X, weight, draws, centres, labels
+# level, tile, threads, divisions, K, d, trials, steps, X, weight, draws, centres, labels
 def divide(
     level: str,
     tile: int,
     n_threads: int,
     n_divisions: int,
     k: int,
+    d: int,
     n_trials: int,
     n_steps: int,
     X: Array,

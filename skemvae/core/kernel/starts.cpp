@@ -120,42 +120,39 @@ PyObject* take_keys(PyObject*, PyObject* arguments) {
   Py_RETURN_NONE;
 }
 
-// Divisions of a table (float64): takes the level, the rows of a tile, how many threads there are, divisions, centres,
-// trials for a seed (0 where centres are given) and steps of Lloyd, the table, its weights, the draws of the trials; and sets
-// centres and labels.
+// Divisions of rows: takes the level, the rows of a tile, how many threads there are, divisions, centres, features,
+// trials for a seed (0 where centres are given) and steps of Lloyd, the rows (n x d), their weights, the draws of the
+// trials; and sets centres and labels.
 PyObject* divide(PyObject*, PyObject* arguments) {
   const char* name;
-  int tile, n_threads, n_divisions, k, n_trials, n_steps;
+  int tile, n_threads, n_divisions, k, d, n_trials, n_steps;
   PyObject *X, *weight, *draws, *centres, *labels;
-  if (!PyArg_ParseTuple(arguments, "siiiiiiOOOOO", &name, &tile, &n_threads, &n_divisions, &k, &n_trials, &n_steps,
-                        &X, &weight, &draws, &centres, &labels))
+  if (!PyArg_ParseTuple(arguments, "siiiiiiiOOOOO", &name, &tile, &n_threads, &n_divisions, &k, &d, &n_trials,
+                        &n_steps, &X, &weight, &draws, &centres, &labels))
     return nullptr;
   const Level* level = find_level(name);
   if (!level || !is_tile(tile) ||
-      !are_positive({{"n_threads", n_threads}, {"n_divisions", n_divisions}, {"k", k}, {"n_trials + 1", n_trials + 1},
+      !are_positive({{"n_threads", n_threads}, {"n_divisions", n_divisions}, {"k", k}, {"d", d}, {"n_trials + 1", n_trials + 1},
                      {"n_steps + 1", n_steps + 1}}))
     return nullptr;
-  Buffer table_, weight_, draws_, centres_, labels_;
-  if (!table_.take_table(X)) return nullptr;
-  const Py_ssize_t n = table_.view().shape[0], d = table_.view().shape[1], all = n_divisions * Py_ssize_t(k);
-  if (!table_.is_format('d') || !n) {
-    PyErr_SetString(PyExc_ValueError, "X must have rows, of float64.");
-    return nullptr;
-  }
-  if (!weight_.take(weight, "weight", n) || !centres_.take(centres, "centres", all * d, 'd', true) ||
+  const Py_ssize_t n = PyObject_Length(X), all = n_divisions * Py_ssize_t(k);
+  if (n < 0) return nullptr;
+  Buffer rows_, weight_, draws_, centres_, labels_;
+  if (!weight_.take(weight, "weight", n) || !rows_.take(X, "X", n * d) ||
+      !centres_.take(centres, "centres", all * d, 'd', true) ||
       !labels_.take(labels, "labels", n_divisions * n, 'i', true) ||
       (n_trials && !draws_.take(draws, "draws", all * n_trials)))
     return nullptr;
   const std::vector<double> zeros(d, 0.0), ones(d, 1.0);
-  Table table = table_of(table_, weight_, weight_, weight_);
-  table.origin = zeros.data(), table.per_unit = ones.data();
+  const Table table{static_cast<const char*>(rows_.view().buf), n, Py_ssize_t(sizeof(double)) * d, sizeof(double), d,
+                    false, weight_.numbers(), zeros.data(), ones.data()};
   const Division plan{k, n_trials, n_steps, tile, nullptr};
   const auto of = [&](Py_ssize_t i) {
     Division own = plan;
     if (n_trials) own.draws = draws_.numbers() + i * k * n_trials;
     return own;
   };
-  const Memory memory(n_threads, level->divide_needs(of(0), n, int(d)));
+  const Memory memory(n_threads, level->divide_needs(of(0), n, d));
   if (!memory.ok()) return PyErr_NoMemory();
   Py_BEGIN_ALLOW_THREADS
   in_parallel(n_divisions, n_threads, [&](int thread, int i) {
