@@ -35,7 +35,7 @@ _SKETCH_ROWS, _SKETCH_ROWS_PER_FEATURE = 4096, 4
 # The tournament: all starts climb on such a share of the sketch, but at least on
 # so many times the rows that determine the components, for so many iterations, and so many
 # go on to the next round. They climb for longer while a round costs less than so many passes
-# over the table, or so many multiplications, about a millisecond: below, there is no time to be
+# over the table, or so many multiplications, a few milliseconds: below, there is no time to be
 # saved. So few starts there are, where more would be more work than that.
 _ROUNDS = ((1 / 4, 2, 4), (1 / 2, 3, 2), (1 / 2, 4, 1))
 _FEWEST_ROWS, _FEWEST_ROWS_PER_FEATURE = 512, 10
@@ -62,7 +62,10 @@ def _random_from_data(X: Any, weight: Any, n_components: int, n: int, rng: Any) 
     # Spirakis 2006), ten times faster than ``rng.choice``.
     waiting = rng.standard_exponential((n, len(X))) / weight
     chosen = np.argpartition(waiting, n_components - 1, axis=1)[:, :n_components]
-    return nearest(X, weight, X[chosen])
+    labels = nearest(X, X[chosen])
+    # Far away squared distances may be lost in rounding: no component shall be without rows.
+    np.put_along_axis(labels, chosen, np.arange(n_components, dtype=np.int32), axis=1)
+    return labels
 
 
 def _quantiles(X: Any, weight: Any, n_components: int, n: int, rng: Any) -> Any:
@@ -185,7 +188,7 @@ class Initialiser:
         """Each row goes to the nearest of (K, d) centres in the frame of the table."""
         centres = (centres - self.sketch.origin) / self.sketch.scale
         centres = np.clip(centres, -_FAR, _FAR)[None]
-        (labels,) = nearest(self.sketch.standardised, self.sketch.weights, centres)
+        (labels,) = nearest(self.sketch.standardised, centres)
         responsibilities = np.eye(self.n_components)[labels]
         # A component without rows would stay dead: it gets its share of all of them.
         empty = responsibilities.sum(0) == 0
@@ -262,7 +265,7 @@ class Initialiser:
 
     def _labelled(self, labelling: Callable[..., Any], table: Any, rng: Any) -> GaussianMixture:
         k, m = self.n_components, len(table)
-        if m < k:  # fewer distinct rows than components: several share a row
+        if m <= k:  # no more distinct rows than components, some of which share a row
             shared = np.eye(m)[np.arange(k) % m].T
             return self._softened(*self._moments(shared / shared.sum(1, keepdims=True)))
         return self._divided(labelling(table, self.sketch.weights, k, 1, rng))[0]

@@ -354,12 +354,13 @@ class MixtureDensity(LatentDensityEstimator):
             )
             # One matrix for all, or the variances of as many components as features?
             is_square = covariances.ndim == 2 and covariances.shape[0] == covariances.shape[1]
-            goes = not is_square or mixture.n_parameters == self.n_parameters_
+            n_parameters = getattr(self, "n_parameters_", mixture.n_parameters)
+            goes = not is_square or mixture.n_parameters == n_parameters
         if not goes:
             raise ValueError(
                 f"covariance_type={self.covariance_type!r} does not go with covariances_ of shape "
-                f"{covariances.shape} and n_parameters_={self.n_parameters_}: set it back, or fit "
-                "anew with warm_start=False."
+                f"{covariances.shape} that have another structure: set it back, or fit anew with "
+                "warm_start=False."
             )
         return mixture
 

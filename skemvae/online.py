@@ -40,7 +40,7 @@ def step_on_batch(estimator: Any, structure: type[Covariance], rows: Rows) -> di
     ValueError
         If values or weights leave the range of float64, if there are too few
         rows to start from, or if the fitted mixture has another number of
-        components, or the batches before had another ``covariance_type``.
+        components or another ``covariance_type``.
     KeyboardInterrupt
         After Ctrl-C, also where a fit would go on with the best so far: the
         loop over the batches is the caller's.
@@ -96,11 +96,6 @@ def _going_on(estimator: Any, before: Stream) -> tuple[GaussianMixture, Gaussian
             f"{len(mixture.weights)} components: set it back, or begin anew with fit."
         )
     climbing = mixture if before.climbing is None else before.climbing
-    if type(climbing.covariance) is not type(mixture.covariance):
-        raise ValueError(
-            f"covariance_type={estimator.covariance_type!r}, but that of the batches before is "
-            f"{climbing.covariance.name!r}: set it back, or begin anew with fit."
-        )
     return mixture, climbing
 
 

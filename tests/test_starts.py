@@ -128,27 +128,47 @@ def test_callbacks_see_the_climbs_on_the_table():
     assert recorder.begun.count("fit") == recorder.ended.count("fit") == 1
 
 
-# What they do not depend on.
+# What they are the same with, and without.
 
 
+@pytest.mark.skipif(not native.LEVELS, reason="the kernel was not built")
 @pytest.mark.parametrize("structure", sorted(STRUCTURES))
 @pytest.mark.parametrize(("n", "d", "k"), [(300, 3, 3), (9_000, 5, 4)])
 def test_a_start_is_the_same_with_and_without_the_kernel(structure, n, d, k):
     X = overlapping(n, d, k)
     starts = {}
-    for level in {native.level, None}:
+    for level in (None, *native.LEVELS):
         with path(level):
-            judge = initialiser(X, k, structure)
+            own = initialiser(X, k, structure)
             starts[level] = [
-                judge.by_name(method, np.random.RandomState(0)).model
+                own.by_name(method, np.random.RandomState(0)).model
                 for method in METHODS
                 if method != "auto"  # climbs as far as there is time
             ]
-    for model, other in zip(starts[native.level], starts[None], strict=True):
-        np.testing.assert_allclose(model.means, other.means, rtol=1e-6, atol=1e-6)
-        np.testing.assert_allclose(
-            model.covariance.values, other.covariance.values, rtol=1e-6, atol=1e-6
-        )
+    for level in native.LEVELS:
+        for model, other in zip(starts[level], starts[None], strict=True):
+            np.testing.assert_allclose(model.means, other.means, rtol=1e-6, atol=1e-6)
+            np.testing.assert_allclose(
+                model.covariance.values, other.covariance.values, rtol=1e-6, atol=1e-6
+            )
+
+
+@pytest.mark.parametrize("level", [None, *native.LEVELS])
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("distance", [1e-3, 1e-6])
+def test_as_many_components_as_distinct_rows_have_one_each(level, method, distance):
+    X = np.array([[0.0], [1e3], [1e3 + distance]])
+    with path(level):
+        mixture = fit(X, 3, [1e6, 1, 1], init_params=method, max_iter=0)
+    assert (mixture.weights_ > 0).all()
+
+
+@pytest.mark.parametrize("level", [None, *native.LEVELS])
+def test_means_may_be_given_in_any_order_of_memory(level):
+    means = IRIS[::60]
+    with path(level):
+        mixtures = [fit(IRIS, 3, means_init=own) for own in (means, np.asfortranarray(means))]
+    np.testing.assert_array_equal(mixtures[0].means_, mixtures[1].means_)
 
 
 # Whom they keep.

@@ -10,17 +10,18 @@ from skemvae.core.compiled import Cost
 from skemvae.core.factors import readable
 from skemvae.core.parallel import parallel_region
 
-# After so many multiplications, a few tenths of a second, Ctrl-C is heard: longer work is NumPy's.
+# After so many multiplications, some tenths of a second, Ctrl-C is heard.
 _PATIENCE = 2**32
+# Distances that NumPy holds at a time.
+_BLOCK = 2**21
 
 
-def nearest(X: Array, weight: Array, centres: Array) -> AnyArray:
+def nearest(X: Array, centres: Array) -> AnyArray:
     """The nearest centre of each row, for several sets of centres.
 
     Parameters
     ----------
     X : array of shape (m, d)
-    weight : array of shape (m,)
     centres : array of shape (n, K, d)
 
     Returns
@@ -28,10 +29,11 @@ def nearest(X: Array, weight: Array, centres: Array) -> AnyArray:
     array of shape (n, m), of int32
         Of centres that are equally near the first.
     """
-    level = _level(X, centres.shape[0] * centres.shape[1])
+    level = native.level
     if level is None:
         return np.array([_nearest(X, each) for each in centres], dtype=np.int32)
-    return _divide(level, X, weight, np.array(centres), np.empty(0), 0, 0)
+    centres = np.array(centres, dtype=np.float64, order="C")  # the kernel may move them
+    return _divide(level, X, np.ones(len(X)), centres, None, 0)
 
 
 def k_means(X: Array, weight: Array, draws: Array, n_steps: int) -> AnyArray:
@@ -47,6 +49,7 @@ def k_means(X: Array, weight: Array, draws: Array, n_steps: int) -> AnyArray:
     X : array of shape (m, d)
         At least K distinct rows.
     weight : array of shape (m,)
+        Positive.
     draws : array of shape (n, K, n_trials)
         Uniform on [0, 1): what chooses the rows.
     n_steps : int
@@ -60,33 +63,38 @@ def k_means(X: Array, weight: Array, draws: Array, n_steps: int) -> AnyArray:
     ----------
     Arthur and Vassilvitskii (2007), "k-means++: the advantages of careful seeding".
     """
-    n, k, n_trials = draws.shape
-    level = _level(X, n * k * (n_trials + n_steps + 1))
+    n, k, _ = draws.shape
+    level = native.level
     if level is None:
-        labels = [_lloyd(X, weight, _seeds(X, weight, each), n_steps) for each in draws]
-        return np.array(labels, dtype=np.int32)
+        each = [_lloyd(X, weight, *_seeds(X, weight, own), n_steps) for own in draws]
+        return np.array(each, dtype=np.int32)
     centres = np.empty((n, k, X.shape[1]))
-    return _divide(level, X, weight, centres, draws, n_trials, n_steps)
-
-
-def _level(X: Array, n_distances: int) -> str | None:
-    return native.level if X.size * n_distances <= _PATIENCE else None
+    at_a_time = _PATIENCE // (X.size * n * k) + 1
+    labels = _divide(level, X, weight, centres, draws, min(n_steps, at_a_time))
+    for done in range(at_a_time, n_steps, at_a_time):
+        before = labels
+        labels = _divide(level, X, weight, centres, None, min(n_steps - done, at_a_time))
+        if np.array_equal(labels, before):
+            break
+    return labels
 
 
 def _divide(
-    level: str, X: Array, weight: Array, centres: Array, draws: Array, n_trials: int, n_steps: int
+    level: str, X: Array, weight: Array, centres: Array, draws: Array | None, n_steps: int
 ) -> AnyArray:
+    """Take steps from seeds or, without draws, from ``centres``, which are moved."""
     n, k, d = centres.shape
+    draws = np.empty((n, k, 0)) if draws is None else readable(draws)
     labels = np.empty((n, len(X)), dtype=np.int32)
     with parallel_region() as region:
         native.kernel.divide(
             level,
-            Cost.axes(k, d).tile,
+            Cost.axes(draws.shape[2], d).tile,
             region.n_workers,
             n,
             k,
             d,
-            n_trials,
+            draws.shape[2],
             n_steps,
             readable(X),
             readable(weight),
@@ -98,34 +106,41 @@ def _divide(
 
 
 def _nearest(X: Array, centres: Array) -> AnyArray:
-    labels: AnyArray = ((centres**2).sum(1) / 2 - X @ centres.T).argmin(1)
-    return labels
+    squares, doubled = (centres**2).sum(1), 2 * centres.T
+    size = _BLOCK // len(centres) + 1
+    blocks = (X[start : start + size] for start in range(0, len(X), size))
+    return np.concatenate([(squares - block @ doubled).argmin(1) for block in blocks])
 
 
-def _seeds(X: Array, weight: Array, draws: Array) -> Array:
-    centres = np.empty((len(draws), X.shape[1]))
+def _seeds(X: Array, weight: Array, draws: Array) -> tuple[Array, AnyArray]:
+    """Seeds, and which rows they are."""
+    seeds = np.empty(len(draws), dtype=int)
     closest, squares = np.ones(len(X)), (X**2).sum(1)[:, None]
     for c, own in enumerate(draws):
         summed = np.cumsum(weight * closest)
-        chosen = np.searchsorted(summed, (own if c else own[:1]) * summed[-1], side="right")
-        trials = X[np.minimum(chosen, len(X) - 1)]
-        squared = np.maximum(squares - 2 * X @ trials.T + (trials**2).sum(1), 0.0)
+        drawn = np.searchsorted(summed, (own if c else own[:1]) * summed[-1], side="right")
+        drawn = np.minimum(drawn, len(X) - 1)
+        squared = squares - X @ (2 * X[drawn].T) + squares[drawn].T
+        squared[drawn, np.arange(len(drawn))] = 0.0  # to the last bit
+        squared = np.maximum(squared, 0.0)
         after = np.minimum(squared, closest[:, None]) if c else squared
         best = (weight @ after).argmin()
-        centres[c], closest = trials[best], after[:, best]
-    return centres
+        seeds[c], closest = drawn[best], after[:, best]
+    return X[seeds], seeds
 
 
-def _lloyd(X: Array, weight: Array, centres: Array, n_steps: int) -> AnyArray:
+def _lloyd(X: Array, weight: Array, centres: Array, seeds: AnyArray, n_steps: int) -> AnyArray:
     k = len(centres)
     labels = _nearest(X, centres)
+    count = np.bincount(labels, weight, k)
+    if not count.all():  # squared distances are lost in rounding, far away
+        labels[seeds] = np.arange(k)
+        return labels
     for _ in range(n_steps):
-        count = np.bincount(labels, weight, k)
-        if not count.all():
-            break
         sums = [np.bincount(labels, weight * feature, k) for feature in X.T]
-        next_labels = _nearest(X, np.transpose(sums) / count[:, None])
-        if (next_labels == labels).all() or not np.bincount(next_labels, minlength=k).all():
+        moved = _nearest(X, np.transpose(sums) / count[:, None])
+        count = np.bincount(moved, weight, k)
+        if not count.all() or (moved == labels).all():
             break
-        labels = next_labels
+        labels = moved
     return labels

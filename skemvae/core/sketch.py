@@ -17,7 +17,7 @@ from skemvae.core.workspace import Workspace
 
 # Folds a projection so often that neighbouring rows get unrelated keys.
 _FOLDS = 2.0**16
-# Numbers that are read at a time: they fit a core's own cache.
+# Numbers that are read at a time.
 _BLOCK = 2**17
 # Standard deviations by which chance may exceed what is expected.
 _CHANCE = 4.0
@@ -44,7 +44,7 @@ class Kept(NamedTuple):
 
 
 def _keys(rows: Rows, origin: Array, slope: Array) -> Array:
-    """Of each row a number in [0, 1); for equal rows the same, to the last bit."""
+    """Of each row a number in [0, 1); for equal rows the same to the last bit, on any machine."""
     slope, shift = _FOLDS * slope, -_FOLDS * float(slope @ origin)
     if native.level is not None:
         return compiled_keys(native.level, rows, slope, shift)

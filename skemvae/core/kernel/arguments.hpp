@@ -42,7 +42,9 @@ class Buffer {
   }
 
   bool is_format(char format) const {
-    return view_.format && view_.format[0] == format && view_.format[1] == 0;
+    if (!view_.format || view_.format[1]) return false;
+    const char own = view_.format[0];
+    return own == format || (format == 'i' && own == 'l' && sizeof(long) == sizeof(std::int32_t));
   }
   double* numbers() const { return static_cast<double*>(view_.buf); }
   const Py_buffer& view() const { return view_; }

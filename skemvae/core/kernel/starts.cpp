@@ -31,10 +31,10 @@ class Memory {
   double* first_ = nullptr;
 };
 
-// Whether all sizes are; the error names the first that is not.
-bool are_positive(std::initializer_list<std::pair<const char*, int>> sizes) {
+// Whether all sizes are so large at least; the error names the first that is not.
+bool are_at_least(int least, std::initializer_list<std::pair<const char*, Py_ssize_t>> sizes) {
   for (const auto& [name, size] : sizes)
-    if (size < 1) return PyErr_Format(PyExc_ValueError, "%s=%d must be at least 1.", name, size), false;
+    if (size < least) return PyErr_Format(PyExc_ValueError, "%s=%zd must be at least %d.", name, size, least), false;
   return true;
 }
 
@@ -50,7 +50,7 @@ PyObject* begin(PyObject* arguments, Beginning Level::* beginning, bool is_dense
                         &weight, &labels, &noise, &weights, &means, &values))
     return nullptr;
   const Level* level = find_level(name);
-  if (!level || !are_positive({{"n_threads", n_threads}, {"n_starts", n_starts}, {"k", k}})) return nullptr;
+  if (!level || !are_at_least(1, {{"n_threads", n_threads}, {"n_starts", n_starts}, {"k", k}})) return nullptr;
   const Py_ssize_t n = PyObject_Length(weight), d = n < 0 ? -1 : PyObject_Length(noise);
   if (d < 0) return nullptr;
   const Py_ssize_t size = k * d * (is_dense ? d : 1), all = n_starts * Py_ssize_t(k);
@@ -67,12 +67,13 @@ PyObject* begin(PyObject* arguments, Beginning Level::* beginning, bool is_dense
 
   const Plan plan{k, int(d), 0, 0.0, 0.0, noise_.numbers(), bool(is_shared)};
   const Beginning& each = level->*beginning;
+  n_threads = std::min(n_threads, n_starts);
   const Memory memory(n_threads, each.n_needed(plan.k, plan.d));
   if (!memory.ok()) return PyErr_NoMemory();
   std::vector<char> is_ordinary(n_starts);
   Py_BEGIN_ALLOW_THREADS
   in_parallel(n_starts, n_threads, [&](int thread, int i) {
-    const Parameters start{weights_.numbers() + i * k, means_.numbers() + i * k * d, values_.numbers() + i * size};
+    const Parameters start{weights_.numbers() + i * Py_ssize_t(k), means_.numbers() + i * k * d, values_.numbers() + i * size};
     is_ordinary[i] = each.take(rows_.numbers(), weight_.numbers(), label + i * n, n, few_rows, plan, start,
                                memory.of(thread));
   });
@@ -109,7 +110,8 @@ PyObject* take_keys(PyObject*, PyObject* arguments) {
   const Memory memory(n_threads, GRANULE * (d + 1));
   if (!memory.ok()) return PyErr_NoMemory();
   const Table table = table_of(table_, weight_, origin_, per_unit_);
-  constexpr Py_ssize_t share = 4096;
+  constexpr Py_ssize_t numbers = 16384;  // some microseconds
+  const Py_ssize_t share = (numbers / std::max<Py_ssize_t>(d, 1) / GRANULE + 1) * GRANULE;
   Py_BEGIN_ALLOW_THREADS
   in_parallel(int((n + share - 1) / share), n_threads, [&](int thread, int i) {
     const Py_ssize_t first = i * share;
@@ -131,12 +133,14 @@ PyObject* divide(PyObject*, PyObject* arguments) {
                         &n_steps, &X, &weight, &draws, &centres, &labels))
     return nullptr;
   const Level* level = find_level(name);
-  if (!level || !is_tile(tile) ||
-      !are_positive({{"n_threads", n_threads}, {"n_divisions", n_divisions}, {"k", k}, {"d", d}, {"n_trials + 1", n_trials + 1},
-                     {"n_steps + 1", n_steps + 1}}))
-    return nullptr;
+  if (!level || !is_tile(tile) || !are_at_least(0, {{"n_trials", n_trials}, {"n_steps", n_steps}})) return nullptr;
   const Py_ssize_t n = PyObject_Length(X), all = n_divisions * Py_ssize_t(k);
-  if (n < 0) return nullptr;
+  if (n < 0 || !are_at_least(1, {{"n_threads", n_threads},
+                                 {"n_divisions", n_divisions},
+                                 {"k", k},
+                                 {"d", d},
+                                 {"the number of rows", n}}))
+    return nullptr;
   Buffer rows_, weight_, draws_, centres_, labels_;
   if (!weight_.take(weight, "weight", n) || !rows_.take(X, "X", n * d) ||
       !centres_.take(centres, "centres", all * d, 'd', true) ||
@@ -152,11 +156,12 @@ PyObject* divide(PyObject*, PyObject* arguments) {
     if (n_trials) own.draws = draws_.numbers() + i * k * n_trials;
     return own;
   };
+  n_threads = std::min(n_threads, n_divisions);
   const Memory memory(n_threads, level->divide_needs(of(0), n, d));
   if (!memory.ok()) return PyErr_NoMemory();
   Py_BEGIN_ALLOW_THREADS
   in_parallel(n_divisions, n_threads, [&](int thread, int i) {
-    level->divide(table, of(i), centres_.numbers() + i * k * d,
+    level->divide(table, of(i), centres_.numbers() + i * Py_ssize_t(k) * d,
                   static_cast<std::int32_t*>(labels_.view().buf) + i * n, memory.of(thread));
   });
   Py_END_ALLOW_THREADS
