@@ -106,7 +106,7 @@ def overlapping(n, d, k, seed):
 def timed(cls, X, k, **parameters):
     """Fit, and return the fitted mixture and the seconds that it took.
 
-    The threads of BLAS and OpenMP stay awake after a fit, and would slow the next one: hence a rest.
+    After a rest: the threads of BLAS and OpenMP stay awake, and would slow the next fit.
     """
     time.sleep(REST)
     begin = time.perf_counter()
