@@ -154,7 +154,7 @@ class Initialiser:
         rng: Any,
     ) -> Initialiser:
         """Sketch the table; ``noise`` is in its frame."""
-        d = len(noise)
+        d, n_components = len(noise), int(n_components)  # NumPy's small integers overflow
         size = max(_SKETCH_ROWS, _SKETCH_ROWS_PER_FEATURE * n_components * (d + 1))
         direction = rng.standard_normal(d)
         frame = table.frame

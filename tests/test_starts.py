@@ -163,6 +163,13 @@ def test_as_many_components_as_distinct_rows_have_one_each(level, method, distan
     assert (mixture.weights_ > 0).all()
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_the_number_of_components_may_be_of_any_integer_type(method):
+    plain = fit(IRIS, 3, init_params=method).means_
+    for k in (np.int64(3), np.int8(3)):
+        np.testing.assert_array_equal(fit(IRIS, k, init_params=method).means_, plain)
+
+
 @pytest.mark.parametrize("level", [None, *native.LEVELS])
 def test_means_may_be_given_in_any_order_of_memory(level):
     means = IRIS[::60]

@@ -150,7 +150,7 @@ def begin(
     ----------
     unit : Covariance
         Of the structure and size that is wanted.
-    labels : array of shape (n, m), of int32
+    labels : array of shape (n, m), of integers
         The groups of the rows, in each of n divisions.
     rows : Rows
         In their own units, with weights.
@@ -182,8 +182,8 @@ def begin(
             few_rows,
             readable(rows.X),
             np.ones(m) if rows.weight is None else readable(rows.weight),
-            labels,
-            noise,
+            np.ascontiguousarray(labels, dtype=np.int32),
+            readable(noise),
             weights,
             means,
             values,
