@@ -153,7 +153,7 @@ def begin(
     labels : array of shape (n, m), of integers
         The groups of the rows, in each of n divisions.
     rows : Rows
-        In their own units, with weights.
+        In their own units.
     noise : array of shape (d,)
     few_rows : int
 

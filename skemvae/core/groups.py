@@ -72,10 +72,13 @@ def k_means(X: Array, weight: Array, draws: Array, n_steps: int) -> AnyArray:
     at_a_time = _PATIENCE // (X.size * n * k) + 1
     labels = _divide(level, X, weight, centres, draws, min(n_steps, at_a_time))
     for done in range(at_a_time, n_steps, at_a_time):
-        before = labels
-        labels = _divide(level, X, weight, centres, None, min(n_steps - done, at_a_time))
-        if np.array_equal(labels, before):
+        moved = _divide(level, X, weight, centres, None, min(n_steps - done, at_a_time))
+        # Seeds far away may have kept a cluster that their distances alone would not.
+        is_full = np.array([np.bincount(own, minlength=k).all() for own in moved])
+        moved[~is_full] = labels[~is_full]
+        if np.array_equal(moved, labels):
             break
+        labels = moved
     return labels
 
 

@@ -113,7 +113,11 @@ def test_of_much_work_some_steps_are_taken_at_a_time(size, seed, level):
 
 
 @pytest.mark.parametrize("level", [None, *native.LEVELS])
-def test_rows_that_are_near_each_other_but_far_away_can_have_clusters_of_their_own(level):
+@pytest.mark.parametrize("patience", [2**32, 1])
+def test_rows_that_are_near_each_other_but_far_away_can_have_clusters_of_their_own(
+    level, patience, monkeypatch
+):
+    monkeypatch.setattr(groups, "_PATIENCE", patience)
     X = np.array([[0.0], [1.0], [1e6], [1e6 + 1e-5]])
     with path(level):
         labels = k_means(X, np.ones(4), np.random.default_rng(0).uniform(size=(20, 4, 1)), 5)

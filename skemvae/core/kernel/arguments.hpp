@@ -53,6 +53,25 @@ class Buffer {
   Py_buffer view_{};
 };
 
+// Memory of so many numbers for each of some threads, aligned for vectors; ``ok()`` is false where there is none.
+class Memory {
+ public:
+  Memory(int n_threads, std::ptrdiff_t size)
+      : each_((size + LINE - 1) / LINE * LINE), held_(new (std::nothrow) double[n_threads * each_ + LINE]) {
+    void* address = held_.get();
+    std::size_t space = (n_threads * each_ + LINE) * sizeof(double);
+    if (address) first_ = static_cast<double*>(std::align(ALIGNMENT, sizeof(double), address, space));
+  }
+  bool ok() const { return first_; }
+  double* of(int thread) const { return first_ + thread * each_; }
+
+ private:
+  static constexpr std::ptrdiff_t LINE = ALIGNMENT / sizeof(double);
+  std::ptrdiff_t each_;
+  std::unique_ptr<double[]> held_;
+  double* first_ = nullptr;
+};
+
 inline const Level* find_level(const char* name) {
   for (const Level* const* level = levels(); *level; ++level)
     if (!std::strcmp((*level)->name, name)) return *level;

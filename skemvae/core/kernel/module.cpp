@@ -164,12 +164,10 @@ PyObject* take_climbs(PyObject* arguments, const Structure& structure, Climb Lev
   const Py_ssize_t for_steps = whole(each.n_needed(plan.k, plan.d, n_sums));
   const Py_ssize_t for_runs = n_routes == 1 ? whole(n_runs * (n_sums + 1)) : 0;
   const Py_ssize_t needed =
-      n_threads * for_pass + for_runs + (n_routes == 1 ? 1 : n_threads) * for_steps + whole(1);
-  const std::unique_ptr<double[]> held(new (std::nothrow) double[needed]);
-  if (!held) return PyErr_NoMemory();
-  void* aligned = held.get();
-  std::size_t space = needed * sizeof(double);
-  double* memory = static_cast<double*>(std::align(ALIGNMENT, space - ALIGNMENT, aligned, space));
+      n_threads * for_pass + for_runs + (n_routes == 1 ? 1 : n_threads) * for_steps;
+  const Memory held(1, needed);
+  if (!held.ok()) return PyErr_NoMemory();
+  double* memory = held.of(0);
   double* memory_of_steps = memory + n_threads * for_pass + for_runs;
 
   std::vector<Arrival> arrived(n_routes);

@@ -12,25 +12,6 @@
 namespace skemvae {
 namespace {
 
-// Memory of so many numbers for each of some threads, aligned for vectors; ``ok()`` is false where there is none.
-class Memory {
- public:
-  Memory(int n_threads, std::ptrdiff_t size)
-      : each_((size + LINE - 1) / LINE * LINE), held_(new (std::nothrow) double[n_threads * each_ + LINE]) {
-    void* address = held_.get();
-    std::size_t space = (n_threads * each_ + LINE) * sizeof(double);
-    if (address) first_ = static_cast<double*>(std::align(ALIGNMENT, sizeof(double), address, space));
-  }
-  bool ok() const { return first_; }
-  double* of(int thread) const { return first_ + thread * each_; }
-
- private:
-  static constexpr std::ptrdiff_t LINE = ALIGNMENT / sizeof(double);
-  std::ptrdiff_t each_;
-  std::unique_ptr<double[]> held_;
-  double* first_ = nullptr;
-};
-
 // Whether all sizes are so large at least; the error names the first that is not.
 bool are_at_least(int least, std::initializer_list<std::pair<const char*, Py_ssize_t>> sizes) {
   for (const auto& [name, size] : sizes)
