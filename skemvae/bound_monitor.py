@@ -17,6 +17,7 @@ from typing import Any
 from sklearn.utils import check_scalar
 
 from skemvae.callbacks import CALLBACKS_EXIST, ended_step
+from skemvae.optional import require
 from skemvae.validation import check_choice
 
 
@@ -56,7 +57,7 @@ class BoundLog:
         DataFrame
             A row for each step, a column for each key of ``data``.
         """
-        import pandas as pd
+        pd = require("pandas", purpose="BoundLog.to_frame")
 
         return pd.DataFrame(self.data)
 

@@ -23,6 +23,7 @@ from skemvae.held_out import (
     rows_text,
     seconds_text,
 )
+from skemvae.optional import require
 from skemvae.validation import check_choice
 
 
@@ -117,7 +118,7 @@ class Comparison:
             ``n_impossible``, ``fit_time``, ``score_time``, ``n_parameters``
             and ``error``.
         """
-        import pandas as pd
+        pd = require("pandas", purpose="Comparison.to_frame")
 
         columns = ["mean", "standard_error", "n_impossible", "fit_time", "score_time"]
         columns += ["n_parameters", "error"]
@@ -146,7 +147,7 @@ class Comparison:
             best. A mean of -inf is an arrow at the left edge, with the number of
             impossible rows; an estimator that failed has no dot.
         """
-        import matplotlib.pyplot as plt
+        plt = require("matplotlib.pyplot", purpose="Comparison.plot")
 
         if ax is None:
             height = 1.2 + 0.4 * len(self.results)

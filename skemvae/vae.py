@@ -15,6 +15,7 @@ from skemvae.base import unchanged_if_refused
 from skemvae.callbacks import LoopProgress, with_callbacks
 from skemvae.core.iterate import Result, Status
 from skemvae.deep_density import DeepDensity
+from skemvae.optional import require
 from skemvae.validation import check_choice
 
 _CHOICES = {
@@ -335,6 +336,7 @@ class VAEEstimator(DeepDensity):
         self, X: Any, sample_weight: Any, going_on: bool, early_stopping: bool, kl_warmup: int
     ) -> Any:
         """Make a ``VAEFit``; if it refuses, the estimator is as before."""
+        require("torch", purpose=type(self).__name__)
         from skemvae.vae_fit import VAEFit
 
         with unchanged_if_refused(self):

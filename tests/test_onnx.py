@@ -2,7 +2,6 @@
 
 import json
 import logging
-import sys
 
 import numpy as np
 import onnx
@@ -275,10 +274,3 @@ def test_labels_that_are_not_numbers_are_refused_by_name():
     vae = VAEEstimator(1, likelihood="categorical", **QUICK).fit(X)
     with pytest.raises(ValueError, match=r"'colour'.* labels that are not numbers"):
         to_onnx(vae)
-
-
-def test_missing_packages_are_named_with_the_remedy(monkeypatch):
-    monkeypatch.setitem(sys.modules, "onnx", None)
-    monkeypatch.delitem(sys.modules, "skemvae.onnx.mixture", raising=False)
-    with pytest.raises(ImportError, match=r'onnx, which is missing: pip install "skemvae\[onnx\]"'):
-        to_onnx(STANDARD_NORMAL)

@@ -9,6 +9,7 @@ import numpy as np
 
 from skemvae.core.arrays import AnyArray
 from skemvae.core.bound import free_energy, importance_bound
+from skemvae.optional import require
 
 # What holds for every decomposition, and is computed from its fields.
 _DERIVED = ("expected_log_likelihood", "gap", "gap_std", "approximation_gap")
@@ -100,7 +101,7 @@ class BoundDecomposition:
         pandas.DataFrame
             One row for each row of X, one column for each attribute.
         """
-        import pandas as pd
+        pd = require("pandas", purpose="BoundDecomposition.to_frame")
 
         names = [*(field.name for field in fields(self)), *_DERIVED]
         return pd.DataFrame({name: getattr(self, name) for name in names})

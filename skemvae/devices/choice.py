@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from skemvae.core.expectation import PassChoice, fastest_pass
+from skemvae.optional import require
 
 
 def passes_on(device: Any) -> PassChoice:
@@ -30,14 +31,10 @@ def passes_on(device: Any) -> PassChoice:
         raise TypeError(f"device={device!r} must be a str: 'cpu', 'cuda' or 'auto'.")
     if device == "cpu" or (device == "auto" and find_spec("torch") is None):
         return fastest_pass
-    try:
-        from skemvae.devices.names import device_of
-        from skemvae.devices.torch_pass import TorchPasses
-    except ModuleNotFoundError as missing:
-        raise ImportError(
-            f"device={device!r} needs {missing.name}, which is missing: set device='cpu', or "
-            'pip install "skemvae[vae]".'
-        ) from missing
+    require("torch", purpose=f"device={device!r}")
+    from skemvae.devices.names import device_of
+    from skemvae.devices.torch_pass import TorchPasses
+
     found = device_of(device)
     if found.type == "cuda":
         return TorchPasses(found)

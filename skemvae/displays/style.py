@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from skemvae.optional import require
+
 # Ten colours that stay apart for colour-blind readers, too, of M. A. Petroff (2021), "Accessible
 # color sequences for data visualization", arXiv:2107.02270; the greys come late.
 PALETTE = (
@@ -31,11 +33,7 @@ NATS = "nats per sample"
 
 def pyplot() -> Any:
     """The module matplotlib.pyplot, imported when a picture is drawn."""
-    try:
-        import matplotlib.pyplot as plt
-    except ImportError as error:
-        raise ImportError('Pictures need matplotlib: pip install "skemvae[plot]".') from error
-    return plt
+    return require("matplotlib.pyplot", purpose="A picture")
 
 
 def colours(n: int) -> Any:

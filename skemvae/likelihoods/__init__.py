@@ -1,5 +1,9 @@
 """Likelihoods p(x_j | η_j) of columns, one class each. Importing them imports torch."""
 
+from skemvae.optional import require
+
+require("torch", purpose="skemvae.likelihoods")
+
 from skemvae.likelihoods.base import Likelihood
 from skemvae.likelihoods.continuous import Gaussian, StudentT
 from skemvae.likelihoods.discrete import Bernoulli, Categorical, NegativeBinomial, Poisson

@@ -10,6 +10,7 @@ from sklearn.utils import check_scalar
 
 from skemvae.core.iterate import Fit
 from skemvae.models.base import Model
+from skemvae.optional import require
 
 if TYPE_CHECKING:  # torch is imported when a factor model is fitted
     from skemvae.likelihoods.table import Table
@@ -79,11 +80,13 @@ class FactorModel(Model):
 
     @property
     def is_numeric(self) -> bool:
+        require("torch", purpose="FactorModel")
         from skemvae.likelihoods.table import is_numeric
 
         return is_numeric(self.likelihood)
 
     def begin(self, X: Any, weight: Any, names: Any, rng: Any, previous: Self | None) -> Fit:
+        require("torch", purpose="FactorModel")
         from skemvae.variational.factor_fit import FactorFit
 
         for name, smallest in (("n_factors", 1), ("n_score_samples", 16)):

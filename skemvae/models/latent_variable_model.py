@@ -11,6 +11,7 @@ from sklearn.utils import check_scalar
 
 from skemvae.core.iterate import Fit
 from skemvae.models.base import Model
+from skemvae.optional import require
 from skemvae.validation import check_choice
 
 
@@ -207,6 +208,7 @@ class LatentVariableModel(Model):
         return self.posterior == "enumerated"
 
     def begin(self, X: Any, weight: Any, names: Any, rng: Any, previous: Self | None) -> Fit:
+        require("torch", purpose=type(self).__name__)
         from skemvae.variational.latent_variable_fit import FITS
 
         check_choice("posterior", self.posterior, FITS)

@@ -17,6 +17,7 @@ from skemvae.deep_density import DeepDensity
 from skemvae.mixture_density import MixtureDensity
 from skemvae.model_density import ModelDensity
 from skemvae.models import BayesianMixture
+from skemvae.optional import require
 from skemvae.persistence.container import replacing
 
 if TYPE_CHECKING:
@@ -78,12 +79,7 @@ def to_onnx(
     """
     if dtype not in (np.float64, np.float32, "float64", "float32"):
         raise ValueError(f"dtype={dtype!r} must be numpy.float64 or numpy.float32.")
-    try:
-        build = _builder(estimator)
-    except ModuleNotFoundError as missing:
-        raise ImportError(
-            f'to_onnx needs {missing.name}, which is missing: pip install "skemvae[onnx]".'
-        ) from missing
+    build = _builder(estimator)
     model = build(estimator, np.dtype(dtype))
     _describe(model, estimator)
     if path is not None:
@@ -101,11 +97,13 @@ def _builder(estimator: Any) -> Callable[[Any, Any], ModelProto]:
             "export the fitted estimator inside; skl2onnx converts the transformers before it."
         )
     check_is_fitted(estimator)
+    require("onnx", purpose="to_onnx")
     if isinstance(estimator, MixtureDensity):
         from skemvae.onnx.mixture import gaussian_mixture
 
         return gaussian_mixture
     if isinstance(estimator, DeepDensity):
+        require("onnxscript", purpose="to_onnx of a VAE")
         from skemvae.onnx.vae import vae
 
         return vae

@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_array, validate_data
 from skemvae.core.rows import Rows
 from skemvae.core.summary import Extent
 from skemvae.core.table import Table
+from skemvae.optional import require
 from skemvae.tables.batches import Batches, from_batches
 from skemvae.validation import check_weights
 
@@ -47,6 +48,7 @@ def is_read_in_parts(X: Any) -> bool:
 def open_table(X: Any, sample_weight: Any) -> tuple[Table, Any]:
     """A table that is read in parts, and the names of its columns or None."""
     if _is_dask(X):
+        require("dask.array", purpose="A dask array as X")
         from skemvae.tables.dask_array import DaskTable
 
         return DaskTable.of(X, sample_weight), None

@@ -1,6 +1,5 @@
 """The E step on a device of torch: the numbers of NumPy's; and the parameter that asks for it."""
 
-import builtins
 import subprocess
 import sys
 import warnings
@@ -163,19 +162,7 @@ def test_without_a_gpu_cuda_is_refused_and_auto_is_numpy():
     assert passes_on("auto") is fastest_pass
 
 
-def test_without_torch_cuda_says_how_to_get_it_and_auto_is_numpy(monkeypatch):
-    real = builtins.__import__
-
-    def without_torch(name, *args, **kwargs):
-        if name.partition(".")[0] == "torch":
-            raise ModuleNotFoundError("No module named 'torch'", name="torch")
-        return real(name, *args, **kwargs)
-
-    for name in ("names", "torch_pass", "torch_scans"):
-        monkeypatch.delitem(sys.modules, f"skemvae.devices.{name}", raising=False)
-    monkeypatch.setattr(builtins, "__import__", without_torch)
-    with pytest.raises(ImportError, match=r'needs torch.*pip install "skemvae\[vae\]"'):
-        passes_on("cuda")
+def test_without_torch_auto_is_numpy(monkeypatch):
     monkeypatch.setattr("skemvae.devices.choice.find_spec", lambda name: None)
     assert passes_on("auto") is fastest_pass
 
