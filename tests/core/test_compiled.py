@@ -301,7 +301,7 @@ TWO, FEW = np.tile(np.eye(2), (3, 1, 1)), np.zeros((3, 1, 2))
     [
         ("factorise", (LEVEL, 3, 2, FEW, TWO, TWO), ValueError, "matrices must be an array of 12"),
         ("factorise", (LEVEL, 3, 2, TWO, TWO, FEW), ValueError, "inverses must be an array of 12"),
-        ("factorise", (LEVEL, 1, -2, TWO, TWO, TWO), ValueError, "k=1 and d=-2 must not"),
+        ("factorise", (LEVEL, 1, -2, TWO, TWO, TWO), ValueError, "d=-2 must lie between 0"),
         ("factorise", ("mmx", 3, 2, TWO, TWO, TWO), ValueError, "level='mmx'"),
         ("unwhiten", (LEVEL, 3, 2, TWO, FEW, FEW, TWO), ValueError, "sums must be an array of 21"),
         ("relate", (LEVEL, 3, 2, TWO, TWO, FEW), ValueError, "coordinates must be an array of 9"),

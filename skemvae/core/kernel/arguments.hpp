@@ -4,13 +4,45 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include <climits>
 #include <cstring>
+#include <initializer_list>
 #include <memory>
 #include <new>
+#include <utility>
 
 #include "kernel.hpp"
 
 namespace skemvae {
+
+// More threads, runs, or rows of a tile are of no use to anyone.
+constexpr Py_ssize_t MOST = 4096;
+
+// Whether all sizes lie in a range; the error names the first that does not.
+inline bool are_between(Py_ssize_t least, Py_ssize_t most,
+                        std::initializer_list<std::pair<const char*, Py_ssize_t>> sizes) {
+  for (const auto& [name, size] : sizes)
+    if (size < least || size > most) {
+      PyErr_Format(PyExc_ValueError, "%s=%zd must lie between %zd and %zd.", name, size, least, most);
+      return false;
+    }
+  return true;
+}
+
+// Whether places among so many numbers are of type int, as the kernel has them in a tile, a matrix, and all means.
+inline bool are_countable(std::initializer_list<std::pair<const char*, Count>> sizes) {
+  for (const auto& [name, size] : sizes)
+    if (!size.is_at_most(INT_MAX)) {
+      PyErr_Format(PyExc_ValueError, "%s: more than %d numbers cannot be counted.", name, INT_MAX);
+      return false;
+    }
+  return true;
+}
+
+// The same for k components of d features, with or without matrices.
+inline bool are_countable(Count k, Count d, bool has_matrices) {
+  return are_countable({{"k x d", k * (d + 2)}, {"d x d", has_matrices ? d * (d + 2) : d}});
+}
 
 // A buffer that is released with its scope.
 class Buffer {
@@ -23,12 +55,13 @@ class Buffer {
   Buffer& operator=(const Buffer&) = delete;
 
   // A contiguous array of ``size`` numbers, of float64 (format d), float32 (f) or int32 (i).
-  bool take(PyObject* object, const char* name, Py_ssize_t size, char format = 'd',
+  bool take(PyObject* object, const char* name, Count size, char format = 'd',
             bool writable = false) {
     const int flags = PyBUF_C_CONTIGUOUS | PyBUF_FORMAT | (writable ? PyBUF_WRITABLE : 0);
     if (PyObject_GetBuffer(object, &view_, flags)) return false;
-    if (is_format(format) && view_.len == size * view_.itemsize) return true;
-    PyErr_Format(PyExc_ValueError, "%s must be an array of %zd numbers of type %s.", name, size,
+    const Count bytes = size * view_.itemsize;
+    if (is_format(format) && bytes.is_at_most(view_.len) && bytes.number() == view_.len) return true;
+    PyErr_Format(PyExc_ValueError, "%s must be an array of %zd numbers of type %s.", name, size.number(),
                  format == 'd' ? "float64" : format == 'f' ? "float32" : "int32");
     return false;
   }
@@ -36,7 +69,9 @@ class Buffer {
   // A table of float64 or float32, with any strides.
   bool take_table(PyObject* object) {
     if (PyObject_GetBuffer(object, &view_, PyBUF_STRIDED_RO | PyBUF_FORMAT)) return false;
-    if (view_.ndim == 2 && (is_format('d') || is_format('f'))) return true;
+    if (view_.ndim == 2 && (is_format('d') || is_format('f')) &&
+        (Count(view_.shape[0]) * view_.shape[1] * view_.itemsize).is_at_most(Count::TOO_MANY - 1))
+      return true;
     PyErr_SetString(PyExc_ValueError, "X must be a table of float64 or float32.");
     return false;
   }
@@ -56,10 +91,12 @@ class Buffer {
 // Memory of so many numbers for each of some threads, aligned for vectors; ``ok()`` is false where there is none.
 class Memory {
  public:
-  Memory(int n_threads, std::ptrdiff_t size)
-      : each_((size + LINE - 1) / LINE * LINE), held_(new (std::nothrow) double[n_threads * each_ + LINE]) {
+  Memory(int n_threads, Count size) : each_(size.whole(LINE).number()) {
+    const Count all = n_threads * Count(each_) + LINE, bytes = all * sizeof(double);
+    if (!bytes.is_at_most(Count::TOO_MANY - 1)) return;
+    held_.reset(new (std::nothrow) double[all.number()]);
     void* address = held_.get();
-    std::size_t space = (n_threads * each_ + LINE) * sizeof(double);
+    std::size_t space = bytes.number();
     if (address) first_ = static_cast<double*>(std::align(ALIGNMENT, sizeof(double), address, space));
   }
   bool ok() const { return first_; }
@@ -80,8 +117,8 @@ inline const Level* find_level(const char* name) {
 }
 
 inline bool is_tile(int tile) {
-  if (tile >= GRANULE && tile % GRANULE == 0) return true;
-  PyErr_Format(PyExc_ValueError, "tile=%d must be a multiple of %d.", tile, GRANULE);
+  if (tile >= GRANULE && tile % GRANULE == 0 && tile <= MOST) return true;
+  PyErr_Format(PyExc_ValueError, "tile=%d must be a multiple of %d, at most %zd.", tile, GRANULE, MOST);
   return false;
 }
 

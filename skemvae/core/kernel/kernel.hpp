@@ -11,6 +11,34 @@ namespace skemvae {
 
 constexpr double FAR = 1e160;  // as in rows.py: a larger square overflows
 
+// How many there are of something. What leaves the range of a number is ``TOO_MANY``, and stays it: no memory holds so
+// many, so a size that a caller makes up is refused, and never wraps to one that fits.
+class Count {
+ public:
+  static constexpr std::ptrdiff_t TOO_MANY = std::numeric_limits<std::ptrdiff_t>::max();
+
+  constexpr Count(std::ptrdiff_t n) : n_(n < 0 ? TOO_MANY : n) {}
+
+  constexpr std::ptrdiff_t number() const { return n_; }
+  constexpr bool is_at_most(std::ptrdiff_t n) const { return n_ <= n; }
+  // Rounded up to a multiple.
+  constexpr Count whole(std::ptrdiff_t of) const { return (*this + (of - 1)) / of * of; }
+
+  friend constexpr Count operator+(Count a, Count b) {
+    std::ptrdiff_t n = 0;
+    return __builtin_add_overflow(a.n_, b.n_, &n) ? TOO_MANY : n;
+  }
+  friend constexpr Count operator*(Count a, Count b) {
+    std::ptrdiff_t n = 0;
+    return __builtin_mul_overflow(a.n_, b.n_, &n) ? TOO_MANY : n;
+  }
+  friend constexpr Count operator/(Count a, std::ptrdiff_t b) { return a.n_ == TOO_MANY ? TOO_MANY : a.n_ / b; }
+  friend constexpr bool operator<(Count a, Count b) { return a.n_ < b.n_; }
+
+ private:
+  std::ptrdiff_t n_;
+};
+
 // Rows in memory, and the frame z = (x - origin) * per_unit to read them in.
 struct Table {
   const char* data;
@@ -39,7 +67,7 @@ struct Size {
 // A pass for tiles of so many rows, which need ``n_kept`` numbers of scratch memory for each row.
 struct Pass {
   double (*take)(const Table&, const Components&, int tile, double* scratch, double* sums);
-  std::ptrdiff_t (*n_kept)(int k, int d);
+  Count (*n_kept)(Count k, Count d);
 };
 
 // Parameters of k components: (k), (k x d), (k x d x d) or (k x d).
@@ -77,7 +105,7 @@ struct Plan {
 // Steps of EM (see steps.inc), and how many numbers of memory they need beside those of the pass.
 struct Climb {
   Arrival (*take)(const Sum&, const Plan&, const Route&, double* memory);
-  std::ptrdiff_t (*n_needed)(int k, int d, std::ptrdiff_t n_sums);
+  Count (*n_needed)(Count k, Count d, Count n_sums);
 };
 
 // How the rows of a table are divided among k centres: seeds are chosen by ``draws`` from [0, 1), (k x n_trials),
@@ -90,11 +118,11 @@ struct Division {
 // Keys of rows, divisions and the M steps that they give (see starts.inc).
 using Keys = void (*)(const Table&, const double* slope, double shift, double* keys, double* scratch);
 using Divide = void (*)(const Table&, const Division&, double* centres, std::int32_t* labels, double* memory);
-using DivideNeeds = std::ptrdiff_t (*)(const Division&, std::ptrdiff_t n, int d);
+using DivideNeeds = Count (*)(const Division&, Count n, Count d);
 struct Beginning {
   bool (*take)(const double* rows, const double* weight, const std::int32_t* labels, std::ptrdiff_t n,
                double few_rows, const Plan&, const Parameters& start, double* memory);
-  std::ptrdiff_t (*n_needed)(int k, int d);
+  Count (*n_needed)(Count k, Count d);
 };
 
 // Rows of a tile are a multiple of this; scratch memory begins at an address that is, too (in bytes).
@@ -113,7 +141,7 @@ using TwoLoops = void (*)(const double* moves, const double* bends, const double
                           int capacity, int first, int n, std::ptrdiff_t p, double* step,
                           double* amounts);
 constexpr int WIDEST = 8;
-constexpr std::ptrdiff_t algebra_scratch(std::ptrdiff_t d) { return WIDEST * (3 * d * d + d); }
+constexpr Count algebra_scratch(Count d) { return WIDEST * (3 * d * d + d); }
 
 // The same for one kind of processor.
 struct Level {

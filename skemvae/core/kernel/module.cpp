@@ -17,8 +17,9 @@ using namespace skemvae;
 struct Structure {
   Pass Level::* pass;
   char format;  // of means and factors
-  Py_ssize_t (*n_factors)(Py_ssize_t k, Py_ssize_t d);
-  Py_ssize_t (*n_sums)(Py_ssize_t k, Py_ssize_t d);
+  Count (*n_factors)(Count k, Count d);
+  Count (*n_sums)(Count k, Count d);
+  bool has_matrices;
 };
 
 // The pass along ``n_runs`` runs of rows, each with sums of its own, which are then added in their
@@ -60,9 +61,7 @@ PyObject* take_pass(PyObject* arguments, const Structure& structure) {
   const Level* level = find_level(name);
   if (!level) return nullptr;
   if (!is_tile(tile)) return nullptr;
-  if (n_runs < 1 || n_threads < 1)
-    return PyErr_Format(PyExc_ValueError, "n_runs=%d and n_threads=%d must be at least 1.", n_runs,
-                        n_threads);
+  if (!are_between(1, MOST, {{"n_runs", n_runs}, {"n_threads", n_threads}})) return nullptr;
 
   Buffer table_, weight_, origin_, per_unit_, log_normaliser_, means_, factors_, scratch_, sums_;
   if (!table_.take_table(X)) return nullptr;
@@ -70,12 +69,14 @@ PyObject* take_pass(PyObject* arguments, const Structure& structure) {
   const Py_ssize_t n = view.shape[0], d = view.shape[1], k = PyObject_Length(log_normaliser);
   if (k < 0) return nullptr;
   const Pass& pass = level->*structure.pass;
-  const Py_ssize_t n_sums = structure.n_sums(k, d), spare = ALIGNMENT / sizeof(double);
-  const Py_ssize_t scratch_per_thread = pass.n_kept(int(k), int(d)) * tile;
-  const Py_ssize_t scratch_size = n_threads * scratch_per_thread + n_runs * (n_sums + 1) + spare;
+  const Count n_sums = structure.n_sums(k, d), spare = ALIGNMENT / sizeof(double);
+  const Count scratch_per_thread = pass.n_kept(k, d) * tile;
+  const Count scratch_size = n_threads * scratch_per_thread + n_runs * (n_sums + 1) + spare;
+  if (!are_countable(k, d, structure.has_matrices) || !are_countable({{"a tile", scratch_per_thread}}))
+    return nullptr;
   if (!origin_.take(origin, "origin", d) || !per_unit_.take(per_unit, "per_unit", d) ||
       !log_normaliser_.take(log_normaliser, "log_normaliser", k) ||
-      !means_.take(means, "means", k * d, structure.format) ||
+      !means_.take(means, "means", Count(k) * d, structure.format) ||
       !factors_.take(factors, "factors", structure.n_factors(k, d), structure.format) ||
       !scratch_.take(scratch, "scratch", scratch_size, 'd', true) ||
       !sums_.take(sums, "sums", n_sums, 'd', true) ||
@@ -91,7 +92,8 @@ PyObject* take_pass(PyObject* arguments, const Structure& structure) {
   double evidence;
   Py_BEGIN_ALLOW_THREADS
   evidence = take_runs(pass, table, components, tile, n_runs, n_threads,
-                       static_cast<double*>(aligned), scratch_per_thread, sums_.numbers(), n_sums);
+                       static_cast<double*>(aligned), scratch_per_thread.number(), sums_.numbers(),
+                       n_sums.number());
   Py_END_ALLOW_THREADS
   return PyFloat_FromDouble(evidence);
 }
@@ -134,41 +136,40 @@ PyObject* take_climbs(PyObject* arguments, const Structure& structure, Climb Lev
   if (!level || !is_tile(tile)) return nullptr;
   const Py_ssize_t n_routes = PyObject_Length(bounds), all = PyObject_Length(counts);
   if (n_routes < 0 || all < 0) return nullptr;
-  if (n_runs < 1 || n_threads < 1 || n_iter < 0 || !n_routes || all % n_routes)
-    return PyErr_Format(PyExc_ValueError,
-                        "n_runs=%d, n_threads=%d, n_iter=%d or the numbers of bounds and counts are wrong.",
-                        n_runs, n_threads, n_iter);
+  if (!are_between(1, MOST, {{"n_runs", n_runs}, {"n_threads", n_threads}}) ||
+      !are_between(0, INT_MAX, {{"n_iter", n_iter}}) || !are_between(1, INT_MAX, {{"the number of bounds", n_routes}}))
+    return nullptr;
+  if (all % n_routes)
+    return PyErr_Format(PyExc_ValueError, "%zd counts are none for each of %zd bounds.", all, n_routes);
   Buffer table_, weight_, origin_, per_unit_, noise_, weights_, means_, values_, bounds_, counts_;
   if (!table_.take_table(X)) return nullptr;
   const Py_ssize_t n = table_.view().shape[0], d = table_.view().shape[1], k = all / n_routes;
-  const Py_ssize_t size = structure.n_factors(k, d), n_sums = structure.n_sums(k, d);
+  const Count n_sums = structure.n_sums(k, d), n_factors = structure.n_factors(k, d);
+  const Py_ssize_t size = n_factors.number();
+  const Pass& pass = level->*structure.pass;
+  const Count for_pass = pass.n_kept(k, d) * tile;
+  if (!are_countable(k, d, structure.has_matrices) || !are_countable({{"a tile", for_pass}})) return nullptr;
   if (!origin_.take(origin, "origin", d) || !per_unit_.take(per_unit, "per_unit", d) ||
-      !noise_.take(noise, "noise", d) || !weights_.take(weights, "weights", 2 * all, 'd', true) ||
-      !means_.take(means, "means", 2 * all * d, 'd', true) ||
-      !values_.take(values, "values", 2 * n_routes * size, 'd', true) ||
+      !noise_.take(noise, "noise", d) || !weights_.take(weights, "weights", 2 * Count(all), 'd', true) ||
+      !means_.take(means, "means", 2 * Count(all) * d, 'd', true) ||
+      !values_.take(values, "values", 2 * Count(n_routes) * n_factors, 'd', true) ||
       !bounds_.take(bounds, "bounds", n_routes, 'd', true) ||
       !counts_.take(counts, "counts", all, 'd', true) ||
       (weight != Py_None && !weight_.take(weight, "weight", n)))
     return nullptr;
   const Table table = table_of(table_, weight_, origin_, per_unit_);
   const Plan plan{int(k), int(d), n_iter, tol, total, noise_.numbers(), bool(is_shared)};
-  const Pass& pass = level->*structure.pass;
   const Climb& each = level->*climb;
 
   // Each begins at an address that suits a vector.
-  const auto whole = [](Py_ssize_t size) {
-    constexpr Py_ssize_t line = ALIGNMENT / sizeof(double);
-    return (size + line - 1) / line * line;
-  };
-  const Py_ssize_t for_pass = pass.n_kept(plan.k, plan.d) * tile;
-  const Py_ssize_t for_steps = whole(each.n_needed(plan.k, plan.d, n_sums));
-  const Py_ssize_t for_runs = n_routes == 1 ? whole(n_runs * (n_sums + 1)) : 0;
-  const Py_ssize_t needed =
-      n_threads * for_pass + for_runs + (n_routes == 1 ? 1 : n_threads) * for_steps;
-  const Memory held(1, needed);
+  constexpr Py_ssize_t line = ALIGNMENT / sizeof(double);
+  const Count for_steps = each.n_needed(k, d, n_sums).whole(line);
+  const Count for_runs = n_routes == 1 ? (n_runs * (n_sums + 1)).whole(line) : 0;
+  const Count for_passes = n_threads * for_pass + for_runs;
+  const Memory held(1, for_passes + (n_routes == 1 ? 1 : n_threads) * for_steps);
   if (!held.ok()) return PyErr_NoMemory();
   double* memory = held.of(0);
-  double* memory_of_steps = memory + n_threads * for_pass + for_runs;
+  double* memory_of_steps = memory + for_passes.number();
 
   std::vector<Arrival> arrived(n_routes);
   const auto place = [&](Py_ssize_t i) {
@@ -176,10 +177,11 @@ PyObject* take_climbs(PyObject* arguments, const Structure& structure, Climb Lev
   };
   const auto go = [&](int thread, int i) {
     const bool is_alone = n_routes == 1;
-    const Rows rows{pass, table, tile, n_runs, n_threads, memory + thread * for_pass, for_pass, n_sums};
+    const Rows rows{pass, table, tile, n_runs, n_threads, memory + thread * for_pass.number(), for_pass.number(),
+                    n_sums.number()};
     const Route route{place(2 * i), place(2 * i + 1), bounds_.numbers() + i, counts_.numbers() + i * k};
     arrived[i] = each.take({is_alone ? Rows::along_runs : Rows::in_one_go, &rows}, plan, route,
-                           memory_of_steps + thread * for_steps);
+                           memory_of_steps + thread * for_steps.number());
   };
   Py_BEGIN_ALLOW_THREADS
   if (n_routes == 1)
@@ -198,9 +200,9 @@ PyObject* take_climbs(PyObject* arguments, const Structure& structure, Climb Lev
 }
 
 // Memory of a thread, for small matrices and amounts; null with an error set where there is none.
-double* own_memory(Py_ssize_t size) {
+double* own_memory(Count size) {
   thread_local std::vector<double> memory;
-  const std::size_t needed = size + ALIGNMENT / sizeof(double);
+  const std::size_t needed = (size + ALIGNMENT / sizeof(double)).number();
   try {
     if (memory.size() < needed) memory.resize(needed);
   } catch (const std::exception&) {
@@ -215,14 +217,14 @@ double* own_memory(Py_ssize_t size) {
 // An array that a function takes.
 struct Argument {
   const char* name;
-  Py_ssize_t size;
+  Count size;
 };
 
 // Algebra of k matrices of size d x d: takes the level, k, d, and the arrays that ``expected(k, d)`` names,
 // of which the first ``n_read`` are read and the others written. Returns what ``call`` returns.
 template <std::size_t N, class Call>
 PyObject* take_algebra(PyObject* arguments,
-                       std::array<Argument, N> (*expected)(Py_ssize_t k, Py_ssize_t d),
+                       std::array<Argument, N> (*expected)(Count k, Count d),
                        std::size_t n_read, Call call) {
   const char* name;
   int k, d;
@@ -232,8 +234,7 @@ PyObject* take_algebra(PyObject* arguments,
     return nullptr;
   const Level* level = find_level(name);
   if (!level) return nullptr;
-  if (k < 0 || d < 0)
-    return PyErr_Format(PyExc_ValueError, "k=%d and d=%d must not be negative.", k, d);
+  if (!are_between(0, INT_MAX, {{"k", k}, {"d", d}}) || !are_countable(k, d, true)) return nullptr;
   Buffer buffers[N];
   double* arrays[N];
   const auto argument = expected(k, d);
@@ -249,7 +250,7 @@ PyObject* take_algebra(PyObject* arguments,
 PyObject* factorise(PyObject*, PyObject* arguments) {
   return take_algebra<3>(
       arguments,
-      [](Py_ssize_t k, Py_ssize_t d) {
+      [](Count k, Count d) {
         return std::array<Argument, 3>{
             {{"matrices", k * d * d}, {"factors", k * d * d}, {"inverses", k * d * d}}};
       },
@@ -261,7 +262,7 @@ PyObject* factorise(PyObject*, PyObject* arguments) {
 PyObject* unwhiten(PyObject*, PyObject* arguments) {
   return take_algebra<4>(
       arguments,
-      [](Py_ssize_t k, Py_ssize_t d) {
+      [](Count k, Count d) {
         return std::array<Argument, 4>{{{"factors", k * d * d},
                                         {"sums", k * (1 + d + d * d)},
                                         {"first", k * d},
@@ -276,7 +277,7 @@ PyObject* unwhiten(PyObject*, PyObject* arguments) {
 PyObject* relate(PyObject*, PyObject* arguments) {
   return take_algebra<3>(
       arguments,
-      [](Py_ssize_t k, Py_ssize_t d) {
+      [](Count k, Count d) {
         return std::array<Argument, 3>{
             {{"inverses", k * d * d}, {"factors", k * d * d}, {"coordinates", k * d * (d + 1) / 2}}};
       },
@@ -289,7 +290,7 @@ PyObject* relate(PyObject*, PyObject* arguments) {
 PyObject* restore(PyObject*, PyObject* arguments) {
   return take_algebra<3>(
       arguments,
-      [](Py_ssize_t k, Py_ssize_t d) {
+      [](Count k, Count d) {
         return std::array<Argument, 3>{
             {{"factors", k * d * d}, {"coordinates", k * d * (d + 1) / 2}, {"matrices", k * d * d}}};
       },
@@ -310,7 +311,9 @@ PyObject* two_loops(PyObject*, PyObject* arguments) {
   const Py_ssize_t p = capacity < 0 ? -1 : PyObject_Length(step);
   if (p < 0) return nullptr;
   Buffer moves_, bends_, curvatures_, step_;
-  if (!moves_.take(moves, "moves", capacity * p) || !bends_.take(bends, "bends", capacity * p) ||
+  if (!are_between(0, MOST, {{"the number of curvatures", capacity}})) return nullptr;
+  const Count all = Count(capacity) * p;
+  if (!moves_.take(moves, "moves", all) || !bends_.take(bends, "bends", all) ||
       !curvatures_.take(curvatures, "curvatures", capacity) ||
       !step_.take(step, "step", p, 'd', true))
     return nullptr;
@@ -323,7 +326,6 @@ PyObject* two_loops(PyObject*, PyObject* arguments) {
   Py_RETURN_NONE;
 }
 
-using Count = Py_ssize_t;
 Count matrices(Count k, Count d) { return k * d * d; }
 Count matrix(Count, Count d) { return d * d; }
 Count diagonals(Count k, Count d) { return k * d; }
@@ -333,23 +335,23 @@ Count scalars(Count k, Count) { return k; }
 Count sums_of_diagonals(Count k, Count d) { return k * (1 + 2 * d); }
 Count sums_of_scalars(Count k, Count d) { return k * (2 + d); }
 
-const Structure dense_structure{&Level::dense, 'd', matrices, sums_of_matrices};
-const Structure axes_structure{&Level::axes, 'd', diagonals, sums_of_diagonals};
+const Structure dense_structure{&Level::dense, 'd', matrices, sums_of_matrices, true};
+const Structure axes_structure{&Level::axes, 'd', diagonals, sums_of_diagonals, false};
 
 PyObject* dense(PyObject*, PyObject* arguments) { return take_pass(arguments, dense_structure); }
 
 PyObject* dense_single(PyObject*, PyObject* arguments) {
-  return take_pass(arguments, {&Level::dense_single, 'f', matrices, sums_of_matrices});
+  return take_pass(arguments, {&Level::dense_single, 'f', matrices, sums_of_matrices, true});
 }
 
 PyObject* shared(PyObject*, PyObject* arguments) {
-  return take_pass(arguments, {&Level::shared, 'd', matrix, sums_of_matrix});
+  return take_pass(arguments, {&Level::shared, 'd', matrix, sums_of_matrix, true});
 }
 
 PyObject* axes(PyObject*, PyObject* arguments) { return take_pass(arguments, axes_structure); }
 
 PyObject* spherical(PyObject*, PyObject* arguments) {
-  return take_pass(arguments, {&Level::spherical, 'd', scalars, sums_of_scalars});
+  return take_pass(arguments, {&Level::spherical, 'd', scalars, sums_of_scalars, false});
 }
 
 PyObject* climb_dense(PyObject*, PyObject* arguments) {

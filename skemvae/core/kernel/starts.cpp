@@ -2,8 +2,6 @@
 
 #include "starts.hpp"
 
-#include <initializer_list>
-#include <utility>
 #include <vector>
 
 #include "arguments.hpp"
@@ -11,13 +9,6 @@
 
 namespace skemvae {
 namespace {
-
-// Whether all sizes are so large at least; the error names the first that is not.
-bool are_at_least(int least, std::initializer_list<std::pair<const char*, Py_ssize_t>> sizes) {
-  for (const auto& [name, size] : sizes)
-    if (size < least) return PyErr_Format(PyExc_ValueError, "%s=%zd must be at least %d.", name, size, least), false;
-  return true;
-}
 
 // The M steps that divisions of a table give: takes the level, how many threads there are, divisions and components, whether these
 // share their covariance, how many rows soften it, the rows (n x d), their weights, the labels of each division, the
@@ -31,15 +22,19 @@ PyObject* begin(PyObject* arguments, Beginning Level::* beginning, bool is_dense
                         &weight, &labels, &noise, &weights, &means, &values))
     return nullptr;
   const Level* level = find_level(name);
-  if (!level || !are_at_least(1, {{"n_threads", n_threads}, {"n_starts", n_starts}, {"k", k}})) return nullptr;
+  if (!level || !are_between(1, MOST, {{"n_threads", n_threads}}) ||
+      !are_between(1, INT_MAX, {{"n_starts", n_starts}, {"k", k}}))
+    return nullptr;
   const Py_ssize_t n = PyObject_Length(weight), d = n < 0 ? -1 : PyObject_Length(noise);
   if (d < 0) return nullptr;
-  const Py_ssize_t size = k * d * (is_dense ? d : 1), all = n_starts * Py_ssize_t(k);
+  const Count n_factors = k * Count(d) * (is_dense ? d : 1), all = n_starts * Count(k);
+  const Py_ssize_t size = n_factors.number();
+  if (!are_countable(k, d, is_dense)) return nullptr;
   Buffer rows_, weight_, labels_, noise_, weights_, means_, values_;
-  if (!rows_.take(X, "X", n * d) || !weight_.take(weight, "weight", n) ||
-      !labels_.take(labels, "labels", n_starts * n, 'i') || !noise_.take(noise, "noise", d) ||
+  if (!rows_.take(X, "X", Count(n) * d) || !weight_.take(weight, "weight", n) ||
+      !labels_.take(labels, "labels", n_starts * Count(n), 'i') || !noise_.take(noise, "noise", d) ||
       !weights_.take(weights, "weights", all, 'd', true) || !means_.take(means, "means", all * d, 'd', true) ||
-      !values_.take(values, "values", n_starts * size, 'd', true))
+      !values_.take(values, "values", n_starts * n_factors, 'd', true))
     return nullptr;
   const auto* label = static_cast<const std::int32_t*>(labels_.view().buf);
   for (Py_ssize_t i = 0; i < n_starts * n; ++i)
@@ -49,7 +44,7 @@ PyObject* begin(PyObject* arguments, Beginning Level::* beginning, bool is_dense
   const Plan plan{k, int(d), 0, 0.0, 0.0, noise_.numbers(), bool(is_shared)};
   const Beginning& each = level->*beginning;
   n_threads = std::min(n_threads, n_starts);
-  const Memory memory(n_threads, each.n_needed(plan.k, plan.d));
+  const Memory memory(n_threads, each.n_needed(k, d));
   if (!memory.ok()) return PyErr_NoMemory();
   std::vector<char> is_ordinary(n_starts);
   Py_BEGIN_ALLOW_THREADS
@@ -80,7 +75,7 @@ PyObject* take_keys(PyObject*, PyObject* arguments) {
     return nullptr;
   const Level* level = find_level(name);
   if (!level) return nullptr;
-  if (n_threads < 1) return PyErr_Format(PyExc_ValueError, "n_threads=%d must be at least 1.", n_threads);
+  if (!are_between(1, MOST, {{"n_threads", n_threads}})) return nullptr;
   Buffer table_, weight_, origin_, per_unit_, slope_, keys_;
   if (!table_.take_table(X)) return nullptr;
   const Py_ssize_t n = table_.view().shape[0], d = table_.view().shape[1];
@@ -88,13 +83,15 @@ PyObject* take_keys(PyObject*, PyObject* arguments) {
       !slope_.take(slope, "slope", d) || !keys_.take(keys, "keys", n, 'd', true) ||
       (weight != Py_None && !weight_.take(weight, "weight", n)))
     return nullptr;
-  const Memory memory(n_threads, GRANULE * (d + 1));
-  if (!memory.ok()) return PyErr_NoMemory();
-  const Table table = table_of(table_, weight_, origin_, per_unit_);
   constexpr Py_ssize_t numbers = 16384;  // some microseconds
   const Py_ssize_t share = (numbers / std::max<Py_ssize_t>(d, 1) / GRANULE + 1) * GRANULE;
+  const Count n_shares = n / share + 1;
+  if (!are_countable({{"a tile", GRANULE * (Count(d) + 1)}, {"X", n_shares}})) return nullptr;
+  const Memory memory(n_threads, GRANULE * (Count(d) + 1));
+  if (!memory.ok()) return PyErr_NoMemory();
+  const Table table = table_of(table_, weight_, origin_, per_unit_);
   Py_BEGIN_ALLOW_THREADS
-  in_parallel(int((n + share - 1) / share), n_threads, [&](int thread, int i) {
+  in_parallel(int(n_shares.number()), n_threads, [&](int thread, int i) {
     const Py_ssize_t first = i * share;
     level->keys(part(table, first, std::min(first + share, n)), slope_.numbers(), shift, keys_.numbers() + first,
                 memory.of(thread));
@@ -114,18 +111,20 @@ PyObject* divide(PyObject*, PyObject* arguments) {
                         &n_steps, &X, &weight, &draws, &centres, &labels))
     return nullptr;
   const Level* level = find_level(name);
-  if (!level || !is_tile(tile) || !are_at_least(0, {{"n_trials", n_trials}, {"n_steps", n_steps}})) return nullptr;
-  const Py_ssize_t n = PyObject_Length(X), all = n_divisions * Py_ssize_t(k);
-  if (n < 0 || !are_at_least(1, {{"n_threads", n_threads},
-                                 {"n_divisions", n_divisions},
-                                 {"k", k},
-                                 {"d", d},
-                                 {"the number of rows", n}}))
+  if (!level || !is_tile(tile) || !are_between(1, MOST, {{"n_threads", n_threads}}) ||
+      !are_between(0, INT_MAX, {{"n_trials", n_trials}, {"n_steps", n_steps}}) ||
+      !are_between(1, INT_MAX, {{"n_divisions", n_divisions}, {"k", k}, {"d", d}}))
     return nullptr;
+  const Py_ssize_t n = PyObject_Length(X);
+  if (n < 0 || !are_between(1, Count::TOO_MANY, {{"the number of rows", n}}) || !are_countable(k, d, false) ||
+      !are_countable(n_trials, d, false) ||
+      !are_countable({{"k x n_trials", k * Count(n_trials)}, {"a tile", tile * (2 * Count(d) + n_trials + 2)}}))
+    return nullptr;
+  const Count all = n_divisions * Count(k);
   Buffer rows_, weight_, draws_, centres_, labels_;
-  if (!weight_.take(weight, "weight", n) || !rows_.take(X, "X", n * d) ||
+  if (!weight_.take(weight, "weight", n) || !rows_.take(X, "X", Count(n) * d) ||
       !centres_.take(centres, "centres", all * d, 'd', true) ||
-      !labels_.take(labels, "labels", n_divisions * n, 'i', true) ||
+      !labels_.take(labels, "labels", n_divisions * Count(n), 'i', true) ||
       (n_trials && !draws_.take(draws, "draws", all * n_trials)))
     return nullptr;
   const std::vector<double> zeros(d, 0.0), ones(d, 1.0);

@@ -1,5 +1,6 @@
 #include "threads.hpp"
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
@@ -36,11 +37,11 @@ class Pool {
       for (int i = 0; i < n; ++i) work(0, i);
       return;
     }
-    hire(n_threads - 1);
+    hire(std::min(n, n_threads) - 1);
     work_ = &work;
     n_ = n;
     next_ = 0;
-    places_ = n_threads - 1;
+    places_ = std::min(n, n_threads) - 1;
     {
       std::lock_guard<std::mutex> lock(sleep_);
       ++jobs_;
