@@ -63,11 +63,12 @@ class VAEEstimator(DeepDensity):
         "identity", "logistic", "tanh", "relu", "softplus", "elu", "silu" or
         "gelu".
     likelihood : str, Likelihood or list of (likelihood, columns), default="gaussian"
-        Distribution of a column given z: "gaussian", "student_t", "bernoulli", "poisson",
-        "negative_binomial" or "categorical", an object of
-        ``skemvae.likelihoods`` such as ``Gaussian(variance="row")``, or pairs
-        for mixed tables, with columns as in scikit-learn's
-        ``ColumnTransformer``; each column in exactly one pair.
+        Distribution of a column given z: "gaussian", "lognormal" (positive
+        amounts), "student_t", "bernoulli", "poisson", "negative_binomial" or
+        "categorical", an object of ``skemvae.likelihoods`` such as
+        ``Gaussian(variance="row")``, or pairs for mixed tables, with columns
+        as in scikit-learn's ``ColumnTransformer``; each column in exactly one
+        pair.
     prior : {"normal", "mixture", "vamp"}, default="normal"
         p(z): standard normal, a learned mixture of Gaussians, or the mean
         posterior of learned pseudo-inputs.

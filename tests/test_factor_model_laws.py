@@ -30,7 +30,8 @@ REAL = {
     "row": Gaussian("row"),
     "student_t": "student_t",
 }
-DISCRETE = {name: name for name in ("bernoulli", "poisson", "negative_binomial", "categorical")}
+# Their columns need other values than real ones.
+SPECIAL = ("lognormal", "bernoulli", "poisson", "negative_binomial", "categorical")
 MIXED = [
     ("gaussian", [0]),
     ("bernoulli", [3]),
@@ -39,7 +40,7 @@ MIXED = [
     ("categorical", [2]),
     ("student_t", [4]),
 ]
-LIKELIHOODS = {**REAL, **DISCRETE, "mixed": MIXED}
+LIKELIHOODS = {**REAL, **{name: name for name in SPECIAL}, "mixed": MIXED}
 # Those whose bound is looked at in points instead of by quadrature.
 IN_POINTS = {"row", "categorical", "mixed"}
 every_likelihood = pytest.mark.parametrize("kind", LIKELIHOODS)
@@ -50,6 +51,8 @@ def values(kind, eta, rng):
     """Values of columns, given their linear predictors."""
     if kind in REAL:
         return eta + 0.7 * rng.standard_normal(eta.shape)
+    if kind == "lognormal":
+        return np.exp(np.clip(eta, -40, 40) + 0.7 * rng.standard_normal(eta.shape))
     if kind == "bernoulli":
         return (rng.random(eta.shape) < expit(eta)).astype(float)
     if kind == "categorical":
@@ -81,6 +84,9 @@ def assert_no_fall(bounds):
     assert (np.diff(bounds) >= -1e-9 * np.abs(bounds[:-1])).all()
 
 
+BITS = st.sampled_from([0.0, 1.0])
+
+
 @st.composite
 def problems(draw, kind):
     """A small table, sometimes with constant or repeated columns, and perhaps weights."""
@@ -89,7 +95,7 @@ def problems(draw, kind):
     d = X.shape[1]
     what = draw(st.sampled_from(["plain", "constant", "repeated", "two rows"]))
     if what == "constant":
-        X[:, draw(st.integers(0, d - 1))] = draw(st.sampled_from([0.0, 1.0]))
+        X[:, draw(st.integers(0, d - 1))] = 1.0 if kind == "lognormal" else draw(BITS)
     elif what == "repeated":
         X[:, -1] = X[:, 0] if kind != "mixed" else X[:, -1]
     elif what == "two rows":
@@ -152,7 +158,7 @@ def test_the_bound_of_the_fit_is_the_mean_of_the_rows_bounds(kind):
 
 
 def codes(kind, X, training):
-    """What the docstring says of real columns, and labels by first appearance; and the volume."""
+    """Standardised numbers or logarithms, labels by first appearance; and the volume."""
     u, log_volume = np.empty(X.shape), 0.0
     of_kind = {j: name for name, (j,) in MIXED} if kind == "mixed" else {}
     for j, (x, old) in enumerate(zip(X.T, training.T, strict=True)):
@@ -162,6 +168,10 @@ def codes(kind, X, training):
             scale = np.std(old)
             u[:, j] = (x - np.mean(old)) / scale
             log_volume += np.log(scale)
+        elif head == "lognormal":
+            mean, scale = np.log(old).mean(), np.log(old).std()
+            u[:, j] = (np.log(x) - mean) / scale
+            log_volume += np.log(scale) + mean
         elif head == "categorical":
             labels = {label: i for i, label in enumerate(dict.fromkeys(old))}
             u[:, j] = [labels.get(label, -1) for label in x]
@@ -204,7 +214,7 @@ def test_the_bound_is_below_and_the_score_is_at_log_p(kind, k):
     assert below.all() if kind not in IN_POINTS else below.mean() > 0.94
     assert np.abs(score - exact).mean() < 0.05
     assert (elbo_error == 0).all() == (kind not in IN_POINTS)
-    assert (error == 0).all() == (kind in ("gaussian", "shared"))
+    assert (error == 0).all() == (kind in ("gaussian", "shared", "lognormal"))
     assert exact.mean() - 0.3 < elbo.mean() < exact.mean() + 0.05
     # All rows are looked at in the same points, so errors are honest over several sets of them.
     errors = []
@@ -479,6 +489,8 @@ def test_samples_have_the_means_that_their_latent_points_give_them(kind):
         ("negative_binomial", -2.0, "Column 1 holds -2.0 in row 3: counts are integers"),
         ("negative_binomial", 1.5, "Column 1 holds 1.5 in row 3: counts are integers"),
         *[(kind, np.nan, "NaN") for kind in (*REAL.values(), "bernoulli", "poisson")],
+        ("lognormal", -1.0, "Column 1 holds -1.0 in row 3: a log-normal .* Add a constant"),
+        ("lognormal", np.inf, "infinity"),
         *[(kind, np.inf, "infinity") for kind in ("gaussian", "student_t", "poisson")],
         ("categorical", np.nan, "Column 1 holds nan in row 3: missing values are not supported"),
     ],
@@ -486,6 +498,8 @@ def test_samples_have_the_means_that_their_latent_points_give_them(kind):
 )
 def test_a_value_without_a_density_is_named(likelihood, value, message):
     good = np.random.default_rng(0).integers(2, size=(20, 3)).astype(float)
+    if likelihood == "lognormal":
+        good += 1
     bad = good.copy()
     bad[3, 1] = value
     em = VariationalEM(FactorModel(1, likelihood), max_iter=1)

@@ -21,7 +21,7 @@ from skemvae.core.mixing import MIXING_WEIGHTS
 from skemvae.core.normal_wishart import NormalWishart
 from skemvae.core.rows import Frame, Rows
 from skemvae.core.structures import STRUCTURES
-from skemvae.likelihoods import Gaussian
+from skemvae.likelihoods import Gaussian, LogNormal
 from skemvae.models import BayesianMixture, FactorModel
 from tests.own_models import GaussianPair, LinearGaussian
 from tests.strategies import mixtures, seeds
@@ -162,6 +162,7 @@ EXACT = {
     **{f"EM {name}": (EMGaussianMixture(3, covariance_type=name), IRIS) for name in STRUCTURES},
     **{f"Bayes {name}": (quick(BayesianMixture(3, name)), IRIS) for name in STRUCTURES},
     "factors": (quick(FactorModel(2)), IRIS),
+    "factors, amounts": (quick(FactorModel(2, "lognormal")), IRIS),
     "factors, shared": (quick(FactorModel(2, Gaussian("shared"))), IRIS),
     "own, enumerated": (quick(GaussianPairByColumn(3)), IRIS),
 }
@@ -170,11 +171,13 @@ SAMPLED = {
     "factors, row": (quick(FactorModel(1, Gaussian("row"), MANY)), IRIS),
     "factors, bits": (quick(FactorModel(1, "bernoulli", MANY)), BITS),
     "factors, counts": (quick(FactorModel(1, "negative_binomial", MANY)), COUNTS),
+    "factors, amounts row": (quick(FactorModel(1, LogNormal("row"), MANY)), IRIS),
     "factors, labels": (quick(FactorModel(1, "categorical", MANY)), LABELS),
     "factors, mixed": (quick(FactorModel(1, KINDS, MANY)), MIXED),
     "own": (quick(LinearGaussianByColumn(1)), IRIS),
     "VAE": (VAEEstimator(**NETWORK), IRIS),
     "VAE, vamp": (VAEEstimator(**NETWORK, prior="vamp", likelihood=Gaussian("row")), IRIS),
+    "VAE, amounts": (VAEEstimator(**NETWORK, likelihood="lognormal"), IRIS),
     "VAE, mixed": (VAEEstimator(**NETWORK, likelihood=KINDS), MIXED),
     "VAE, bits": (VAEEstimator(**NETWORK, likelihood="bernoulli"), BITS),
 }
@@ -215,6 +218,8 @@ def test_scores_know_the_density_of_all_other_columns(name):
     if "bits" not in name and "labels" not in name:
         reach = 3 * (high - low)
         values = np.linspace(low - reach, high + reach, 300)
+    if "amounts" in name:
+        values = np.linspace(1e-3, high + 3 * (high - low), 600)
     if "counts" in name:
         values = np.arange(200)
     grid = np.repeat(rows, len(values), axis=0)

@@ -40,7 +40,7 @@ def files(tmp_path_factory):
             hidden_layer_sizes=(3,),
             prior="vamp",
             n_prior_components=2,
-            likelihood=[("gaussian", [0]), ("categorical", [1])],
+            likelihood=[("lognormal", [0]), ("categorical", [1])],
             random_state=0,
         ),
     }

@@ -54,6 +54,7 @@ BLOCKS = [
 ]
 TABLES = {
     "gaussian": X,
+    "lognormal": np.exp(X),
     "student_t": X,
     "bernoulli": BITS,
     "poisson": COUNTS,

@@ -5,7 +5,7 @@ from skemvae.optional import require
 require("torch", purpose="skemvae.likelihoods")
 
 from skemvae.likelihoods.base import Likelihood
-from skemvae.likelihoods.continuous import Gaussian, StudentT
+from skemvae.likelihoods.continuous import Gaussian, LogNormal, StudentT
 from skemvae.likelihoods.discrete import Bernoulli, Categorical, NegativeBinomial, Poisson
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "Categorical",
     "Gaussian",
     "Likelihood",
+    "LogNormal",
     "NegativeBinomial",
     "Poisson",
     "StudentT",

@@ -15,7 +15,7 @@ from skemvae.likelihoods.base import (
     weighted_mean,
     weighted_variance,
 )
-from skemvae.likelihoods.units import Continuous, Units
+from skemvae.likelihoods.units import Continuous, Logarithmic, Units
 
 _LOG_2PI = math.log(2 * math.pi)
 
@@ -85,7 +85,11 @@ class Gaussian(_Real):
     def log_probs(self, u: Tensor, eta: Tensor) -> Tensor:
         mean, log_variance = self.moments(eta)
         standard = (u - mean) * torch.exp(-log_variance / 2)
-        return -0.5 * (standard**2 + log_variance + _LOG_2PI)
+        return -0.5 * (standard**2 + log_variance + _LOG_2PI) - self.log_stretch(u)
+
+    def log_stretch(self, u: Tensor) -> Tensor:
+        """Logarithm of how long a unit of the codes is at u, in units of its length at 0."""
+        return torch.zeros_like(u)
 
     def mean(self, eta: Tensor) -> Tensor:
         return self.moments(eta)[0]
@@ -94,6 +98,41 @@ class Gaussian(_Real):
         mean, log_variance = self.moments(eta)
         scale = torch.exp(log_variance / 2).expand(mean.shape)
         return rng.normal(mean.numpy(), scale.numpy())
+
+
+class LogNormal(Gaussian):
+    """Positive numbers whose logarithm is normal, such as amounts, prices and times.
+
+    Densities are those of x itself, 1 / x included:
+    ``p(x) = N(log x | mean, variance) / x``.
+
+    Parameters
+    ----------
+    variance : {"feature", "shared", "row"}, default="feature"
+        Of log x: one for each column, one for all, or one for each column and
+        row, given by the decoder.
+    min_variance : float, default=1e-6
+        Floor of the variance; relative to the variance of log x if columns
+        are standardised.
+    """
+
+    def units(self, X: Any, names: tuple[str, ...], weight: Any, standardize: bool) -> Units:
+        return Logarithmic.standard(names, X, weight) if standardize else Logarithmic.raw(names)
+
+    def bind(self, u: Tensor, weight: Tensor, units: Any) -> Tensor:
+        self.spread = units.scale.tolist()
+        return super().bind(u, weight, units)
+
+    def log_stretch(self, u: Tensor) -> Tensor:
+        return self._spread_like(u) * u
+
+    def mean(self, eta: Tensor) -> Tensor:
+        """The code of E[x | η], which lies above exp(E[log x | η])."""
+        mean, log_variance = self.moments(eta)
+        return mean + self._spread_like(mean) * torch.exp(log_variance) / 2
+
+    def _spread_like(self, u: Tensor) -> Tensor:
+        return torch.tensor(self.spread, dtype=u.dtype, device=u.device)
 
 
 class StudentT(_Real):

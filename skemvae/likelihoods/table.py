@@ -10,13 +10,14 @@ from typing import Any, Self
 import numpy as np
 
 from skemvae.likelihoods.base import Likelihood
-from skemvae.likelihoods.continuous import Gaussian, StudentT
+from skemvae.likelihoods.continuous import Gaussian, LogNormal, StudentT
 from skemvae.likelihoods.discrete import Bernoulli, Categorical, NegativeBinomial, Poisson
 from skemvae.likelihoods.units import Categories, Units
 from skemvae.validation import check_choice, select_columns
 
 LIKELIHOODS: dict[str, type[Likelihood]] = {
     "gaussian": Gaussian,
+    "lognormal": LogNormal,
     "student_t": StudentT,
     "bernoulli": Bernoulli,
     "poisson": Poisson,

@@ -108,6 +108,43 @@ class Continuous(Units):
 
 
 @dataclass(frozen=True)
+class Logarithmic(Continuous):
+    """Positive numbers, whose logarithms are shifted and scaled.
+
+    A unit of the codes is ``exp(scale * u)`` times as long at u as at 0, where
+    ``log_volume`` measures it.
+    """
+
+    @classmethod
+    def standard(cls, names: tuple[str, ...], X: Any, weight: Any) -> Self:
+        return super().standard(names, cls.raw(names)._logarithms(X), weight)
+
+    def _logarithms(self, X: Any) -> Any:
+        X = np.asarray(X, dtype=np.float64)
+        self._refuse(
+            X,
+            X <= 0,
+            "a log-normal likelihood needs positive values. Add a constant to the column, or, "
+            "where 0 means that there is none, say so in a column of 0 and 1 and put a typical "
+            "value in its place.",
+        )
+        return np.log(X)
+
+    def encode(self, X: Any, *, exact: bool) -> Any:
+        return super().encode(self._logarithms(X), exact=exact)
+
+    def decode(self, codes: Any) -> Any:
+        limits = np.finfo(codes.dtype)
+        with np.errstate(over="ignore", under="ignore"):
+            # The least and the largest number stand for what lies beyond them.
+            return np.exp(super().decode(codes)).clip(limits.smallest_subnormal, limits.max)
+
+    @property
+    def log_volume(self) -> float:
+        return super().log_volume + float(self.shift.sum())
+
+
+@dataclass(frozen=True)
 class Binary(Units):
     """0 or 1, or a probability of 1."""
 

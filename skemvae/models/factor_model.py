@@ -28,8 +28,9 @@ class FactorModel(Model):
     n_factors : int, default=2
         Dimension of z.
     likelihood : str, Likelihood or list of pairs, default="gaussian"
-        The distribution of x_j given z: "gaussian" (factor analysis), "student_t", "bernoulli"
-        (logistic: binary PCA, item-response models), "poisson" (counts),
+        The distribution of x_j given z: "gaussian" (factor analysis),
+        "lognormal" (positive amounts), "student_t", "bernoulli" (logistic:
+        binary PCA, item-response models), "poisson" (counts),
         "negative_binomial", "categorical", an object of
         ``skemvae.likelihoods``, or pairs ``(likelihood, columns)`` for mixed
         tables, with columns as in scikit-learn's ``ColumnTransformer``.

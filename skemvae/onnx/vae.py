@@ -21,7 +21,15 @@ from torch import Tensor, nn
 
 from skemvae.latent.distributions import PriorDensity
 from skemvae.latent.importance import Nodes, log_evidence, log_weights
-from skemvae.likelihoods.units import LARGEST_COUNT, Binary, Categories, Continuous, Counts, Units
+from skemvae.likelihoods.units import (
+    LARGEST_COUNT,
+    Binary,
+    Categories,
+    Continuous,
+    Counts,
+    Logarithmic,
+    Units,
+)
 
 
 def vae(estimator: Any, dtype: Any) -> onnx.ModelProto:
@@ -140,6 +148,14 @@ def _codes(units: Units, X: Tensor) -> _Codes:
 def _(units: Continuous, X: Tensor) -> _Codes:
     finite = X.isfinite()
     return _Codes((X - torch.tensor(units.shift)) / torch.tensor(units.scale), finite, finite)
+
+
+@_codes.register
+def _(units: Logarithmic, X: Tensor) -> _Codes:
+    positive = X.isfinite() & (X > 0)
+    logarithms = torch.where(positive, X, 1.0).log()
+    codes = (logarithms - torch.tensor(units.shift)) / torch.tensor(units.scale)
+    return _Codes(codes, positive, positive)
 
 
 @_codes.register

@@ -120,12 +120,25 @@ _CORE: list[Record] = [
 # Tables and networks.
 
 _LABELS = tuple_of(text)
-_UNITS = ("Continuous", "Binary", "Counts", "Categories")
+_UNITS = ("Continuous", "Logarithmic", "Binary", "Counts", "Categories")
+_AFFINE: dict[str, Check] = {"names": _LABELS, "shift": floats(), "scale": floats()}
 _BOUND: dict[str, Check] = {"n_outputs": integer}
-_LIKELIHOODS = ("Gaussian", "StudentT", "Bernoulli", "Poisson", "NegativeBinomial", "Categorical")
+_NORMAL: dict[str, Check] = {**_BOUND, "separable": boolean}
+_LIKELIHOODS = (
+    "Gaussian",
+    "LogNormal",
+    "StudentT",
+    "Bernoulli",
+    "Poisson",
+    "NegativeBinomial",
+    "Categorical",
+)
 _TABLES: list[Record] = [
+    LikelihoodRecord("Gaussian", "skemvae.likelihoods.continuous:Gaussian", _NORMAL),
     LikelihoodRecord(
-        "Gaussian", "skemvae.likelihoods.continuous:Gaussian", {**_BOUND, "separable": boolean}
+        "LogNormal",
+        "skemvae.likelihoods.continuous:LogNormal",
+        {**_NORMAL, "spread": list_of(real)},
     ),
     LikelihoodRecord("StudentT", "skemvae.likelihoods.continuous:StudentT", _BOUND),
     LikelihoodRecord("Bernoulli", "skemvae.likelihoods.discrete:Bernoulli", _BOUND),
@@ -136,11 +149,9 @@ _TABLES: list[Record] = [
         "skemvae.likelihoods.discrete:Categorical",
         {**_BOUND, "sizes": of(list, "a list"), "unseen_mass": fraction},
     ),
+    DataRecord("Continuous", "skemvae.likelihoods.units:Continuous", _AFFINE, rules.of_continuous),
     DataRecord(
-        "Continuous",
-        "skemvae.likelihoods.units:Continuous",
-        {"names": _LABELS, "shift": floats(), "scale": floats()},
-        rules.of_continuous,
+        "Logarithmic", "skemvae.likelihoods.units:Logarithmic", _AFFINE, rules.of_continuous
     ),
     DataRecord("Binary", "skemvae.likelihoods.units:Binary", {"names": _LABELS}),
     DataRecord("Counts", "skemvae.likelihoods.units:Counts", {"names": _LABELS}),

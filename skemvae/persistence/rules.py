@@ -123,9 +123,10 @@ def _of_heads(heads: Any, values: Values) -> str | None:
         return f"has {design}, but its design says {values['_design']['likelihood']}"
     for state, units, columns in zip(heads, table.blocks, table.columns, strict=True):
         head = state["likelihood"]
-        if head.numeric != units.numeric:
-            return f"has {head!r} for {units.names}, which are {type(units).__name__}"
         new = type(head)(**{name: getattr(head, name) for name in parameters_of(type(head))})
+        own = new.units(np.ones((1, len(columns))), units.names, None, False)
+        if type(own) is not type(units):
+            return f"has {head!r} for {units.names}, which are {type(units).__name__}"
         new.bind(torch.zeros(1, len(columns)), torch.ones(1), units)
         known, expected = known_of(head), known_of(new)
         if "unseen_mass" in known and "unseen_mass" in expected:  # of the rows, not of the columns

@@ -100,7 +100,8 @@ class FactorInference:
             noise = log_noise.exp()
             precision = (1 - linear.scale**2 / noise) / noise
             squares = ((u[:, block.where] - mean) / noise) ** 2 / precision
-            parts.append(-0.5 * (squares - torch.log(precision) + math.log(2 * math.pi)))
+            log_density = -0.5 * (squares - torch.log(precision) + math.log(2 * math.pi))
+            parts.append(log_density - block.head.log_stretch(u[:, block.where]))
         # So far out that squares overflow, nothing is left to compare.
         return torch.nan_to_num(torch.cat(parts, -1), nan=-torch.inf, neginf=-torch.inf)
 

@@ -15,6 +15,7 @@ from skemvae.likelihoods import (
     Bernoulli,
     Categorical,
     Gaussian,
+    LogNormal,
     NegativeBinomial,
     Poisson,
     StudentT,
@@ -25,6 +26,8 @@ HEADS = {
     "gaussian": Gaussian,
     "gaussian shared": lambda: Gaussian("shared", min_variance=0.05),
     "gaussian row": lambda: Gaussian("row", min_variance=1e-3),
+    "lognormal": LogNormal,
+    "lognormal row": lambda: LogNormal("row", min_variance=1e-3),
     "student_t": lambda: StudentT(min_scale=0.05),
     "bernoulli": Bernoulli,
     "poisson": Poisson,
@@ -32,6 +35,7 @@ HEADS = {
     "categorical": Categorical,
 }
 REAL = ["gaussian", "gaussian shared", "gaussian row", "student_t"]
+POSITIVE = ["lognormal", "lognormal row"]
 COUNTS = ["poisson", "negative_binomial"]
 every_head = pytest.mark.parametrize("kind", sorted(HEADS))
 
@@ -40,6 +44,8 @@ def rows(kind, rng, n=30, d=3):
     """Values of columns that the likelihood can have."""
     if kind in REAL:
         return rng.normal(size=(n, d)) * rng.uniform(0.5, 4, d) + rng.normal(size=d)
+    if kind in POSITIVE:
+        return np.exp(rows("gaussian", rng, n, d))
     if kind in COUNTS:
         return rng.poisson(rng.gamma(1.0, 5.0, (n, d))).astype(float)
     return rng.integers(2 if kind == "bernoulli" else 4, size=(n, d)).astype(float)
@@ -68,6 +74,10 @@ def distribution(head, eta, j):
     p = {name: parameter.detach().numpy() for name, parameter in head.named_parameters()}
     output = (eta := eta.numpy())[..., j]
     match head:
+        case LogNormal():
+            logs = p.get("log_variance", eta[..., eta.shape[-1] // 2 :])
+            variance = np.exp(logs[..., j % logs.shape[-1]]) + head.min_variance
+            return stats.lognorm(np.sqrt(variance), scale=np.exp(output))
         case Gaussian():
             logs = p.get("log_variance", eta[..., eta.shape[-1] // 2 :])
             variance = np.exp(logs[..., j % logs.shape[-1]]) + head.min_variance
@@ -84,9 +94,14 @@ def distribution(head, eta, j):
             return stats.nbinom(size, size / (size + np.exp(output)))
 
 
+def values_of(head, codes):
+    """Values of codes that ``bound`` has made: of a log-normal head these are logarithms."""
+    return np.exp(codes) if isinstance(head, LogNormal) else codes
+
+
 def expected_log_prob(head, u, eta):
     """Sum of scipy's logarithms over the columns."""
-    columns = np.moveaxis(u.numpy(), -1, 0)
+    columns = np.moveaxis(values_of(head, u.numpy()), -1, 0)
     if isinstance(head, Categorical):
         parts = [log_softmax(part.numpy(), -1) for part in eta.split(head.sizes, -1)]
         seen = [c[..., None] == np.arange(p.shape[-1]) for c, p in zip(columns, parts, strict=True)]
@@ -161,6 +176,28 @@ def test_densities_integrate_to_one(kind, seed):
     assert quad(density, 0, np.inf)[0] == pytest.approx(0.5, abs=1e-6)
 
 
+@pytest.mark.parametrize("standardize", [True, False])
+@pytest.mark.parametrize("kind", POSITIVE)
+@given(seed=seeds, power=st.integers(-40, 40))
+@settings(max_examples=10)
+def test_a_log_normal_density_is_one_of_x_with_the_mean_of_x(kind, standardize, seed, power):
+    """Whatever the codes are: it integrates to one over x, and the mean is E[x], not the median."""
+    X = 10.0**power * rows(kind, np.random.default_rng(seed), d=1)
+    head = HEADS[kind]()
+    units = head.units(X, ("a",), None, standardize)
+    u = torch.from_numpy(units.encode(X, exact=True))
+    eta = head.bind(u, torch.ones(len(u)).double(), units)
+    t = np.linspace(-12, 16, 2001)[:, None] * np.sign(units.scale)  # codes may turn columns round
+    deviation = np.exp(0.5 * head.moments(eta)[1].detach().numpy())
+    codes = head.moments(eta)[0].detach().numpy() + deviation * t
+    x = units.decode(codes)[:, 0]
+    log_density = head.log_prob(torch.from_numpy(codes), eta).detach().numpy() - units.log_volume
+    mass = np.exp(log_density + np.log(x))  # of log x
+    assert np.trapezoid(mass, np.log(x)) == pytest.approx(1, abs=1e-4)
+    mean = np.trapezoid(mass * x, np.log(x))
+    assert units.decode(head.mean(eta).detach().numpy())[0] == pytest.approx(mean, rel=1e-3)
+
+
 @pytest.mark.parametrize("kind", ["bernoulli", *COUNTS, "categorical"])
 @given(seed=seeds)
 def test_probabilities_sum_to_one(kind, seed):
@@ -198,9 +235,12 @@ def test_samples_are_drawn_from_the_distribution(kind, seed):
             assert head.mean(eta)[0, j] == probability.argmax()
         else:
             one = distribution(head, eta[0], j)
-            np.testing.assert_allclose(one.mean(), head.mean(eta)[0, j], rtol=1e-9)
+            column = values_of(head, column)
+            np.testing.assert_allclose(
+                one.mean(), values_of(head, head.mean(eta)[0, j].numpy()), rtol=1e-9
+            )
             assert abs(column.mean() - one.mean()) < 4.5 * one.std() / np.sqrt(n)
-            if kind in REAL:
+            if kind in REAL + POSITIVE:
                 assert stats.kstest(column, one.cdf).pvalue > 1e-4
                 continue
             ends = np.unique(one.ppf(np.linspace(0, 1, 12)[1:-1]))  # bins that hold many draws
@@ -264,6 +304,7 @@ def test_weights_count_as_repeated_rows(kind, seed):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_constant_columns_start_finite(kind, value, dtype):
     head, X, weight = HEADS[kind](), np.full((20, 2), value), torch.ones(20, dtype=dtype)
+    X = np.exp(X) if kind in POSITIVE else X
     units = head.units(X, ("a", "b"), None, True)
     u = torch.from_numpy(units.encode(X, exact=True)).to(dtype)
     eta = head.bind(u, weight, units)
@@ -289,7 +330,7 @@ def test_an_encoder_sees_one_column_for_each_label_and_nothing_of_others():
 
 
 @pytest.mark.parametrize("value", [0, -1.0, np.inf, np.nan])
-@pytest.mark.parametrize("cls", [Gaussian, StudentT, NegativeBinomial])
+@pytest.mark.parametrize("cls", [Gaussian, LogNormal, StudentT, NegativeBinomial])
 def test_a_floor_is_written_and_refused_where_it_makes_no_sense(cls, value):
     name = list(inspect.signature(cls).parameters)[-1]
     assert repr(cls(**{name: 0.5})).endswith(f"{name}=0.5)")

@@ -11,7 +11,7 @@ from sklearn.compose import make_column_selector
 
 from skemvae.likelihoods import Categorical, Gaussian, Poisson
 from skemvae.likelihoods.table import Table, assign_columns, is_numeric
-from skemvae.likelihoods.units import Binary, Categories, Continuous, Counts
+from skemvae.likelihoods.units import Binary, Categories, Continuous, Counts, Logarithmic
 from tests.strategies import seeds, tables, weights_of
 
 NAMES = ("a", "b", "c", "d", "e")
@@ -93,6 +93,35 @@ def test_a_value_outside_is_named_with_its_column_and_row(kind, exact, value):
     X = np.array([[0.0, 1.0], [1.0, 0.0], [1.0, value]])
     with pytest.raises(ValueError, match=rf"Column b holds .*{value}.* in row 2: "):
         kind(("a", "b")).encode(X, exact=exact)
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, -1e-300])
+@pytest.mark.parametrize(
+    "encode",
+    [
+        lambda X: Logarithmic.standard(("a", "b"), X, None),
+        lambda X: Logarithmic.standard(("a", "b"), X[:2], None).encode(X, exact=True),
+        lambda X: Logarithmic.raw(("a", "b")).encode(X, exact=True),
+    ],
+)
+def test_a_value_that_is_not_positive_is_named_with_its_remedy(encode, value):
+    X = np.array([[1.0, 1.0], [2.0, 3.0], [1.0, value]])
+    with pytest.raises(ValueError, match=rf"Column b holds {value}.* in row 2: .*Add a constant"):
+        encode(X)
+
+
+@given(tables(), st.sampled_from([np.float64, np.float32]))
+def test_logarithmic_codes_are_those_of_the_logarithms_and_decode_to_positive_values(X, dtype):
+    logarithms = np.clip(X / max(np.abs(X).max(), 1e-300), -1, 1) * 80
+    names = NAMES[: X.shape[1]]
+    units = Logarithmic.standard(names, np.exp(logarithms), None)
+    u = units.encode(np.exp(logarithms), exact=True)
+    expected = Continuous.standard(names, np.log(np.exp(logarithms)), None)
+    np.testing.assert_array_equal(u, expected.encode(np.log(np.exp(logarithms)), exact=True))
+    np.testing.assert_allclose(units.decode(u), np.exp(logarithms), rtol=1e-9)
+    everywhere = units.decode(np.full((1, X.shape[1]), 1e30, dtype))
+    assert (everywhere > 0).all()
+    assert np.isfinite(everywhere.astype(dtype)).all()
 
 
 @given(st.lists(st.integers(0, 2**24), min_size=1))

@@ -232,8 +232,9 @@ def test_the_expected_log_prior_is_the_entropy_less_the_divergence(seed, k):
 
 # Factor models.
 
+REAL = ["gaussian", "lognormal", "student_t"]
 BLOCKS = {
-    "separable": ["gaussian", "student_t", "bernoulli", "poisson", "negative_binomial"],
+    "separable": [*REAL, "bernoulli", "poisson", "negative_binomial"],
     "others": ["gaussian row", "categorical", "poisson"],
 }
 
