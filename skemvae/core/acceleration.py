@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
+from math import sqrt
 from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 
-from skemvae.core.arrays import Array
+from skemvae.core.arrays import TINY, Array
 from skemvae.core.chart import Chart, Charted
 from skemvae.core.iterate import Status, iterate, remaining_gain
 from skemvae.core.quasi_newton import Memory
@@ -81,19 +82,20 @@ class Terrain(Generic[S]):
         self.visit(state)
 
     def visit(self, state: S) -> None:
-        """Learn from the next state; nothing, where its coordinates are not finite."""
+        """Learn from the next state; nothing, where squares are beyond floating point."""
         model, position = self._proposed
         if state.model is not model:
             position = self._chart.coordinates(state.model)
-        with np.errstate(invalid="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"):
             gradient = self._chart.coordinates(state.maximised) - position
             move, bend = position - self._position, self._gradient - gradient
-            curvature, square = float(move @ bend), float(move @ move)
-        if np.isfinite(curvature) and square > 0:
-            self._upward = curvature <= _LEAST_COSINE * np.sqrt(square * float(bend @ bend))
+            curvature, square, bent = float(move @ bend), float(move @ move), float(bend @ bend)
+        if np.isfinite([curvature, bent]).all() and TINY <= square < np.inf:
+            self._upward = curvature <= _LEAST_COSINE * sqrt(square) * sqrt(bent)
             rate = _UPWARD_RATE if self._upward else curvature / square
-            bend = bend + (rate - curvature / square) * move
-            self._memory.add(move, bend, rate * square, rate)
+            if rate * square >= TINY:
+                bend = bend + (rate - curvature / square) * move
+                self._memory.add(move, bend, rate * square, rate)
         self._position, self._gradient = position, gradient
 
     @property
@@ -104,13 +106,18 @@ class Terrain(Generic[S]):
         """
         if self._upward or not len(self._memory):
             return np.inf
-        return float(self._gradient @ self._gradient) / (2 * self._memory.slowest_rate)
+        with np.errstate(over="ignore"):
+            square = float(self._gradient @ self._gradient)
+        return square / (2 * self._memory.slowest_rate)
 
     def leap(self, radius: float) -> tuple[Charted | None, float]:
         """Parameters to try instead of an EM step, if there are any, and how far they are."""
         leap = self._memory.newton_step(self._gradient)
-        length, plain = np.sqrt(leap @ leap), np.sqrt(self._gradient @ self._gradient)
-        if not (len(self._memory) and leap @ self._gradient > 0):
+        # Pairs near a maximum are rounding errors, whose rates may multiply beyond all numbers.
+        with np.errstate(over="ignore", invalid="ignore"):
+            ascent = leap @ self._gradient
+            length, plain = np.sqrt(leap @ leap), np.sqrt(self._gradient @ self._gradient)
+        if not (len(self._memory) and ascent > 0 and length < np.inf):
             return None, 0.0
         shrinkage = min(1.0, max(radius, plain) / length)
         position = self._position + shrinkage * leap

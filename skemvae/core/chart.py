@@ -71,7 +71,7 @@ class Chart(Generic[M]):
     def coordinates(self, model: M) -> Array:
         """The coordinates of a mixture, a vector; not finite where weights are zero."""
         weights, means, covariance = model.point
-        with np.errstate(divide="ignore", invalid="ignore"):
+        with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
             log_ratios = np.log(weights / self._point.weights)
             log_ratios -= self._share @ log_ratios
             whitened = self._axes.whitened(means - self._point.means)
@@ -88,12 +88,10 @@ class Chart(Generic[M]):
             weights = self._point.weights * np.exp(parts[:, 0])
             means = self._point.means + self._axes.unwhitened(parts[:, 1 : d + 1])
             values = self._axes.values(parts[:, d + 1 :])
+            structure = type(self._point.covariance)
+            covariance = structure(structure.pool(values, weights))
             # A sum is finite only if each term is.
-            finite = np.isfinite(weights.sum() + means.sum() + values.sum())
-        if not (finite and weights.min() > 0):
-            return None
-        structure = type(self._point.covariance)
-        covariance = structure(structure.pool(values, weights))
-        if covariance.is_singular():
+            finite = np.isfinite(weights.sum() + means.sum() + covariance.values.sum())
+        if not (finite and weights.min() > 0) or covariance.is_singular():
             return None
         return self._origin.at(Point(weights, means, covariance))

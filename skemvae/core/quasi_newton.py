@@ -50,7 +50,10 @@ class Memory:
         return float(self._rates[: self._n_pairs].min())
 
     def newton_step(self, gradient: Array) -> Array:
-        """What the curvature makes of a gradient: the gradient itself, where nothing is known."""
+        """What the curvature makes of a gradient: the gradient itself, where nothing is known.
+
+        Not finite, where floating point does not reach.
+        """
         step = gradient.copy()
         if native.level is not None:
             native.kernel.two_loops(
@@ -65,9 +68,11 @@ class Memory:
             return step
         places = (self._oldest + np.arange(self._n_pairs)) % len(self._rates)
         amounts = np.empty(len(self._rates))
-        for k in places[::-1]:
-            amounts[k] = (self._moves[k] @ step) / self._curvatures[k]
-            step -= amounts[k] * self._bends[k]
-        for k in places:
-            step += (amounts[k] - (self._bends[k] @ step) / self._curvatures[k]) * self._moves[k]
+        with np.errstate(over="ignore", invalid="ignore"):
+            for k in places[::-1]:
+                amounts[k] = (self._moves[k] @ step) / self._curvatures[k]
+                step -= amounts[k] * self._bends[k]
+            for k in places:
+                amounts[k] -= (self._bends[k] @ step) / self._curvatures[k]
+                step += amounts[k] * self._moves[k]
         return step

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from skemvae import EMGaussianMixture, VariationalEM
@@ -87,6 +87,7 @@ def test_less_than_tol_remains(structure, tol):
 
 
 @given(seeds, structures, st.integers(1, 6), st.sampled_from([0.0, 1e-6, 1e-2]))
+@example(34813, "diag", 1, 1e-2)  # all pairs of steps are rounding errors
 @settings(max_examples=30)
 def test_the_bound_never_falls(seed, structure, k, reg_covar):
     """Long climbs, some to a collapse."""
@@ -208,6 +209,27 @@ def test_leaps_are_those_of_a_symmetric_positive_matrix_that_knows_the_last_pair
     u, v = np.random.default_rng(0).standard_normal((2, move.size))
     np.testing.assert_allclose(u @ leap(v), v @ leap(u), rtol=1e-6, atol=1e-6)
     assert u @ leap(u) > 0
+
+
+magnitudes = st.floats(-308, 308).map(lambda power: 10**power)
+
+
+@given(seeds, structures, st.lists(st.tuples(magnitudes, magnitudes), max_size=5), magnitudes)
+@example(0, "full", [(1e-17, 1e-33)] * 5, 1.0)  # rounding errors, whose rates multiply
+def test_there_is_no_gradient_beyond_arithmetic(seed, structure, pairs, size):
+    """Positions and gradients of any magnitude: a finite leap or none, and no warning."""
+    ascent, state = state_of(overlapping(n=40), structure)
+    terrain = Terrain(state, ascent.step(state))
+    rng = np.random.default_rng(seed)
+    for away, slope in pairs:
+        terrain._position = terrain._position + away * rng.uniform(-1, 1, terrain._position.size)
+        terrain._gradient = terrain._gradient + slope * rng.uniform(-1, 1, terrain._position.size)
+        terrain.visit(state)
+    terrain._gradient = size * rng.uniform(-1, 1, terrain._position.size)
+    assert terrain.remaining_gain >= 0
+    model, length = terrain.leap(2.0)
+    assert 0 <= length < np.inf
+    assert model is None or np.isfinite(ascent.start(model).bound)
 
 
 @pytest.mark.parametrize("structure", ["diag", "full", "spherical"])
