@@ -12,8 +12,9 @@ from skemvae.bijections.base import Bijection, bijection_for
 
 def _log_of_box_cox_inverse(value: Any, exponent: Any) -> Any:
     """log u where (u^exponent - 1) / exponent = value; not finite where there is no such u > 0."""
+    product = np.asarray(exponent * value)  # may be rounded to 0, also where neither is
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(exponent == 0, value, np.log1p(exponent * value) / exponent)
+        return value * np.where(product == 0, 1.0, np.log1p(product) / product)
 
 
 @bijection_for(PowerTransformer)
