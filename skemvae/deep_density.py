@@ -30,10 +30,12 @@ class DeepDensity(LatentDensityEstimator):
     def score_samples(self, X: Any, return_std: bool = False) -> Any:
         """Estimate log p(x) of each row by importance sampling.
 
-        In expectation it is a lower bound, above ``elbo``, and rises to
-        log p(x) with ``n_score_samples``. All rows are looked at with the same
-        quasi-random points, so the value of a row depends neither on the
-        other rows nor on the call.
+        The value is the logarithm of an estimate of p(x), so on average it
+        lies below log p(x), and it converges to log p(x) as
+        ``n_score_samples`` grows. With few points it can lie below ``elbo``:
+        about a tenth of the points come from the prior. All rows are looked
+        at with the same quasi-random points, so the value of a row depends
+        neither on the other rows nor on the call.
 
         Parameters
         ----------

@@ -17,7 +17,9 @@ from skemvae.core.bound import importance_bound, log_conditionals
 from skemvae.latent.distributions import Posterior, Proposal, Unimodal
 
 # The proposal is about 0.9 q(z | x) + 0.1 p(z): no weight exceeds 10 p(x | z). With q alone
-# the weights have infinite variance wherever q has lighter tails than p(z | x).
+# the weights have infinite variance wherever q has lighter tails than p(z | x). The price: the
+# logarithm of the mean weight is no longer at least the bound of q on average, for any number of
+# points. Without the share a of the prior it is at least that + log(1 - a).
 _PRIOR_SHARE = 0.1
 # Without a column that tells much of z the posterior is wider (measured: 2 serves best).
 _WIDER = 2.0

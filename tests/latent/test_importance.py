@@ -176,6 +176,37 @@ def test_every_identity_of_the_bound_holds_by_quadrature(seed, prior):
     assert (elbo <= estimate + 4 * error + 1e-6).all()
 
 
+@pytest.mark.parametrize("size", [8, 32])
+def test_on_average_the_estimate_lies_between_the_bound_less_a_constant_and_the_truth(size):
+    """With the share a of the prior: F(q) + log(1 - a) + KL(q||r) <= E[log mean w] <= log p(x)."""
+    q, n = gaussian(0, 30), 100
+    nodes = [Nodes.of(size, 1, seed, LIKE) for seed in range(n)]
+    prior, likelihood = StandardNormal(), torch.distributions.Normal(2.0, 0.5)
+    share = len(nodes[0].choice) / (len(nodes[0].choice) + nodes[0].noise.shape[1])
+
+    def log_likelihood(z):
+        return likelihood.log_prob(z).sum(-1)
+
+    def mean(values):
+        return (q.log_prob(GRID).exp() * values).sum(-1) * WIDTH
+
+    log_q, log_p = q.log_prob(GRID), prior.log_prob(GRID)
+    log_r = torch.logaddexp(log_q + math.log1p(-share), log_p + math.log(share))
+    floor = mean(log_likelihood(GRID) + log_p - log_r) + math.log1p(-share)
+    bound = mean(log_likelihood(GRID) + log_p - log_q)
+    assert (floor >= bound + math.log1p(-share) - 1e-6).all()
+    logs = torch.stack(
+        [
+            log_weights(log_likelihood, prior, q, points)[0].flatten(1).logsumexp(1)
+            - math.log(len(points.choice) + points.noise.shape[1])
+            for points in nodes
+        ]
+    )
+    error = logs.std(0) / math.sqrt(n)
+    assert (logs.mean(0) >= floor - 5 * error - 1e-6).all()
+    assert (logs.mean(0) <= EVIDENCE + 5 * error + 1e-6).all()
+
+
 EVIDENCE = stats.norm(0, math.sqrt(1.25)).logpdf(2)
 
 
