@@ -17,6 +17,8 @@ DOCS = Path(__file__).parents[1] / "docs"
 # A block of code, and the block of text that may follow it: what it prints.
 BLOCK = re.compile(r"^```python\n(.*?)^```\n(?:\n```text\n(.*?)^```\n)?", re.DOTALL | re.MULTILINE)
 PAGES = [page for page in sorted(DOCS.glob("*.md")) if BLOCK.search(page.read_text())]
+# What a line of code in the column of the site has room for, in a window of 1280 pixels.
+LONGEST_LINE_OF_CODE = 88
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
@@ -38,6 +40,24 @@ def test_every_public_package_is_in_the_reference():
     for module in pkgutil.iter_modules(skemvae.__path__, "skemvae."):
         names = set(getattr(import_module(module.name), "__all__", ())) if module.ispkg else set()
         assert names <= set(skemvae.__all__) or module.name in reference, module.name
+
+
+def lines_of_code(page):
+    """Line numbers and lines of all code blocks, whatever their language."""
+    inside = False
+    for number, line in enumerate(page.read_text().splitlines(), 1):
+        if line.lstrip().startswith("```"):
+            inside = not inside
+        elif inside:
+            yield number, line
+
+
+@pytest.mark.parametrize(
+    "page", [*sorted(DOCS.glob("*.md")), *DOCS.parent.glob("*.md")], ids=lambda page: page.stem
+)
+def test_code_fits_into_the_column_of_the_site(page):
+    too_long = [n for n, line in lines_of_code(page) if len(line) > LONGEST_LINE_OF_CODE]
+    assert not too_long, f"{page.name}: lines {too_long} are longer than {LONGEST_LINE_OF_CODE}"
 
 
 def test_links_between_pages_lead_somewhere():
