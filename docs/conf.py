@@ -66,7 +66,7 @@ html_theme_options = {
 
 
 def _only_ours(app, what, name, member, skip, options):
-    """Leave out what a class inherits from other libraries: their documentation has that."""
+    """Leave out what a class inherits from others: their documentation has that."""
     function = member.fget if isinstance(member, property) else inspect.unwrap(member)
     owner = getattr(function, "__objclass__", function)
     home = getattr(owner, "__module__", None) or "skemvae"
