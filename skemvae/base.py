@@ -27,7 +27,7 @@ from skemvae.core.even_sample import EvenSample, at_even_steps
 from skemvae.core.rows import Rows
 from skemvae.core.table import Table
 from skemvae.tables.reading import is_read_in_parts, open_table
-from skemvae.validation import check_weights
+from skemvae.validation import check_weights, shown
 
 # Mean surprises come from at most so many training rows, for every fit pays for them: the error
 # is about a tenth of a nat. Draws, where there are no rows, are paid for when they are needed.
@@ -53,8 +53,8 @@ def warn_of_other_version(name: str, version: str, *, stacklevel: int) -> None:
     """
     if version != __version__:
         warnings.warn(
-            f"This {name} was written by skemvae {version} and is now read by {__version__}: "
-            f"results may differ. Fit it again, or install {version}.",
+            f"This {name} was written by version {shown(version)} of skemvae and is now read by "
+            f"{__version__}: results may differ. Fit it again, or install that version.",
             VersionMismatchWarning,
             stacklevel=stacklevel + 1,
         )
@@ -143,7 +143,9 @@ class DensityEstimator(CallbackSupportMixin, DensityMixin, BaseEstimator, ABC):
         table, names = open_table(X, sample_weight)
         expected = getattr(self, "feature_names_in_", None)
         if names is not None and expected is not None and list(names) != list(expected):
-            raise ValueError(f"X has columns {names}, but the fit was to {list(expected)}.")
+            raise ValueError(
+                f"X has columns {shown(names)}, but the fit was to {shown(list(expected))}."
+            )
         nameless = copy.copy(self)  # parts are arrays
         nameless.__dict__.pop("feature_names_in_", None)
         return table.fold(partial(_LogLikelihood.of, nameless))

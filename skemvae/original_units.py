@@ -12,11 +12,12 @@ import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_random_state, check_scalar
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from skemvae.base import DensityEstimator, weighted_sum
 from skemvae.bijections import Bijection
 from skemvae.core.decomposition import BoundDecomposition
+from skemvae.tables.reading import validated
 from skemvae.truncation import draw_within
 from skemvae.validation import check_weights
 
@@ -280,7 +281,7 @@ class DensityInOriginalUnits(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         if not reset:
             check_is_fitted(self)
         is_frame = hasattr(X, "columns")
-        rows = validate_data(self, X, dtype=None if is_frame else "numeric", reset=reset)
+        rows = validated(self, X, dtype=None if is_frame else "numeric", reset=reset)
         return X if is_frame else rows
 
     def __sklearn_tags__(self) -> Any:

@@ -18,10 +18,23 @@ _SMALLEST = 1e-150
 LARGEST_SQUARE = _LARGEST**2
 
 
+def escaped(text: Any, most: int = 100) -> str:
+    """Text of others in a message: without what a terminal would obey, and cut."""
+    text = str(text)
+    if not text.isprintable():
+        text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text[: most + 1])
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
+def shown(value: Any) -> str:
+    """A value of others in a message, as ``repr`` has it: on one line, escaped, and cut."""
+    return escaped(" ".join(repr(value).split()))
+
+
 def check_choice(name: str, value: Any, choices: Collection[str]) -> None:
     """Raise ValueError unless the string ``value`` is one of ``choices``."""
     if not isinstance(value, str) or value not in choices:
-        raise ValueError(f"{name}={value!r} is not one of {sorted(choices)}.")
+        raise ValueError(f"{name}={shown(value)} is not one of {sorted(choices)}.")
 
 
 def check_acceleration(acceleration: Any) -> None:
@@ -209,7 +222,9 @@ def select_columns(
             names = list(names)
             unknown = [str(name) for name in columns if name not in names]
             if unknown:
-                raise ValueError(f"{parameter}={unknown} are not among the feature names {names}.")
+                raise ValueError(
+                    f"{parameter}={shown(unknown)} are not among the feature names {shown(names)}."
+                )
             positions = np.array([names.index(name) for name in columns])
         elif columns.dtype.kind == "b":
             if columns.shape != (d,):
@@ -236,7 +251,9 @@ def _slice_of_names(columns: slice, names: list[str], parameter: str) -> slice:
     """Names include the last one, as in pandas."""
     for name in (columns.start, columns.stop):
         if name is not None and name not in names:
-            raise ValueError(f"{parameter}={columns} are not among the feature names {names}.")
+            raise ValueError(
+                f"{parameter}={shown(columns)} are not among the feature names {shown(names)}."
+            )
     start = None if columns.start is None else names.index(columns.start)
     stop = None if columns.stop is None else names.index(columns.stop) + 1
     return slice(start, stop, columns.step)

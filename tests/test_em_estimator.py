@@ -398,7 +398,7 @@ def test_pickles_round_trip_exactly(dump, tmp_path):
 
 def test_pickles_of_another_version_warn():
     state = fit().__getstate__() | {"_skemvae_version": "0.0.1"}
-    with pytest.warns(VersionMismatchWarning, match=r"written by skemvae 0\.0\.1"):
+    with pytest.warns(VersionMismatchWarning, match=r"written by version '0\.0\.1"):
         EMGaussianMixture().__setstate__(state)
 
 

@@ -13,14 +13,22 @@ import zipfile
 import hypothesis.strategies as st
 import joblib
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from sklearn.exceptions import ConvergenceWarning
 
 import skemvae
-from skemvae import EMGaussianMixture, VAEEstimator, VariationalEM
+from skemvae import (
+    EMGaussianMixture,
+    VAEEstimator,
+    VariationalEM,
+    VersionMismatchWarning,
+    from_batches,
+)
 from skemvae.models import BayesianMixture, FactorModel
 from skemvae.persistence import container
+from skemvae.validation import escaped, shown
 from tests.own_models import GaussianPair
 
 X = np.random.RandomState(0).normal(size=(20, 2))
@@ -374,3 +382,97 @@ def test_networks_are_not_made_before_their_weights_are_there(key, value, files,
     document["VAEEstimator"]["_design"]["dict"]["architecture"]["Architecture"][key] = value
     write_document(tmp_path / "file", json.dumps(document), arrays)
     refused(tmp_path / "file", "weights|sizes")
+
+
+# Text of a file in messages.
+
+TEXT = st.one_of(
+    st.text(min_size=1),
+    st.sampled_from(["\x1b[2J\x1b]0;title\a", "\x9b31m", "\r", "\u202e", "\n- a", "a" * 10**5]),
+)
+
+
+def harmless(message):
+    """Assert that a message holds nothing that a terminal obeys, and no page of letters."""
+    assert all(line.isprintable() for line in message.split("\n"))
+    assert len(message) < 1500
+
+
+@given(text=TEXT)
+def test_what_is_shown_is_harmless(text):
+    for value in (text, [text], {text: text}, (1, text), np.array([text, None], dtype=object)):
+        assert shown(value).isprintable()
+        assert len(shown(value)) <= 100
+    assert escaped(text).isprintable()
+    assert len(escaped(text)) <= 100
+    if text.isprintable() and len(text) <= 100:
+        assert escaped(text) == text
+
+
+@given(version=TEXT)
+def test_a_version_is_shown_as_text(version, files, tmp_path_factory):
+    path = tmp_path_factory.mktemp("hostile") / "file"
+    text, arrays = container.read(files / "em")
+    container.write(path, {**text, "skemvae_version": version}, arrays)
+    state = load(files / "em").__getstate__() | {"_skemvae_version": version}
+    for read in (lambda: load(path), lambda: EMGaussianMixture().__setstate__(state)):
+        with pytest.warns(VersionMismatchWarning) as caught:
+            read()
+        harmless(str(caught[0].message))
+    path.unlink()
+    container.write(path, {**text, "skemvae_version": version, "format_version": "7"}, arrays)
+    with pytest.raises(ValueError, match=r"(?s)version '.*format '7'.*upgrade") as raised:
+        load(path)
+    harmless(str(raised.value).replace(str(path), ""))
+
+
+def strings(document, path=()):
+    """Where a document has text, or a key."""
+    for place in nodes(document):
+        last = place[-1] if place else None
+        value = document
+        for key in place:
+            value = value[key]
+        if isinstance(value, str):
+            yield place, False
+        if isinstance(last, str):
+            yield place, True
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("kind", ["em", "bayes", "factor", "own", "vae"])
+@given(data=st.data(), said=TEXT)
+def test_whatever_text_is_in_a_file_errors_are_harmless(kind, files, tmp_path_factory, data, said):
+    text, arrays = container.read(files / kind)
+    document = json.loads(text["estimator"])
+    (*path, last), is_key = data.draw(st.sampled_from(list(strings(document))))
+    place = document
+    for key in path:
+        place = place[key]
+    if is_key:
+        place[said] = place.pop(last)
+    else:
+        place[last] = said
+    file = tmp_path_factory.mktemp("hostile") / "file"
+    write_document(file, json.dumps(document), arrays)
+    try:
+        load(file)
+    except ValueError as error:
+        harmless(str(error).replace(str(file), ""))
+        harmless(str(error.__cause__))
+
+
+@given(name=TEXT)
+def test_column_names_of_a_file_are_harmless_in_errors(name, tmp_path_factory):
+    path = tmp_path_factory.mktemp("hostile") / "file"
+    skemvae.save(EMGaussianMixture().fit(pd.DataFrame({"a": X[:, 0], name: X[:, 1]})), path)
+    mixture = load(path)
+    calls = [
+        lambda: mixture.score_samples(pd.DataFrame({"a": X[:, 0], "other": X[:, 1]})),
+        lambda: mixture.marginal(["b"]),
+        lambda: mixture.score(from_batches([pd.DataFrame(X, columns=["a", "other"])])),
+    ]
+    for call in calls:
+        with pytest.raises(ValueError, match=r"feature names|columns") as raised:
+            call()
+        harmless(str(raised.value))

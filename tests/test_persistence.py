@@ -489,5 +489,5 @@ def test_a_newer_format_asks_for_an_upgrade(tmp_path, monkeypatch):
     path = tmp_path / "file"
     text = {"format_version": "2", "skemvae_version": "9.8.7", "estimator": "?"}
     container.write(path, text, {})
-    with pytest.raises(ValueError, match=rf"skemvae 9\.8\.7.*{skemvae.__version__}.*upgrade"):
+    with pytest.raises(ValueError, match=rf"version '9\.8\.7' of.*{skemvae.__version__}.*upgrade"):
         skemvae.load(path)

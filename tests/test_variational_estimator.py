@@ -550,7 +550,7 @@ def test_pickles_round_trip_exactly(model, tmp_path):
 
 def test_pickles_of_another_version_warn():
     state = quick().fit(IRIS).__getstate__() | {"_skemvae_version": "0.0.1"}
-    with pytest.warns(VersionMismatchWarning, match=r"written by skemvae 0\.0\.1"):
+    with pytest.warns(VersionMismatchWarning, match=r"written by version '0\.0\.1"):
         VariationalEM().__setstate__(state)
 
 

@@ -11,7 +11,7 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import _safe_indexing
 
 from skemvae.bijections.base import Bijection, bijection_for, bijection_of
-from skemvae.validation import select_columns
+from skemvae.validation import select_columns, shown
 
 
 class Composite(Bijection):
@@ -111,8 +111,8 @@ class Columns(Composite):
             if used[j] > 1:
                 why = "uses it twice, and rows then lie on a surface without volume"
             raise ValueError(
-                f"ColumnTransformer has no density: column {names[j]!r} must be used once, but it "
-                f"{why}. Give each column one transformer, or remainder='passthrough'."
+                f"ColumnTransformer has no density: column {shown(names[j])} must be used once, "
+                f"but it {why}. Give each column one transformer, or remainder='passthrough'."
             )
         super().__init__(transformer, parts)
 

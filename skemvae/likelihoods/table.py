@@ -13,7 +13,7 @@ from skemvae.likelihoods.base import Likelihood
 from skemvae.likelihoods.continuous import Gaussian, LogNormal, StudentT
 from skemvae.likelihoods.discrete import Bernoulli, Categorical, NegativeBinomial, Poisson
 from skemvae.likelihoods.units import Categories, Units
-from skemvae.validation import check_choice, select_columns
+from skemvae.validation import check_choice, escaped, select_columns, shown
 
 LIKELIHOODS: dict[str, type[Likelihood]] = {
     "gaussian": Gaussian,
@@ -82,14 +82,16 @@ def assign_columns(likelihood: Any, X: Any, names: Sequence[Any]) -> list[tuple[
         for j in columns:
             if j in owners:
                 raise ValueError(
-                    f"Column {names[j]} has two likelihoods: {owners[j]} and {head!r}."
+                    f"Column {escaped(names[j])} has two likelihoods: {owners[j]} and {head!r}."
                 )
             owners[j] = repr(head)
         if len(columns):
             blocks.append((head, columns))
     missing = [names[j] for j in range(d) if j not in owners]
     if missing:
-        raise ValueError(f"Columns {missing} have no likelihood: name them in likelihood=[...].")
+        raise ValueError(
+            f"Columns {shown(missing)} have no likelihood: name them in likelihood=[...]."
+        )
     return blocks
 
 
@@ -123,11 +125,13 @@ def _numbers(columns: Any, names: Sequence[str]) -> Any:
         try:
             block[:, i] = np.asarray(column, dtype=np.float64)
         except (TypeError, ValueError) as error:
-            raise ValueError(f"Column {name} must hold numbers: {error}.") from None
+            raise ValueError(
+                f"Column {escaped(name)} must hold numbers: {escaped(error)}."
+            ) from None
         for row in np.flatnonzero(~np.isfinite(block[:, i])):
             raise ValueError(
-                f"Column {name} holds {block[row, i]} in row {row}: NaN and infinity are not "
-                "supported, drop or impute such values."
+                f"Column {escaped(name)} holds {block[row, i]} in row {row}: NaN and infinity are "
+                "not supported, drop or impute such values."
             )
     return block
 

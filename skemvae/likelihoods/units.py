@@ -9,6 +9,8 @@ from typing import Any, Self
 
 import numpy as np
 
+from skemvae.validation import escaped, shown
+
 # Relative to the largest value of a column, a spread that small is rounding error.
 _CONSTANT = 1e-12
 # Beyond this a value is no longer exact in float32, in which networks are trained.
@@ -54,7 +56,9 @@ class Units(ABC):
         if wrong.any():
             row, column = np.argwhere(wrong)[0]
             value = X[row, column : column + 1].tolist()[0]
-            raise ValueError(f"Column {self.names[column]} holds {value!r} in row {row}: {reason}")
+            raise ValueError(
+                f"Column {escaped(self.names[column])} holds {shown(value)} in row {row}: {reason}"
+            )
 
 
 @dataclass(frozen=True)

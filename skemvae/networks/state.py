@@ -11,6 +11,7 @@ from skemvae.likelihoods.table import Table
 from skemvae.networks.architecture import Architecture
 from skemvae.networks.training import adam
 from skemvae.networks.vae import VAE
+from skemvae.validation import shown
 
 # Of the weights of heads, which are part of the state of the heads.
 _HEADS = "decoder.heads."
@@ -45,13 +46,15 @@ def vae_of(state: dict[str, Any], architecture: Architecture, table: Table) -> V
     expected = architecture.n_numbers(n_features, sum(map(len, outputs)))
     found = sum(array.size for array in state["weights"].values())
     if found != expected:
-        raise ValueError(f"there are {found} weights, but {architecture} has {expected}")
+        raise ValueError(f"there are {found} weights, but {shown(architecture)} has {expected}")
     vae = architecture.assemble(heads, table, outputs, blank, torch.Generator())
     own = {name: t for name, t in vae.state_dict().items() if not name.startswith(_HEADS)}
     if {name: _kind(array) for name, array in state["weights"].items()} != {
         name: _kind(tensor.numpy(force=True)) for name, tensor in own.items()
     }:
-        raise ValueError(f"names, shapes or types of weights are not those of {architecture}")
+        raise ValueError(
+            f"names, shapes or types of weights are not those of {shown(architecture)}"
+        )
     for name, tensor in own.items():
         tensor.copy_(torch.tensor(state["weights"][name]))
     vae.requires_grad_(True).eval()

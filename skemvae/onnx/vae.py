@@ -30,6 +30,7 @@ from skemvae.likelihoods.units import (
     Logarithmic,
     Units,
 )
+from skemvae.validation import shown
 
 
 def vae(estimator: Any, dtype: Any) -> onnx.ModelProto:
@@ -139,8 +140,8 @@ class _Codes(NamedTuple):
 @singledispatch
 def _codes(units: Units, X: Tensor) -> _Codes:
     raise ValueError(
-        f"Columns {list(units.names)} are in units of type {type(units).__name__}, which have no "
-        "counterpart in ONNX: only those of the library's own likelihoods have."
+        f"Columns {shown(list(units.names))} are in units of type {type(units).__name__}, which "
+        "have no counterpart in ONNX: only those of the library's own likelihoods have."
     )
 
 
@@ -173,8 +174,8 @@ def _(units: Counts, X: Tensor) -> _Codes:
 def _(units: Categories, X: Tensor) -> _Codes:
     if not units.all_numbers:
         raise ValueError(
-            f"Columns {list(units.names)} hold labels that are not numbers, but X is a tensor of "
-            "numbers: write the labels as numbers before the fit."
+            f"Columns {shown(list(units.names))} hold labels that are not numbers, but X is a "
+            "tensor of numbers: write the labels as numbers before the fit."
         )
     columns = []
     for column, labels in zip(X.split(1, -1), units.labels, strict=True):

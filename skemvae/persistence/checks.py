@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from skemvae.validation import shown
+
 Sizes = dict[str, int]
 Check = Callable[[Any, Sizes], str | None]
 
@@ -102,7 +104,9 @@ text = of(str, "a str")
 
 def fraction(value: Any, sizes: Sizes) -> str | None:
     """A number between 0 and 1, neither of them."""
-    return real(value, sizes) or (None if 0 < value < 1 else f"is {value}, not between 0 and 1")
+    if said := real(value, sizes):
+        return said
+    return None if 0 < value < 1 else f"is {shown(value)}, not between 0 and 1"
 
 
 def choice(choices: Collection[Any]) -> Check:
@@ -110,7 +114,7 @@ def choice(choices: Collection[Any]) -> Check:
 
     def check(value: Any, sizes: Sizes) -> str | None:
         known = isinstance(value, str) and value in choices
-        return None if known else f"is {value!r:.60}, expected one of {sorted(choices)}"
+        return None if known else f"is {shown(value)}, expected one of {sorted(choices)}"
 
     return check
 

@@ -25,6 +25,7 @@ import numpy as np
 
 from skemvae._version import __version__
 from skemvae.core.arrays import AnyArray
+from skemvae.validation import shown
 
 _DTYPES: dict[str, np.dtype[Any]] = {
     "F64": np.dtype("<f8"),
@@ -147,9 +148,9 @@ def read(path: Path) -> tuple[dict[str, str], dict[str, AnyArray]]:
             raise ValueError("its metadata are not text")
         if int(text["format_version"]) > FORMAT:
             raise ValueError(
-                f"skemvae {text['skemvae_version']} wrote it in format {text['format_version']}, "
-                f"but this is skemvae {__version__}, which reads formats up to {FORMAT}: upgrade "
-                "skemvae"
+                f"version {shown(text['skemvae_version'])} of skemvae wrote it in format "
+                f"{shown(text['format_version'])}, but this is {__version__}, which reads formats "
+                f"up to {FORMAT}: upgrade skemvae"
             )
         arrays, end = {}, 0
         for name, entry in header.items():
@@ -159,7 +160,7 @@ def read(path: Path) -> tuple[dict[str, str], dict[str, AnyArray]]:
             if file.readinto(_bytes(array)) != n_bytes:
                 raise ValueError("it ends too early")
             if dtype.kind == "b" and array.view(np.uint8).max(initial=0) > 1:
-                raise ValueError(f"its array {name!r} holds other bytes than true and false")
+                raise ValueError(f"its array {shown(name)} holds other bytes than true and false")
             arrays[name] = array
         if end != n_data or list(arrays)[-1:] != [_CHECKSUM]:
             raise ValueError("its arrays do not fill it")
@@ -187,7 +188,7 @@ def _described(
     """What an entry of the header says of an array, if it can be true."""
     known = isinstance(entry, dict) and entry.keys() == {"dtype", "shape", "data_offsets"}
     if not known or entry["dtype"] not in _DTYPES:
-        raise ValueError(f"its array {name!r} is not described as arrays are: {entry!r:.100}")
+        raise ValueError(f"its array {shown(name)} is not described as arrays are: {shown(entry)}")
     dtype, shape = _DTYPES[entry["dtype"]], entry["shape"]
     # No axis is longer than the file, so that even an empty array is harmless.
     if (
@@ -197,7 +198,7 @@ def _described(
         or entry["data_offsets"] != [start, start + math.prod(shape) * dtype.itemsize]
         or entry["data_offsets"][1] > n_data
     ):
-        raise ValueError(f"its array {name!r} cannot be where it says: {entry!r:.200}")
+        raise ValueError(f"its array {shown(name)} cannot be where it says: {shown(entry)}")
     return dtype, tuple(shape), math.prod(shape) * dtype.itemsize
 
 

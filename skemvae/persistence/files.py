@@ -14,6 +14,9 @@ from skemvae.persistence.container import parse, read, replacing, write
 from skemvae.persistence.records import Record
 from skemvae.persistence.registry import own_models, record_of
 from skemvae.persistence.values import Decoder, Encoder
+from skemvae.validation import escaped
+
+_LONGEST_REASON = 500
 
 
 def save(estimator: Any, path: str | os.PathLike[str]) -> None:
@@ -131,6 +134,8 @@ def _read(path: Path, models: dict[str, Record], failure: str) -> tuple[str, Any
     except (OSError, ImportError, MemoryError):
         raise
     except Exception as error:  # whatever is wrong in a hostile file, the answer is one
-        reason = error if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
-        raise ValueError(f"{failure}: {reason}.") from error
+        reason = f"{error}" if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+        # Errors of others may quote the file, and a cause is printed, too.
+        said = escaped(reason, _LONGEST_REASON)
+        raise ValueError(f"{failure}: {said}.") from (error if said == reason else None)
     return version, estimator

@@ -11,6 +11,7 @@ from typing import Any
 
 from skemvae._version import __version__
 from skemvae.persistence.checks import Check, Sizes
+from skemvae.validation import shown
 
 Values = dict[str, Any]
 Rule = Callable[[Values, Sizes], str | None]
@@ -79,7 +80,7 @@ class Record(ABC):
         if missing:
             raise ValueError(f"its {self.tag} lacks {sorted(missing)}")
         if unknown:
-            raise ValueError(f"its {self.tag} has the unknown {sorted(unknown)}")
+            raise ValueError(f"its {self.tag} has the unknown {shown(sorted(unknown))}")
         for name, check in self.fields.items():
             complaint = check(values[name], sizes) if name in values else None
             if complaint:
@@ -148,7 +149,7 @@ class ModelRecord(Record):
         unknown = state.keys() - {*parameters_of(type(instance)), *self.fields}
         if unknown:
             raise TypeError(
-                f"{type(instance).__name__} has the attributes {sorted(unknown)}, which "
+                f"{type(instance).__name__} has the attributes {shown(sorted(unknown))}, which "
                 "skemvae.save does not know: delete them, or use joblib, whose files must be "
                 "trusted."
             )

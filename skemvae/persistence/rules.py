@@ -9,7 +9,7 @@ import numpy as np
 from skemvae.core.structures import STRUCTURES
 from skemvae.persistence.checks import Sizes, axes, choice
 from skemvae.persistence.records import Values, known_of, parameters_of
-from skemvae.validation import check_mixture_weights
+from skemvae.validation import check_mixture_weights, shown
 
 
 def of_table(values: Values, sizes: Sizes) -> str | None:
@@ -27,7 +27,7 @@ def of_table(values: Values, sizes: Sizes) -> str | None:
         per_column.append((len(getattr(units, "labels", where)),))
         for shape in per_column:
             if axes(shape, "n", sizes_of_block):
-                return f"has units of {units.names}, but {len(where)} columns for them"
+                return f"has units of {shown(units.names)}, but {len(where)} columns for them"
     return axes((len(together),), "d", sizes)
 
 
@@ -48,7 +48,7 @@ def of_architecture(values: Values, sizes: Sizes) -> str | None:
 
     numbers = [values["n_components"], values["n_prior_components"], *values["hidden_layer_sizes"]]
     if min(numbers) < 1:
-        return f"has sizes {numbers}"
+        return f"has sizes {shown(numbers)}"
     return choice(ACTIVATIONS)(values["activation"], sizes)
 
 
@@ -59,7 +59,7 @@ def of_mixture(values: Values, sizes: Sizes) -> str | None:
     if climbing is not None:
         check_mixture_weights("climbing.weights", climbing.weights, sizes["K"])
         if type(climbing.covariance) is not STRUCTURES.get(values["covariance_type"]):
-            return f"climbs with another covariance_type than {values['covariance_type']!r:.60}"
+            return f"climbs with another covariance_type than {shown(values['covariance_type'])}"
         if not (climbing.covariance.variances > 0).all():
             return "climbs with variances that are not positive"
     return _of_covariances(values, sizes)
@@ -76,7 +76,7 @@ def of_bayesian_mixture(values: Values, sizes: Sizes) -> str | None:
     mixture = values["_mixture"]
     for parameters in (mixture.prior, mixture.q):
         if type(parameters.components.covariance) is not structure:
-            return f"is not of covariance_type={values['covariance_type']!r:.60}"
+            return f"is not of covariance_type={shown(values['covariance_type'])}"
     if type(mixture.prior.weights) is not type(mixture.q.weights):
         return "has weights of one kind in the prior, and of another in q"
     if values["weight_concentration_"].shape != mixture.q.weights.public.shape:
@@ -100,7 +100,7 @@ def of_vae(values: Values, sizes: Sizes) -> str | None:
 def _of_covariances(values: Values, sizes: Sizes) -> str | None:
     structure = STRUCTURES.get(values["covariance_type"])
     if structure is None:
-        return f"has covariance_type={values['covariance_type']!r:.60}"
+        return f"has covariance_type={shown(values['covariance_type'])}"
     k, d = sizes["K"], sizes["d"]
     for name in ("covariances_", "precisions_", "precisions_cholesky_"):
         expected = structure.public_shape(k, d)
@@ -120,21 +120,25 @@ def _of_heads(heads: Any, values: Values) -> str | None:
         for state, columns in zip(heads, table.columns, strict=True)
     ]
     if design != values["_design"]["likelihood"]:
-        return f"has {design}, but its design says {values['_design']['likelihood']}"
+        said = shown(values["_design"]["likelihood"])
+        return f"has {shown(design)}, but its design says {said}"
     for state, units, columns in zip(heads, table.blocks, table.columns, strict=True):
         head = state["likelihood"]
         new = type(head)(**{name: getattr(head, name) for name in parameters_of(type(head))})
         own = new.units(np.ones((1, len(columns))), units.names, None, False)
         if type(own) is not type(units):
-            return f"has {head!r} for {units.names}, which are {type(units).__name__}"
+            return f"has {shown(head)} for {shown(units.names)}, which are {type(units).__name__}"
         new.bind(torch.zeros(1, len(columns)), torch.ones(1), units)
         known, expected = known_of(head), known_of(new)
         if "unseen_mass" in known and "unseen_mass" in expected:  # of the rows, not of the columns
             expected["unseen_mass"] = known["unseen_mass"]
         if known != expected:
-            return f"has a likelihood with {known}, expected {expected}"
+            return f"has a likelihood with {shown(known)}, expected {shown(expected)}"
         shapes = {name: array.shape for name, array in state["weights"].items()}
         expected_shapes = {name: tuple(p.shape) for name, p in new.named_parameters()}
         if shapes != expected_shapes:
-            return f"has {head!r} with parameters of shapes {shapes}, expected {expected_shapes}"
+            return (
+                f"has {shown(head)} with parameters of shapes {shown(shapes)}, expected "
+                f"{shown(expected_shapes)}"
+            )
     return None

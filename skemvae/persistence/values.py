@@ -21,6 +21,7 @@ from skemvae.persistence.checks import Sizes
 from skemvae.persistence.container import storable
 from skemvae.persistence.records import OwnModelRecord, Record
 from skemvae.persistence.registry import RECORDS, record_of
+from skemvae.validation import escaped, shown
 
 _PLAIN = (type(None), bool, int, str)
 
@@ -109,7 +110,7 @@ class Encoder:
             try:
                 simpler = _CODECS[_TAGS[kind]].simpler(value)
             except TypeError as error:
-                raise TypeError(f"{where} {error}.") from None
+                raise TypeError(f"{escaped(where)} {error}.") from None
             return {_TAGS[kind]: self.encode(simpler, where)}
         if isinstance(value, np.generic) and storable(value.dtype):
             return {"scalar": self._keep(np.asarray(value), where)}
@@ -123,7 +124,9 @@ class Encoder:
     def _encode_items(self, items: dict[Any, Any], where: str) -> dict[str, Any]:
         for key in items:
             if type(key) is not str:
-                raise TypeError(f"{where} has the key {key!r}: only str can be saved.")
+                raise TypeError(
+                    f"{escaped(where)} has the key {shown(key)}: only str can be saved."
+                )
         inside = f"{where}." if where else ""
         return {key: self.encode(value, inside + key) for key, value in items.items()}
 
@@ -133,7 +136,8 @@ class Encoder:
             return {"objects": {"shape": list(array.shape), "items": items}}
         if storable(array.dtype) is None:
             raise TypeError(
-                f"{where} is an array of {array.dtype}, which cannot be saved: use a list instead."
+                f"{escaped(where)} is an array of {shown(array.dtype)}, which cannot be saved: "
+                "use a list instead."
             )
         # The order decides in which order sums are taken, and so the last bit.
         if array.flags.f_contiguous and not array.flags.c_contiguous:
@@ -150,18 +154,17 @@ class Encoder:
 
 
 def _refuse(value: Any, where: str) -> NoReturn:
-    kind = type(value)
-    shown = " ".join(repr(value).split())
+    kind, said = type(value), f"{escaped(where)}={shown(value)}"
     if callable(value):
         raise TypeError(
-            f"{where}={shown:.80} is code, which no file of skemvae.save holds: set the parameter "
-            "to something else first, which changes nothing that is fitted, or use joblib, whose "
-            "files must be trusted."
+            f"{said} is code, which no file of skemvae.save holds: set the parameter to something "
+            "else first, which changes nothing that is fitted, or use joblib, whose files must be "
+            "trusted."
         )
     raise TypeError(
-        f"{where}={shown:.80} is a {kind.__module__}.{kind.__qualname__}, which skemvae.save does "
-        "not know: give a plain value instead (a number, str, list, array), or use joblib, whose "
-        "files must be trusted."
+        f"{said} is a {kind.__module__}.{kind.__qualname__}, which skemvae.save does not know: "
+        "give a plain value instead (a number, str, list, array), or use joblib, whose files must "
+        "be trusted."
     )
 
 
@@ -190,7 +193,7 @@ class Decoder:
         """
         value = self._decode(node, {})
         if self._arrays:
-            raise ValueError(f"nothing refers to its arrays {sorted(self._arrays)}")
+            raise ValueError(f"nothing refers to its arrays {shown(sorted(self._arrays))}")
         return value
 
     def _decode(self, node: Any, sizes: Sizes) -> Any:
@@ -199,7 +202,7 @@ class Decoder:
         if not isinstance(node, dict):
             return node
         if len(node) != 1:
-            raise ValueError(f"it holds {node!r:.80}, which says more or less than what it is")
+            raise ValueError(f"it holds {shown(node)}, which says more or less than what it is")
         (tag, content), *_ = node.items()
         if tag == "array":
             return self._take(content)
@@ -218,7 +221,7 @@ class Decoder:
             return _CODECS[tag].back(self._decode(content, sizes))
         if tag not in self._records:
             raise ValueError(
-                f"it holds {tag!r:.80}, which is not of skemvae: if it is a model of your own, "
+                f"it holds {shown(tag)}, which is not of skemvae: if it is a model of your own, "
                 "name its class in load(path, models=[...])"
             )
         record = self._records[tag]
@@ -230,5 +233,5 @@ class Decoder:
 
     def _take(self, name: Any) -> AnyArray:
         if name not in self._arrays:
-            raise ValueError(f"it refers to an array {name!r:.80} that is not there, or not again")
+            raise ValueError(f"it refers to an array {shown(name)} that is not there, or not again")
         return self._arrays.pop(name)

@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_array
 
 from skemvae.core.rows import Frame
 from skemvae.core.table import Parts
-from skemvae.validation import check_each_weight
+from skemvae.validation import check_each_weight, shown
 
 # Numbers in a part, at least: 2 MiB. Smaller batches are joined, for every part costs some
 # arithmetic that does not depend on its rows.
@@ -169,7 +169,8 @@ class _Layout(NamedTuple):
             )
         if self.names != expected.names:
             raise ValueError(
-                f"its columns are {self.names}, but those of the first batch {expected.names}."
+                f"its columns are {shown(self.names)}, but those of the first batch "
+                f"{shown(expected.names)}."
             )
         if self.has_weights != expected.has_weights:
             with_weights = "has weights" if expected.has_weights else "has none"
@@ -186,7 +187,9 @@ class _Batch:
         names = _names(X)
         if weight_column is not None:
             if weight_column not in (names or ()):
-                raise ValueError(f"sample_weight={weight_column!r} is none of the columns {names}.")
+                raise ValueError(
+                    f"sample_weight={shown(weight_column)} is none of the columns {shown(names)}."
+                )
             weight = X[weight_column]
             names = [name for name in names or () if name != weight_column]
             X = X.select(names) if hasattr(X, "select") else X[names]

@@ -15,7 +15,7 @@ from skemvae.core.summary import Extent
 from skemvae.core.table import Table
 from skemvae.optional import require
 from skemvae.tables.batches import Batches, from_batches
-from skemvae.validation import check_weights
+from skemvae.validation import check_weights, escaped
 
 # Numbers that are read at once of what slices by rows: 8 MiB.
 _SLICE_NUMBERS = 2**20
@@ -74,24 +74,35 @@ def check_rows(estimator: Any, X: Any, *, numeric: bool, reset: bool, n_min: int
         If a value is not finite, or columns or rows are missing.
     """
     if numeric and _is_plain(X) and len(X) >= n_min:
-        validate_data(estimator, X, skip_check_array=True, reset=reset)
+        validated(estimator, X, skip_check_array=True, reset=reset)
         assert_all_finite(X, input_name="X", estimator_name=type(estimator).__name__)
         return X
     _check_in_memory(X)
     if numeric:
-        return validate_data(
+        return validated(
             estimator, X, dtype=[np.float64, np.float32], reset=reset, ensure_min_samples=n_min
         )
     if not hasattr(X, "columns"):
         if not hasattr(X, "dtype"):  # lists keep the types of their values
             X = np.asarray(X, dtype=object)
         X = check_array(X, dtype=None, ensure_all_finite=False)
-    validate_data(estimator, X, skip_check_array=True, reset=reset)
+    validated(estimator, X, skip_check_array=True, reset=reset)
     if X.shape[0] < n_min:
         raise ValueError(
             f"Found array with {X.shape[0]} sample(s) while a minimum of {n_min} is required."
         )
     return X
+
+
+def validated(estimator: Any, X: Any, **options: Any) -> Any:
+    """What scikit-learn's ``validate_data`` returns; names of columns in its errors are escaped."""
+    try:
+        return validate_data(estimator, X, **options)
+    except ValueError as error:
+        said = str(error)
+        if "feature names" not in said:
+            raise
+        raise ValueError("\n".join(escaped(line) for line in said.split("\n"))) from None
 
 
 def _is_plain(X: Any) -> bool:
