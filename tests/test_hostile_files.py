@@ -255,7 +255,7 @@ def test_documents_that_cannot_be(document, match, files, tmp_path):
         ('"unseen_mass":0', '"unseen_mass":1', "between 0 and 1"),
         ('"n_outputs":2', '"n_outputs":1000000000000', "likelihood with"),
         ('"min_variance":1e-06', '"min_variance":-1', "min_variance"),
-        ('{"Continuous":', '{"Categories":', "lacks"),
+        ('{"Logarithmic":', '{"Categories":', "lacks"),
         ('"names":{"tuple":["1"]}', '"names":{"tuple":["1","2"]}', "2 names|columns|units"),
         ('["Categorical()",[1]]', '["Categorical()",[0]]', "design"),
     ],
