@@ -1,4 +1,5 @@
 # Everything happens in .venv, which the first command makes. Needs Python 3.11+ and make.
+# Another environment: make VENV=.venv-docs docs
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -12,11 +13,16 @@ PUBLIC = $(addprefix skemvae/, \
   displays/bound.py displays/density.py displays/feature_score.py displays/gap.py displays/latent.py \
   displays/mixture.py persistence/files.py onnx/export.py tables/batches.py)
 
-.PHONY: help demo test test-oldest docs lint format wheel bench clean
+# What `make laws` draws: another seed each time, so many examples of each law.
+SEED := $(shell date +%s)
+EXAMPLES := 200
+
+.PHONY: help demo test laws test-oldest docs lint format wheel bench clean
 
 help:
 	@echo "make demo         one search over three families on real data, anomalies, samples, pictures"
-	@echo "make test         run the tests"
+	@echo "make test         run the tests, with the same draws on every machine"
+	@echo "make laws         hunt: try the laws on fresh draws and many examples"
 	@echo "make test-oldest  run the tests with the oldest versions of the dependencies"
 	@echo "make docs         build the site with all examples: docs/_build/html/index.html"
 	@echo "make lint         check style and types"
@@ -31,7 +37,12 @@ demo: $(VENV)/demo
 
 test: $(VENV)/test
 	@echo "== Running the tests"
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+laws: $(VENV)/test
+	@echo "== Trying the laws on fresh draws: SEED=$(SEED) EXAMPLES=$(EXAMPLES)"
+	HYPOTHESIS_PROFILE=laws EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest -n 2 --dist worksteal \
+	  -m hypothesis --hypothesis-seed=$(SEED) tests
 
 # -W: a warning is an error; -n: so is a reference to nothing.
 docs: $(VENV)/docs
@@ -65,7 +76,7 @@ bench: $(VENV)/demo
 	$(BIN)/python benchmarks/variational.py
 
 clean:
-	rm -rf $(VENV) $(VENV)-oldest $(VENV)-wheel build dist skemvae/core/*.so output *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis \
+	rm -rf $(VENV) $(VENV)-* build dist skemvae/core/*.so output *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis \
 	  docs/_build docs/generated docs/gallery examples/output docs/sg_execution_times.rst
 
 # What each command needs; the files tell make that it is installed.
@@ -78,18 +89,18 @@ $(VENV)/bin/python:
 $(VENV)/demo $(VENV)/test $(VENV)/docs $(VENV)/lint: $(VENV)/bin/python pyproject.toml constraints.txt
 
 $(VENV)/demo:
-	@echo "== Installing skemvae and what the demo needs (a few minutes)"
-	$(BIN)/pip $(PIP_INSTALL) ".[vae,plot]"
+	@echo "== Installing skemvae and what the examples need (a few minutes)"
+	$(BIN)/pip $(PIP_INSTALL) ".[examples]"
 	@touch $@
 
 $(VENV)/test:
 	@echo "== Installing skemvae and what the tests need (a few minutes)"
-	$(BIN)/pip $(PIP_INSTALL) ".[vae,plot,test]"
+	$(BIN)/pip $(PIP_INSTALL) ".[examples,test]"
 	@touch $@
 
 $(VENV)/docs:
 	@echo "== Installing skemvae and what the site needs (a few minutes)"
-	$(BIN)/pip $(PIP_INSTALL) ".[vae,plot,docs]"
+	$(BIN)/pip $(PIP_INSTALL) ".[examples,docs]"
 	@touch $@
 
 $(VENV)/lint:

@@ -4,7 +4,7 @@ import pickle
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.integrate import quad
 from scipy.stats import chi2
@@ -19,6 +19,7 @@ from skemvae.core.rows import Rows
 from skemvae.core.structures import STRUCTURES
 from skemvae.models import BayesianMixture
 from tests.conjugacy import log_evidence
+from tests.laws import costly
 from tests.strategies import seeds, structures, tables, weights_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -79,7 +80,7 @@ def test_no_iteration_lowers_the_bound(X, structure, kind, k, seed, data):
 
 
 @given(tables(), structures, kinds, components, seeds, st.data())
-@settings(max_examples=25)
+@costly(2)
 def test_the_history_never_falls_and_all_is_finite(X, structure, kind, k, seed, data):
     weight = data.draw(weights_of(len(X)))
     fitted = em(k, structure, kind, tol=1e-9, max_iter=30, random_state=seed % 1000)
@@ -212,7 +213,7 @@ def test_with_default_priors_the_bound_is_below_the_evidence(structure, kind, n,
 
 
 @given(structures, kinds, components, seeds, st.booleans())
-@settings(max_examples=25)
+@costly(2)
 def test_the_bound_is_the_mean_elbo_less_the_cost_of_the_parameters(
     structure, kind, k, seed, weighted
 ):
@@ -225,7 +226,7 @@ def test_the_bound_is_the_mean_elbo_less_the_cost_of_the_parameters(
 
 
 @given(structures, kinds, components, seeds)
-@settings(max_examples=25)
+@costly(2)
 def test_no_row_has_an_elbo_above_its_predictive_density(structure, kind, k, seed):
     X = clusters(seed, n=40)
     fitted = em(k, structure, kind, max_iter=20).fit(X)
@@ -235,7 +236,7 @@ def test_no_row_has_an_elbo_above_its_predictive_density(structure, kind, k, see
 
 
 @given(structures, kinds, seeds)
-@settings(max_examples=25)
+@costly(2)
 def test_a_converged_fit_is_a_fixed_point(structure, kind, seed):
     """Responsibilities of the fitted model, put into Bayes' theorem, give the fitted model."""
     X = clusters(seed, n=60)
@@ -302,7 +303,7 @@ def test_far_rows_are_anomalies_with_finite_densities():
 
 
 @given(seeds, structures, kinds, st.integers(-300, 300), st.integers(-40, 40), st.booleans())
-@settings(max_examples=25)
+@costly(2)
 def test_units_and_offsets_move_the_bound_by_the_jacobian(seed, structure, kind, a, b, offset):
     X = np.round(clusters(seed, n=60) * 1024) / 1024  # an offset rounds nothing
     exponents = np.full(2, a) if structure == "spherical" else np.array([a, b])
@@ -349,7 +350,7 @@ def test_explicit_priors_have_units_too(structure, kind):
 
 
 @given(seeds, structures, kinds, st.integers(1, 5))
-@settings(max_examples=25)
+@costly(2)
 def test_the_order_of_rows_does_not_matter(seed, structure, kind, k):
     X = clusters(seed, n=60)
     order = np.random.default_rng(seed).permutation(60)
@@ -360,7 +361,7 @@ def test_the_order_of_rows_does_not_matter(seed, structure, kind, k):
 
 
 @given(seeds, structures, kinds)
-@settings(max_examples=20)
+@costly(2)
 def test_the_order_of_features_does_not_matter(seed, structure, kind):
     X = clusters(seed % 1000, n=150, d=3, shares=[0.2, 0.3, 0.5], distance=8.0)
     order = np.random.default_rng(seed).permutation(3)
@@ -376,7 +377,7 @@ def test_the_order_of_features_does_not_matter(seed, structure, kind):
 
 
 @given(seeds, structures, kinds, components)
-@settings(max_examples=25)
+@costly(2)
 def test_weights_are_repetitions(seed, structure, kind, k):
     X = clusters(seed, n=60)
     rng = np.random.default_rng(seed)

@@ -6,7 +6,7 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from scipy.special import logsumexp
 from scipy.stats import norm
 
@@ -19,6 +19,7 @@ from skemvae import (
 )
 from skemvae.latent.distributions import FullGaussian
 from skemvae.models import BayesianMixture, FactorModel, LatentVariableModel
+from tests.laws import costly
 from tests.own_models import GaussianPair, LinearGaussian
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -276,7 +277,7 @@ def test_shapes_that_disagree_are_named():
         decompose_bound(np.zeros((2, 3)), np.zeros(3), np.zeros((2, 3)), np.zeros((2, 2)))
 
 
-@settings(max_examples=10)
+@costly(4)
 @given(st.integers(1, 4), st.integers(0, 2**31))
 def test_kl_of_a_normal_to_the_standard_normal(k, seed):
     generator = torch.Generator().manual_seed(seed)

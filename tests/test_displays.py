@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 from scipy.stats import chi2, norm
@@ -45,8 +45,9 @@ from skemvae.displays import (  # noqa: E402
     MixtureDisplay,
 )
 from skemvae.displays.style import PALETTE  # noqa: E402
+from tests.laws import costly  # noqa: E402
 
-MANY = settings(max_examples=15)
+MANY = costly(3)
 
 
 @pytest.fixture(autouse=True)

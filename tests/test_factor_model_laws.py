@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import expit, logsumexp
 from scipy.stats import multivariate_normal, poisson
@@ -20,6 +20,7 @@ from skemvae import VariationalEM
 from skemvae.likelihoods import Gaussian, NegativeBinomial, StudentT
 from skemvae.models import FactorModel
 from skemvae.variational import blocks
+from tests.laws import costly
 from tests.strategies import seeds, weights_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -107,7 +108,7 @@ def problems(draw, kind):
 
 @every_likelihood
 @given(data=st.data())
-@settings(max_examples=4)
+@costly(10)
 def test_the_bound_never_falls(kind, data):
     X, weight, k = data.draw(problems(kind))
     em = fitted(kind, X, k, weight, max_iter=4)

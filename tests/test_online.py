@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import skops.io
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
@@ -21,6 +21,7 @@ from skemvae.core.online import Stream, online_step
 from skemvae.core.rows import Frame, Rows
 from skemvae.core.structures import STRUCTURES
 from skemvae.core.summary import Summary
+from tests.laws import costly
 from tests.steps import SteppingEM, watch
 from tests.strategies import mixtures, regularisations, seeds, structures, tables
 
@@ -216,7 +217,7 @@ def test_summaries_blend_to_that_of_all_rows(one, other, offset):
 # What must not matter.
 
 
-@settings(max_examples=12)
+@costly(3)
 @given(structures, st.integers(-300, 300), seeds)
 def test_units_move_the_bounds_by_their_volume_only(covariance_type, exponent, seed):
     table = clusters(2.0, n=90, d=2, k=2, seed=seed)

@@ -5,7 +5,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import logsumexp, softmax
 from scipy.stats import multivariate_normal, vonmises
@@ -17,6 +17,7 @@ from torch.distributions import Bernoulli, Normal, Poisson, VonMises
 from skemvae import EMGaussianMixture, VariationalEM
 from skemvae.models import FactorModel, LatentVariableModel
 from skemvae.models.base import Model
+from tests.laws import costly
 from tests.own_models import GaussianPair, LinearGaussian
 from tests.strategies import seeds, weights_of
 
@@ -203,7 +204,7 @@ def label(model):
 
 
 @pytest.mark.parametrize("model", NORMAL + ENUMERATED, ids=label)
-@settings(max_examples=2)
+@costly(20)
 @given(seeds, st.data())
 def test_no_iteration_lowers_the_bound(model, seed, data):
     X = table(model, seed, n=30)
@@ -223,7 +224,7 @@ def test_every_model_learns(model):
 
 
 @given(seeds, st.sampled_from(ENUMERATED), st.booleans())
-@settings(max_examples=10)
+@costly(4)
 def test_an_enumerated_posterior_makes_the_bound_the_likelihood(seed, model, weighted):
     X = table(model, seed)
     weight = np.random.default_rng(seed).gamma(2.0, size=len(X)) if weighted else None

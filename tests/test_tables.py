@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.dataset
 import pyarrow.parquet
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
@@ -20,6 +20,7 @@ from skemvae.core.structures import STRUCTURES
 from skemvae.models import BayesianMixture
 from skemvae.tables import batches
 from skemvae.tables.reading import _SLICE_NUMBERS
+from tests.laws import costly
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 RNG = np.random.default_rng(0)
@@ -60,7 +61,7 @@ class Slices:
 # The same fit.
 
 
-@settings(max_examples=12)
+@costly(3)
 @given(
     st.sampled_from(sorted(STRUCTURES)),
     st.lists(st.integers(0, 600), max_size=5),

@@ -5,7 +5,7 @@ import pickle
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy import stats
 from sklearn.base import BaseEstimator, clone
@@ -32,6 +32,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from skemvae import EMGaussianMixture, TransformedDensity, VAEEstimator, VariationalEM
 from skemvae.likelihoods import Gaussian
 from skemvae.models import FactorModel
+from tests.laws import costly
 from tests.recording import Recorder
 from tests.strategies import seeds, tables
 from tests.test_bijections import LOG, ROOT, SLOPES, FixedPower, log_slope_of_log, table
@@ -126,7 +127,7 @@ class Given(BaseEstimator):
 
 @given(st.sampled_from(["box-cox", "yeo-johnson"]), st.floats(-2.5, 4.5).filter(is_exact_power))
 @example("box-cox", 5e-324)  # times another number it is rounded to a multiple of itself
-@settings(max_examples=15)
+@costly(3)
 def test_power_transformations_integrate_to_one(method, power):
     density = TransformedDensity(FixedPower(method, powers=power), Given())
     density.fit(np.arange(1.0, 9)[:, None])
@@ -198,7 +199,7 @@ SCALERS = [
 
 
 @given(seeds, st.sampled_from(SCALERS))
-@settings(max_examples=20)
+@costly(2)
 def test_affine_maps_in_front_of_equivariant_densities_do_not_matter(seed, scaler):
     """With one start, EM's scores do not depend on the scaler, PCA or its order."""
     rng = np.random.default_rng(seed)
@@ -227,7 +228,7 @@ def test_affine_maps_in_front_of_equivariant_densities_do_not_matter(seed, scale
 
 
 @given(tables(), st.sampled_from([1e-8, 1e3, 1e8]), st.sampled_from([0, 1e8]))
-@settings(max_examples=15)
+@costly(3)
 def test_units(X, unit, offset):
     """A change of units moves the log density by its logarithm."""
     offset = offset * (unit < 1e8) * unit

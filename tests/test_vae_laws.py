@@ -5,13 +5,14 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import multivariate_normal
 from sklearn.decomposition import PCA, FactorAnalysis
 
 from skemvae import VAEEstimator
 from skemvae.likelihoods import Gaussian
+from tests.laws import costly
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -110,7 +111,7 @@ def test_units_that_are_powers_of_two_change_the_score_by_exactly_their_volume(l
     np.testing.assert_allclose(there.lower_bounds_, here.lower_bounds_ - jacobian, rtol=1e-12)
 
 
-@settings(max_examples=5)
+@costly(8)
 @given(st.floats(-100, 100).filter(lambda a: abs(a) > 1e-3), st.sampled_from([0.0, 7.3, -1e8]))
 def test_other_units_change_it_closely(scale, offset):
     X = LINEAR[:80]

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.exceptions import ConvergenceWarning
 
@@ -20,6 +20,7 @@ from skemvae.core.structures import STRUCTURES
 from skemvae.devices import torch_pass as module
 from skemvae.devices.choice import passes_on
 from skemvae.devices.torch_pass import TorchPasses
+from tests.laws import costly
 from tests.pooling import assert_same_expectation
 from tests.strategies import mixtures, seeds, tables
 
@@ -29,7 +30,7 @@ CPU = torch.device("cpu")
 
 @pytest.mark.parametrize("structure", ALL)
 @pytest.mark.parametrize("weighted", [False, True])
-@settings(max_examples=10)
+@costly(4)
 @given(st.data(), seeds, st.sampled_from([0.0, 10.0, 1e4, 1e6]), st.booleans())
 def test_the_numbers_are_those_of_numpy(structure, weighted, data, seed, distance, kept):
     """Near the origin and far from it, where each structure changes its arithmetic."""
@@ -81,7 +82,7 @@ def test_rows_that_no_component_reaches_favour_none(structure):
         np.testing.assert_allclose(count, expectation(mixture, unweighted).moments.count)
 
 
-@settings(max_examples=20)
+@costly(2)
 @given(tables(), st.sampled_from(ALL), st.integers(1, 4), st.sampled_from([0.0, 1e-6]))
 def test_no_iteration_lowers_the_objective(X, structure, k, reg_covar):
     on_torch = fit(X, k, structure, reg_covar, TorchPasses(CPU))

@@ -5,7 +5,7 @@ import inspect
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 from scipy.integrate import quad
@@ -20,6 +20,7 @@ from skemvae.likelihoods import (
     Poisson,
     StudentT,
 )
+from tests.laws import costly
 from tests.strategies import seeds
 
 HEADS = {
@@ -163,7 +164,7 @@ def test_absurd_outputs_give_no_nan_and_the_same_in_both_precisions(kind, seed, 
 
 @pytest.mark.parametrize("kind", REAL)
 @given(seed=seeds)
-@settings(max_examples=10)
+@costly(4)
 def test_densities_integrate_to_one(kind, seed):
     head, _, eta = drawn(kind, seed, d=1)
     scale, eta = np.ptp(distribution(head, eta[0, 0], 0).interval(0.5)), eta[0, 0]
@@ -179,7 +180,7 @@ def test_densities_integrate_to_one(kind, seed):
 @pytest.mark.parametrize("standardize", [True, False])
 @pytest.mark.parametrize("kind", POSITIVE)
 @given(seed=seeds, power=st.integers(-40, 40))
-@settings(max_examples=10)
+@costly(4)
 def test_a_log_normal_density_is_one_of_x_with_the_mean_of_x(kind, standardize, seed, power):
     """Whatever the codes are: it integrates to one over x, and the mean is E[x], not the median."""
     X = 10.0**power * rows(kind, np.random.default_rng(seed), d=1)
@@ -213,7 +214,7 @@ def test_probabilities_sum_to_one(kind, seed):
 
 @every_head
 @given(seed=seeds)
-@settings(max_examples=5)
+@costly(8)
 def test_gradients_are_those_of_finite_differences(kind, seed):
     head, u, eta = drawn(kind, seed)
     inputs = (eta[:, :2].clone().requires_grad_(), *head.parameters())

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 from scipy.integrate import quad
@@ -27,6 +27,7 @@ from skemvae.variational.factors import Block, Factors, LogJoint, expected_value
 from skemvae.variational.maximise import maximise
 from tests.latent.test_full_gaussian import drawn as drawn_q
 from tests.latent.test_full_gaussian import normal
+from tests.laws import costly
 from tests.likelihoods.test_heads import HEADS, drawn, rows
 from tests.strategies import seeds
 
@@ -43,7 +44,7 @@ def one_thread():
 
 
 separable = pytest.mark.parametrize("kind", SEPARABLE)
-few = settings(max_examples=10)
+few = costly(4)
 
 
 def predictors(kind, seed):

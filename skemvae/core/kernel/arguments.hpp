@@ -1,8 +1,7 @@
 // What the Python side of the kernel shares: buffers, tables, and the level that a call is for.
 #pragma once
 
-#define PY_SSIZE_T_CLEAN
-#include <Python.h>
+#include "python.hpp"
 
 #include <climits>
 #include <cstring>

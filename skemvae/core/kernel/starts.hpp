@@ -1,8 +1,7 @@
 // What the module has for starts of EM; see starts.cpp.
 #pragma once
 
-#define PY_SSIZE_T_CLEAN
-#include <Python.h>
+#include "python.hpp"
 
 namespace skemvae {
 
