@@ -1,5 +1,6 @@
 """The package as a whole: what importing it costs, and what it says of itself."""
 
+import re
 import subprocess
 import sys
 import tomllib
@@ -36,11 +37,13 @@ def test_the_core_knows_neither_scikit_learn_nor_torch_nor_dask():
                 assert words[1].partition(".")[0] not in ("sklearn", "torch", "dask"), (path, line)
 
 
-def test_ci_runs_the_readmes_own_commands():
+def test_ci_runs_the_readmes_own_commands_each_in_its_own_environment():
     readme, ci = (ROOT / "README.md").read_text(), (ROOT / ".ci" / "run").read_text()
     for command in ("make demo", "make test"):
         assert command in readme
-    assert "make test" in ci
+    runs = re.findall(r"^make VENV=(\S+) (\w+)$", ci, re.MULTILINE)
+    assert {command for _, command in runs} == {"lint", "demo", "test", "docs"}
+    assert len({environment for environment, _ in runs}) == len(runs)
 
 
 def test_the_readmes_examples_run():
