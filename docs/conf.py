@@ -15,6 +15,7 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx-mathjax-offline",
+    "sphinx_copybutton",
     "sphinx_gallery.gen_gallery",
 ]
 templates_path = ["_templates"]
@@ -26,6 +27,12 @@ nitpick_ignore_regex = [("py:.*", r"(matplotlib|numpy|sklearn|torch)\..*")]
 # Pages are Markdown that GitHub shows as well.
 myst_enable_extensions = ["amsmath", "dollarmath"]
 myst_heading_anchors = 3
+
+# A button that copies code: without prompts, and not on what the code prints.
+copybutton_selector = (
+    "div:not(.highlight-text):not(.highlight-none) > div.highlight > pre"
+)
+copybutton_exclude = ".linenos, .gp, .go"
 
 # The reference grows by itself: every public package lists its names in ``__all__``.
 autosummary_generate = True
@@ -45,6 +52,7 @@ sphinx_gallery_conf = {
     "backreferences_dir": "gallery/backreferences",
     "image_scrapers": ("matplotlib",),
     "remove_config_comments": True,
+    "capture_repr": (),  # what a page shows is printed or drawn
     "show_memory": False,
     "show_signature": False,
     "plot_gallery": True,
@@ -55,6 +63,8 @@ html_theme = "pydata_sphinx_theme"
 html_title = f"skemvae {release}"
 html_show_sourcelink = False
 html_copy_source = False
+html_static_path = ["_static"]
+html_css_files = ["custom.css"]
 html_theme_options = {
     "logo": {"text": "skemvae"},
     "navbar_end": ["theme-switcher"],

@@ -3,9 +3,10 @@ How many components, and of which shape?
 ========================================
 
 A Bayesian mixture pays for its parameters inside the bound on log p(X): it empties the
-components that it does not need, and bounds of different K and different covariances can be
-compared. BIC pays by a formula, and needs a fit for each candidate. Here both are asked about
-Fisher's irises: 150 flowers, four lengths, three species of which two overlap.
+components that it does not need, and bounds of different K and different covariances
+can be compared. BIC pays by a formula, and needs a fit for each candidate. Here both
+are asked about Fisher's irises: 150 flowers, four lengths, three species of which two
+overlap.
 """
 
 import matplotlib.pyplot as plt
@@ -21,8 +22,8 @@ X = iris.data
 
 # %%
 # One fit from more components than anybody expects. A Dirichlet process prior lets the
-# superfluous ones run empty, and neighbours that share a cluster are merged whenever the bound
-# then rises.
+# superfluous ones run empty, and neighbours that share a cluster are merged whenever
+# the bound then rises.
 
 em = VariationalEM(BayesianMixture(n_components=10), random_state=0).fit(X)
 agreement = adjusted_rand_score(iris.target, em.predict(X))
@@ -30,31 +31,42 @@ print(f"{em.model_.n_active_components_} of 10 components are left")
 print(f"Agreement with the species (adjusted Rand index): {agreement:.2f}")
 
 # %%
-# A search over both, by the evidence bound and by BIC: one fit for each pair. The bound is one on
-# log p(X), so a row of this table can be compared with any other; scikit-learn's
-# ``BayesianGaussianMixture`` drops constants that depend on K and on the structure.
+# A search over both, by the evidence bound and by BIC: one fit for each pair. The bound
+# is one on log p(X), so a row of this table can be compared with any other;
+# scikit-learn's ``BayesianGaussianMixture`` drops constants that depend on K and on the
+# structure.
 
 structures = ["full", "tied", "diag", "spherical"]
 sizes = np.arange(1, 8)
 bounds, criteria = {}, {}
 for structure in structures:
     prior = "dirichlet_distribution"
-    models = [BayesianMixture(k, structure, weight_concentration_prior_type=prior) for k in sizes]
+    models = [
+        BayesianMixture(k, structure, weight_concentration_prior_type=prior)
+        for k in sizes
+    ]
     bounds[structure] = np.array(
-        [len(X) * VariationalEM(model, random_state=0).fit(X).lower_bound_ for model in models]
+        [
+            len(X) * VariationalEM(model, random_state=0).fit(X).lower_bound_
+            for model in models
+        ]
     )
-    mixtures = [EMGaussianMixture(k, covariance_type=structure, random_state=0) for k in sizes]
+    mixtures = [
+        EMGaussianMixture(k, covariance_type=structure, random_state=0) for k in sizes
+    ]
     criteria[structure] = np.array([-mixture.fit(X).bic(X) / 2 for mixture in mixtures])
 
 for name, table in (("Bound on log p(X), nats", bounds), ("-BIC / 2, nats", criteria)):
     print(f"\n{name}\n{'K':<11}" + "".join(f"{k:9d}" for k in sizes))
     for structure in structures:
-        print(f"{structure:<11}" + "".join(f"{value:9.1f}" for value in table[structure]))
+        print(
+            f"{structure:<11}" + "".join(f"{value:9.1f}" for value in table[structure])
+        )
 
 # %%
-# Both choose two components with full covariances: setosa, and the other two species together,
-# which these four lengths do not hold apart as normal distributions. Too many components cost a
-# little, too few cost a lot.
+# Both choose two components with full covariances: setosa, and the other two species
+# together, which these four lengths do not hold apart as normal distributions. Too many
+# components cost a little, too few cost a lot.
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
 for species in range(3):
@@ -79,7 +91,9 @@ for number, structure in enumerate(structures):
     colour = f"C{number}"
     right.plot(sizes, bounds[structure], "o-", color=colour, label=structure)
     right.plot(sizes, criteria[structure], "s:", color=colour, mfc="w")
-right.set(xlabel="components", ylabel="nats", title="Solid: evidence bound; dotted: -BIC / 2")
+right.set(
+    xlabel="components", ylabel="nats", title="Solid: evidence bound; dotted: -BIC / 2"
+)
 right.set_ylim(-680, -270)
 right.legend(title="covariances", loc="lower right", ncols=2)
 plt.show()

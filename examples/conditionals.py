@@ -2,10 +2,10 @@
 What the rest of a row says
 ===========================
 
-A density of whole rows answers every question about a part of them. ``marginal`` leaves columns
-out, ``condition`` fixes some at what is known: the answer is a mixture again, with its own
-means, spreads and samples. So one fit predicts any column from any others, and fills in what
-was not measured.
+A density of whole rows answers every question about a part of them. ``marginal`` leaves
+columns out, ``condition`` fixes some at what is known: the answer is a mixture again,
+with its own means, spreads and samples. So one fit predicts any column from any others,
+and fills in what was not measured.
 """
 
 import matplotlib.pyplot as plt
@@ -20,8 +20,9 @@ from skemvae import EMGaussianMixture
 # Two answers to one question
 # ---------------------------
 #
-# What is the petal length of an iris whose sepals are 3 cm wide? The mean of all answers is a
-# length that hardly any flower has; the conditional density has a hill for each kind of flower.
+# What is the petal length of an iris whose sepals are 3 cm wide? The mean of all
+# answers is a length that hardly any flower has; the conditional density has a hill for
+# each kind of flower.
 
 iris = load_iris().data[:, [1, 2]]  # sepal width, petal length
 mixture = EMGaussianMixture(2, random_state=0).fit(iris)
@@ -36,7 +37,9 @@ for value, colour in ((2.5, "C0"), (3.0, "C1"), (3.8, "C3")):
     right.plot(grid, density, color=colour, label=f"sepals {value} cm wide")
     shares = ", ".join(
         f"{weight:.0%} about {mean:.1f} cm"
-        for weight, mean in sorted(zip(given.weights_, given.means_[:, 0], strict=True))[::-1]
+        for weight, mean in sorted(
+            zip(given.weights_, given.means_[:, 0], strict=True)
+        )[::-1]
     )
     print(f"{value} cm wide: petals are {shares}")
 left.set(xlabel="sepal width (cm)", ylabel="petal length (cm)")
@@ -47,9 +50,9 @@ right.legend()
 # Filling in what is missing
 # --------------------------
 #
-# In the wine table (178 wines, 13 measurements) a fifth of the entries of the test rows is now
-# unknown. For each row the mixture is conditioned on what is there, and the mean of the rest is
-# filled in.
+# In the wine table (178 wines, 13 measurements) a fifth of the entries of the test rows
+# is now unknown. For each row the mixture is conditioned on what is there, and the mean
+# of the rest is filled in.
 
 X = load_wine().data
 X = (X - X.mean(0)) / X.std(0)
@@ -82,5 +85,7 @@ print(f"Column means:   root mean square error {np.sqrt(test[missing].var()):.2f
 one = EMGaussianMixture(1, reg_covar=0).fit(train)
 line = LinearRegression().fit(train[:, 1:], train[:, 0])
 predictions = [one.condition(np.arange(1, 13), row[1:]).means_[0, 0] for row in test]
-print(f"Largest difference: {np.abs(predictions - line.predict(test[:, 1:])).max():.1e}")
+print(
+    f"Largest difference: {np.abs(predictions - line.predict(test[:, 1:])).max():.1e}"
+)
 plt.show()

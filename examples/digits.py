@@ -2,10 +2,10 @@
 A VAE of handwritten digits
 ===========================
 
-How probable is an image? The images are scikit-learn's: 1,797 of 8 x 8 pixels with 17 grey
-levels, here as probabilities of ink. The number of latent dimensions and the prior are chosen
-by held-out nats; then the VAE generates, reconstructs, and says which images are unlike those
-that it knows.
+How probable is an image? The images are scikit-learn's: 1,797 of 8 x 8 pixels with 17
+grey levels, here as probabilities of ink. The number of latent dimensions and the prior
+are chosen by held-out nats; then the VAE generates, reconstructs, and says which images
+are unlike those that it knows.
 """
 
 import matplotlib.pyplot as plt
@@ -17,8 +17,8 @@ from sklearn.model_selection import GridSearchCV, train_test_split
 from skemvae import VAEEstimator
 
 # %%
-# Grey values are probabilities of ink: a Bernoulli likelihood draws them as 0 or 1 anew for
-# each batch. Only bits can be scored, for a grey value has no probability.
+# Grey values are probabilities of ink: a Bernoulli likelihood draws them as 0 or 1 anew
+# for each batch. Only bits can be scored, for a grey value has no probability.
 
 digits = load_digits()
 grey = digits.data / 16
@@ -29,7 +29,8 @@ train, test = train_test_split(np.arange(len(grey)), test_size=0.25, random_stat
 # Choosing by held-out nats
 # -------------------------
 #
-# A grid search as for any estimator: ``score`` is the mean log probability of held-out images.
+# A grid search as for any estimator: ``score`` is the mean log probability of held-out
+# images.
 
 vae = VAEEstimator(
     hidden_layer_sizes=(128,),
@@ -44,15 +45,18 @@ search = GridSearchCV(vae, grid, cv=2).fit(bits[train])
 for parameters, score in zip(
     search.cv_results_["params"], search.cv_results_["mean_test_score"], strict=True
 ):
-    print(f"{parameters['n_components']} dimensions, {parameters['prior']:<8}{score:8.2f} nats")
+    size, prior = parameters["n_components"], parameters["prior"]
+    print(f"{size} dimensions, {prior:<8}{score:8.2f} nats")
 
 # %%
-# The best one again, with grey values and a fit that stops by itself. Its score has a standard
-# error for each image.
+# The best one again, with grey values and a fit that stops by itself. Its score has a
+# standard error for each image.
 
-vae = search.best_estimator_.set_params(max_iter=300, learning_rate="adaptive").fit(grey[train])
+vae = search.best_estimator_.set_params(max_iter=300, learning_rate="adaptive")
+vae.fit(grey[train])
 log_probability, error = vae.score_samples(bits[test], return_std=True)
-print(f"{log_probability.mean():.2f} nats per unseen image, standard error {error.mean():.2f} each")
+print(f"{log_probability.mean():.2f} nats per unseen image, ", end="")
+print(f"standard error {error.mean():.2f} each")
 print(f"{vae.n_active_units_} of {vae.n_components} dimensions are active")
 
 # %%
@@ -83,11 +87,13 @@ for axis in (left, right):
 # A digit that it has never seen
 # ------------------------------
 #
-# The same density of all digits but 0, asked about 0. (An 8, say, is harder: it has parts of many
-# others.)
+# The same density of all digits but 0, asked about 0. (An 8, say, is harder: it has
+# parts of many others.)
 
 is_zero = digits.target == 0
-without_zero = VAEEstimator(8, hidden_layer_sizes=(128,), likelihood="bernoulli", random_state=0)
+without_zero = VAEEstimator(
+    8, hidden_layer_sizes=(128,), likelihood="bernoulli", random_state=0
+)
 without_zero.fit(grey[train][~is_zero[train]])
 log_probability = without_zero.score_samples(bits[test])
 auroc = roc_auc_score(is_zero[test], -log_probability)
@@ -95,8 +101,12 @@ print(f"Digit 0 against the others: AUROC {auroc:.3f}")
 
 figure, axis = plt.subplots(figsize=(7, 3.2), layout="constrained")
 bins = np.linspace(log_probability.min(), log_probability.max(), 40)
-axis.hist(log_probability[~is_zero[test]], bins, alpha=0.7, density=True, label="1 to 9")
-axis.hist(log_probability[is_zero[test]], bins, alpha=0.7, density=True, label="0, never seen")
+axis.hist(
+    log_probability[~is_zero[test]], bins, alpha=0.7, density=True, label="1 to 9"
+)
+axis.hist(
+    log_probability[is_zero[test]], bins, alpha=0.7, density=True, label="0, never seen"
+)
 axis.set(xlabel="log probability of an image, nats", ylabel="share", yticks=[])
 axis.legend()
 plt.show()

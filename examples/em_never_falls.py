@@ -2,10 +2,11 @@
 Why EM never falls
 ==================
 
-The free energy F(q, θ) lies below log p(X) for every q, and touches it where q is the posterior
-at the present θ. Whoever climbs F from there cannot fall. One parameter is enough to see it:
-the mean of one of two components, for the sepal lengths of 150 irises. The last picture shows
-what happens where the regularisation is no part of what is climbed.
+The free energy F(q, θ) lies below log p(X) for every q, and touches it where q is the
+posterior at the present θ. Whoever climbs F from there cannot fall. One parameter is
+enough to see it: the mean of one of two components, for the sepal lengths of 150
+irises. The last picture shows what happens where the regularisation is no part of what
+is climbed.
 """
 
 import warnings
@@ -25,8 +26,9 @@ X = iris[:, [0]]
 # Two components, all but one mean fixed
 # --------------------------------------
 #
-# θ is the mean of the second component. log p(X | θ) is the curve that we want to climb;
-# ``from_parameters`` makes the mixture at each θ, and ``score`` its mean log density.
+# θ is the mean of the second component. log p(X | θ) is the curve that we want to
+# climb; ``from_parameters`` makes the mixture at each θ, and ``score`` its mean log
+# density.
 
 WEIGHTS, VARIANCES = [0.4, 0.6], [[[0.15]], [[0.3]]]
 
@@ -45,8 +47,8 @@ def free_energy(q, theta):
 
 
 # %%
-# Each E step takes the posterior at the present θ as q, which makes F touch the curve there;
-# each M step goes to the top of F, which is the mean of the rows weighted by q.
+# Each E step takes the posterior at the present θ as q, which makes F touch the curve
+# there; each M step goes to the top of F, which is the mean of the rows weighted by q.
 
 theta = 8.0
 climbed = []
@@ -60,13 +62,21 @@ for _ in range(4):
     theta = better
 
 # %%
-# The picture: each bound touches the curve from below, and its top is where the next one begins.
+# The picture: each bound touches the curve from below, and its top is where the next
+# one begins.
 
 grid = np.linspace(5.4, 8.2, 150)
 figure, axis = plt.subplots(figsize=(8, 4.5), layout="constrained")
-axis.plot(grid, [mixture_at(t).score(X) for t in grid], "k", lw=2, label="log p(X | θ) / n")
+axis.plot(
+    grid, [mixture_at(t).score(X) for t in grid], "k", lw=2, label="log p(X | θ) / n"
+)
 for i, (begin, end, q) in enumerate(climbed[:3]):
-    axis.plot(grid, [free_energy(q, t) for t in grid], color=f"C{i}", label=f"F, q of step {i + 1}")
+    axis.plot(
+        grid,
+        [free_energy(q, t) for t in grid],
+        color=f"C{i}",
+        label=f"F, q of step {i + 1}",
+    )
     axis.plot(begin, mixture_at(begin).score(X), "o", color=f"C{i}")
     axis.annotate(
         "",
@@ -74,17 +84,21 @@ for i, (begin, end, q) in enumerate(climbed[:3]):
         xytext=(begin, mixture_at(begin).score(X)),
         arrowprops={"arrowstyle": "->", "color": f"C{i}"},
     )
-axis.set(xlabel="θ, the mean of the second component", ylabel="nats per sample", ylim=(-3.2, -1))
+axis.set(
+    xlabel="θ, the mean of the second component",
+    ylabel="nats per sample",
+    ylim=(-3.2, -1),
+)
 axis.legend()
 
 # %%
 # The whole climb, and one that falls
 # -----------------------------------
 #
-# ``lower_bounds_`` holds the bound after each iteration. With a regularised covariance it is
-# the regularised objective that must be climbed: skemvae has the regularisation in both steps,
-# so that the objective rises. Where it is only added to the covariances after the M step, as in
-# scikit-learn, the bound can fall, and does.
+# ``lower_bounds_`` holds the bound after each iteration. With a regularised covariance
+# it is the regularised objective that must be climbed: skemvae has the regularisation
+# in both steps, so that the objective rises. Where it is only added to the covariances
+# after the M step, as in scikit-learn, the bound can fall, and does.
 
 ours = EMGaussianMixture(5, reg_covar=0.1, init_params="kmeans", random_state=0)
 theirs = GaussianMixture(5, reg_covar=0.1, random_state=0)
@@ -105,6 +119,8 @@ for axis, (name, climb) in zip(axes, climbs.items(), strict=True):
         if chosen.any():
             steps = sign * gains[chosen]
             axis.bar(iteration[chosen], steps, color=colour, label=f"the bound {word}")
-    axis.set(yscale="log", xlabel="iteration", ylabel="step of the bound, nats", title=name)
+    axis.set(
+        yscale="log", xlabel="iteration", ylabel="step of the bound, nats", title=name
+    )
     axis.legend()
 plt.show()

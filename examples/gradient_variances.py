@@ -2,9 +2,9 @@
 Six estimators of one gradient
 ==============================
 
-All estimators of the gradient of a VAE's bound are unbiased, so what tells them apart is their
-variance. It is measured here for the irises, at the start of a fit and at its end: with S = 8
-samples of z for each row, over many draws of the noise.
+All estimators of the gradient of a VAE's bound are unbiased, so what tells them apart
+is their variance. It is measured here for the irises, at the start of a fit and at its
+end: with S = 8 samples of z for each row, over many draws of the noise.
 """
 
 import matplotlib.pyplot as plt
@@ -20,33 +20,39 @@ X = StandardScaler().fit_transform(load_iris().data)
 N_SAMPLES, N_DRAWS = 8, 200
 
 # %%
-# The networks stand in ``module_``: ``phi()`` are the parameters of the encoder, ``theta()``
-# those of decoder and prior. Each estimator returns a surrogate whose gradient is the estimate,
-# for noise of shape (rows, samples, dimensions).
+# The networks stand in ``module_``: ``phi()`` are the parameters of the encoder,
+# ``theta()`` those of decoder and prior. Each estimator returns a surrogate whose
+# gradient is the estimate, for noise of shape (rows, samples, dimensions).
 
 
 def gradients(vae, estimate):
-    """One gradient of the mean bound for each draw of the noise: of phi, and of theta."""
+    """A gradient of the mean bound for each draw of the noise: of phi, of theta."""
     module, generator = vae.module_.double(), torch.Generator().manual_seed(0)
     u = torch.from_numpy(X)
     both = ([], [])
     for _ in range(N_DRAWS):
-        noise = torch.randn(len(u), N_SAMPLES, vae.n_components, generator=generator).double()
+        noise = torch.randn(
+            len(u), N_SAMPLES, vae.n_components, generator=generator
+        ).double()
         surrogate = estimate(module, u, noise, 1.0)[0].mean()
         for part, parameters in zip(both, (module.phi(), module.theta()), strict=True):
             slopes = torch.autograd.grad(
-                surrogate, parameters, retain_graph=True, materialize_grads=True, allow_unused=True
+                surrogate,
+                parameters,
+                retain_graph=True,
+                materialize_grads=True,
+                allow_unused=True,
             )
             part.append(torch.cat([slope.ravel() for slope in slopes]).numpy())
     return [np.array(part) for part in both]
 
 
 # %%
-# The variance of the gradient, summed over all parameters. "doubly_reparameterized" means, for
-# the ELBO, along the path only: its variance vanishes where q is the exact posterior, so it
-# loses at the start, where the KL term in closed form has no noise at all, and wins at the end.
-# The score function pays most where it knows least. What the decoder sees does not depend on
-# how z was differentiated.
+# The variance of the gradient, summed over all parameters. "doubly_reparameterized"
+# means, for the ELBO, along the path only: its variance vanishes where q is the exact
+# posterior, so it loses at the start, where the KL term in closed form has no noise at
+# all, and wins at the end. The score function pays most where it knows least. What the
+# decoder sees does not depend on how z was differentiated.
 
 settings = {"hidden_layer_sizes": (16,), "standardize": False, "random_state": 0}
 moments = {

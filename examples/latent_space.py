@@ -2,8 +2,9 @@
 A map of the digits
 ===================
 
-With two latent dimensions a VAE draws a map: where each image lies, and what lies in between. A
-learned mixture as prior p(z) makes it a map with districts, found without any label.
+With two latent dimensions a VAE draws a map: where each image lies, and what lies in
+between. A learned mixture as prior p(z) makes it a map with districts, found without
+any label.
 """
 
 import matplotlib.pyplot as plt
@@ -22,11 +23,12 @@ train, test = train_test_split(np.arange(len(grey)), test_size=0.3, random_state
 # Two priors
 # ----------
 #
-# The standard normal prior packs all digits into one disc; a mixture of twenty may leave gaps
-# between them. Both are judged by the log probability of unseen images, drawn as bits from
-# their grey values.
+# The standard normal prior packs all digits into one disc; a mixture of twenty may
+# leave gaps between them. Both are judged by the log probability of unseen images,
+# drawn as bits from their grey values.
 
-bits = (np.random.RandomState(0).uniform(size=grey[test].shape) < grey[test]).astype(float)
+noise = np.random.RandomState(0).uniform(size=grey[test].shape)
+bits = (noise < grey[test]).astype(float)
 settings = {
     "likelihood": "bernoulli",
     "max_iter": 120,
@@ -47,7 +49,9 @@ for name, vae in maps.items():
 figure, axes = plt.subplots(1, 2, figsize=(10.5, 4.6), layout="constrained")
 for axis, (name, vae) in zip(axes, maps.items(), strict=True):
     Z = vae.transform(grey[test])
-    points = axis.scatter(*Z.T, c=digits.target[test], cmap="tab10", vmin=-0.5, vmax=9.5, s=10)
+    points = axis.scatter(
+        *Z.T, c=digits.target[test], cmap="tab10", vmin=-0.5, vmax=9.5, s=10
+    )
     axis.set(title=f"{name} prior", xlabel="$z_1$", ylabel="$z_2$", aspect="equal")
 figure.colorbar(points, ax=axes, ticks=range(10), label="digit")
 
@@ -55,8 +59,8 @@ figure.colorbar(points, ax=axes, ticks=range(10), label="digit")
 # What lies in between
 # --------------------
 #
-# The decoder turns any point into an image. Here is a grid over the map with the normal prior,
-# at equal steps of probability.
+# The decoder turns any point into an image. Here is a grid over the map with the normal
+# prior, at equal steps of probability.
 
 steps = norm.ppf(np.linspace(0.03, 0.97, 14))
 grid = np.stack(np.meshgrid(steps, steps[::-1]), -1).reshape(-1, 2)
@@ -64,5 +68,7 @@ images = maps["normal"].inverse_transform(grid).reshape(14, 14, 8, 8)
 tiles = np.pad(images, ((0, 0), (0, 0), (1, 1), (1, 1))).transpose(0, 2, 1, 3)
 figure, axis = plt.subplots(figsize=(6, 6), layout="constrained")
 axis.imshow(tiles.reshape(140, 140), cmap="gray_r")
-axis.set(title="Mean ink over the map", xlabel="$z_1$", ylabel="$z_2$", xticks=[], yticks=[])
+axis.set(
+    title="Mean ink over the map", xlabel="$z_1$", ylabel="$z_2$", xticks=[], yticks=[]
+)
 plt.show()

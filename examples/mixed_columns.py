@@ -2,9 +2,9 @@
 A table of mixed columns
 ========================
 
-The diabetes table has real numbers, a label (sex), a count of years (age) and a score with few
-values. What a column is belongs to the model: each gets a likelihood of its own, and the
-held-out nats say which choice describes the table better.
+The diabetes table has real numbers, a label (sex), a count of years (age) and a score
+with few values. What a column is belongs to the model: each gets a likelihood of its
+own, and the held-out nats say which choice describes the table better.
 """
 
 import matplotlib.pyplot as plt
@@ -20,29 +20,42 @@ X = X[["age", "sex", "bmi", "bp", "s1", "s2", "s3", "s5", "s6"]]
 print(X.head(3).to_string())
 
 # %%
-# A factor model and a VAE take the same likelihoods, as pairs of likelihood and columns. Sex is
-# coded as 1 and 2 there: for a label any two names will do.
+# A factor model and a VAE take the same likelihoods, as pairs of likelihood and
+# columns. Sex is coded as 1 and 2 there: for a label any two names will do.
 
 real = ["bmi", "bp", "s1", "s2", "s3", "s5", "s6"]
 columns = {
-    "normal": [("gaussian", real), ("categorical", ["sex"]), ("negative_binomial", ["age"])],
-    "heavy tails": [("student_t", real), ("categorical", ["sex"]), ("negative_binomial", ["age"])],
+    "normal": [
+        ("gaussian", real),
+        ("categorical", ["sex"]),
+        ("negative_binomial", ["age"]),
+    ],
+    "heavy tails": [
+        ("student_t", real),
+        ("categorical", ["sex"]),
+        ("negative_binomial", ["age"]),
+    ],
 }
 
 # %%
-# The same columns are discrete in both, so the scores can be compared: nats per row, in the
-# units of the table. (A density and a probability never can.)
+# The same columns are discrete in both, so the scores can be compared: nats per row, in
+# the units of the table. (A density and a probability never can.)
 
 train, test = train_test_split(X, test_size=0.4, random_state=0)
 candidates = {
     f"{name}, {family}": estimator
     for name, likelihood in columns.items()
     for family, estimator in (
-        ("factor model", VariationalEM(FactorModel(3, likelihood), tol=0.01, random_state=0)),
+        (
+            "factor model",
+            VariationalEM(FactorModel(3, likelihood), tol=0.01, random_state=0),
+        ),
         ("VAE", VAEEstimator(3, likelihood=likelihood, random_state=0)),
     )
 }
-scores = {name: estimator.fit(train).score(test) for name, estimator in candidates.items()}
+scores = {
+    name: estimator.fit(train).score(test) for name, estimator in candidates.items()
+}
 for name, score in scores.items():
     print(f"{name:<26}{score:8.3f} held-out nats per patient")
 
@@ -54,7 +67,8 @@ best = candidates[name]
 Z = best.transform(X)
 print(f"Best: {name}")
 for j, z in enumerate(Z.T):
-    print(f"Correlation of progression with z_{j + 1}: {np.corrcoef(z, progression)[0, 1]:+.2f}")
+    correlation = np.corrcoef(z, progression)[0, 1]
+    print(f"Correlation of progression with z_{j + 1}: {correlation:+.2f}")
 
 figure, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
 points = axes[0].scatter(Z[:, 0], Z[:, 1], c=progression, s=12)

@@ -2,9 +2,10 @@
 A model of your own: directions
 ===============================
 
-A mixture of von Mises distributions, for angles, is nowhere in the library. Written as a model,
-it gets exact EM, scores, samples, a grid search and all the rest. z is one of K states, so its
-posterior is exact by enumeration; the M step has no closed form and needs none.
+A mixture of von Mises distributions, for angles, is nowhere in the library. Written as
+a model, it gets exact EM, scores, samples, a grid search and all the rest. z is one of
+K states, so its posterior is exact by enumeration; the M step has no closed form and
+needs none.
 """
 
 import matplotlib.pyplot as plt
@@ -17,7 +18,7 @@ from skemvae.models import LatentVariableModel
 
 
 class VonMisesMixture(LatentVariableModel):
-    """p(x) = sum_k w_k exp(kappa_k cos(x - mu_k)) / (2 pi I_0(kappa_k)), for angles x."""
+    """p(x) = sum_k w_k exp(kappa_k cos(x - mu_k)) / (2 pi I_0(kappa_k)), of angles."""
 
     posterior = "enumerated"
 
@@ -51,8 +52,9 @@ class VonMisesMixture(LatentVariableModel):
 
 
 # %%
-# The wind comes mostly from two directions; one of them lies across the border at ±π, where a
-# Gaussian mixture of the angle would see two clusters. The data are simulated, so we know.
+# The wind comes mostly from two directions; one of them lies across the border at ±π,
+# where a Gaussian mixture of the angle would see two clusters. The data are simulated,
+# so we know.
 
 rng = np.random.RandomState(0)
 X = np.concatenate([rng.vonmises(3.0, 4, 400), rng.vonmises(0.5, 8, 200)])
@@ -71,7 +73,8 @@ logits, mu, log_kappa = em.model_.parameters_.values()
 for k in np.argsort(-logits):
     weight = np.exp(logits[k]) / np.exp(logits).sum()
     direction = np.angle(np.exp(1j * mu[k]))
-    print(f"weight {weight:.2f}, direction {direction:5.2f}, kappa {np.exp(log_kappa[k]):.1f}")
+    kappa = np.exp(log_kappa[k])
+    print(f"weight {weight:.2f}, direction {direction:5.2f}, kappa {kappa:.1f}")
 
 # %%
 # The E step is exact, so the bound is the log density, and never falls.

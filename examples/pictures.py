@@ -2,9 +2,9 @@
 Six pictures of fitted models
 =============================
 
-How has the bound climbed, what are the components, where is the probability, what does z stand for,
-how good is the bound, and why is a row anomalous? One display of ``skemvae.displays`` for each
-question, on data that scikit-learn ships. Half a minute.
+How has the bound climbed, what are the components, where is the probability, what does
+z stand for, how good is the bound, and why is a row anomalous? One display of
+``skemvae.displays`` for each question, on data that scikit-learn ships. Half a minute.
 """
 
 import matplotlib.pyplot as plt
@@ -24,8 +24,8 @@ from skemvae.displays import (
 from skemvae.models import FactorModel
 
 # %%
-# The components of a mixture, on two of its four features. Rows between two components have the
-# colours of both.
+# The components of a mixture, on two of its four features. Rows between two components
+# have the colours of both.
 
 iris = load_iris(as_frame=True).data
 petals = ["petal length (cm)", "petal width (cm)"]
@@ -33,28 +33,33 @@ em = EMGaussianMixture(3, random_state=0).fit(iris)
 MixtureDisplay.from_estimator(em, iris, features=petals)
 
 # %%
-# The same mixture as a density: the smallest regions that hold 50, 90 and 99 % of the probability.
+# The same mixture as a density: the smallest regions that hold 50, 90 and 99 % of the
+# probability.
 
 DensityDisplay.from_estimator(em, iris, features=petals)
 
 # %%
-# A VAE with two latent dimensions, for counts: grey levels of handwritten digits go from 0 to 16.
-# It was not told the classes. On the right what it makes of points of the latent plane.
+# A VAE with two latent dimensions, for counts: grey levels of handwritten digits go
+# from 0 to 16. It was not told the classes. On the right what it makes of points of the
+# latent plane.
 
 digits = load_digits()
-vae = VAEEstimator(2, likelihood="poisson", learning_rate="cosine", max_iter=100, random_state=0)
+vae = VAEEstimator(
+    2, likelihood="poisson", learning_rate="cosine", max_iter=100, random_state=0
+)
 vae.fit(digits.data)
 LatentDisplay.from_estimator(vae, digits.data, digits.target, image_shape=(8, 8))
 
 # %%
-# Its bound, epoch by epoch, on the rows that it was trained on and on those that were held out.
+# Its bound, epoch by epoch, on the rows that it was trained on and on those that were
+# held out.
 
 BoundDisplay.from_estimator(vae)
 
 # %%
-# How far bounds are from log p(x), on chemical analyses of wines. EM's posterior is exact. The best
-# normal q of each row is nearly so. A VAE has one encoder for all rows: most of its gap is what
-# that loses.
+# How far bounds are from log p(x), on chemical analyses of wines. EM's posterior is
+# exact. The best normal q of each row is nearly so. A VAE has one encoder for all rows:
+# most of its gap is what that loses.
 
 wine = StandardScaler().fit_transform(load_wine().data)
 fits = {
@@ -67,11 +72,15 @@ fits = {
 GapDisplay.from_estimator({name: fit.fit(wine) for name, fit in fits.items()}, wine)
 
 # %%
-# Which measurements make tumours unlike the benign ones? Those of the ten rows with the lowest log
-# density.
+# Which measurements make tumours unlike the benign ones? Those of the ten rows with the
+# lowest log density.
 
 cancer = load_breast_cancer(as_frame=True)
-pipeline = make_pipeline(StandardScaler(), EMGaussianMixture(2, reg_covar=1e-2, random_state=0))
+pipeline = make_pipeline(
+    StandardScaler(), EMGaussianMixture(2, reg_covar=1e-2, random_state=0)
+)
 pipeline.fit(cancer.data[cancer.target == 1])
-FeatureScoreDisplay.from_estimator(pipeline, cancer.data, feature_names=cancer.feature_names)
+FeatureScoreDisplay.from_estimator(
+    pipeline, cancer.data, feature_names=cancer.feature_names
+)
 plt.show()

@@ -2,10 +2,11 @@
 One search over three families
 ==============================
 
-Benign tumours of the breast-cancer table of scikit-learn, 30 measurements each: which density suits
-them best, a Gaussian mixture by EM, a Bayesian mixture by variational EM, or a VAE? All report nats
-per row in the units of the measurements, so one search can tell. Then malignant tumours are looked
-for among tumours that no fit has seen, and new benign ones are invented.
+Benign tumours of the breast-cancer table of scikit-learn, 30 measurements each: which
+density suits them best, a Gaussian mixture by EM, a Bayesian mixture by variational EM,
+or a VAE? All report nats per row in the units of the measurements, so one search can
+tell. Then malignant tumours are looked for among tumours that no fit has seen, and new
+benign ones are invented.
 
 ``make demo`` runs this.
 """
@@ -37,8 +38,8 @@ is_malignant = np.arange(len(X_unseen)) >= len(X_benign)
 # %%
 # One search
 # ----------
-# The last step of the pipeline is itself searched. No scaler is needed: none of the three depends
-# on units.
+# The last step of the pipeline is itself searched. No scaler is needed: none of the
+# three depends on units.
 
 pipeline = Pipeline([("density", EMGaussianMixture())])
 grid = [
@@ -64,8 +65,8 @@ print(f"Best: {search.best_params_}, {search.best_score_:.2f} nats per row")
 # %%
 # The best of each family
 # -----------------------
-# ``compare`` fits them to the same folds. Rows that are hard are hard for all, so the errors of the
-# *differences* are much smaller than those of the means.
+# ``compare`` fits them to the same folds. Rows that are hard are hard for all, so the
+# errors of the *differences* are much smaller than those of the means.
 
 results = search.cv_results_
 family = np.array([type(params["density"]).__name__ for params in results["params"]])
@@ -78,8 +79,8 @@ comparison = compare(candidates, X_train, cv=folds)
 print(f"\n{comparison}")
 
 # %%
-# What each of the candidates costs and what it is worth, and the best of each family. The bars say
-# how sure the distance to the first one is.
+# What each of the candidates costs and what it is worth, and the best of each family.
+# The bars say how sure the distance to the first one is.
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.8), layout="constrained")
 for name, marker in zip(candidates, "os^", strict=True):
@@ -110,8 +111,9 @@ save(figure, "comparison.png")
 # %%
 # Anomalies
 # ---------
-# ``comparison`` knows the density of each training row by a fit that had not seen it: a threshold
-# that sets off 5 % false alarms follows from them. (Rows that a fit has seen look too probable.)
+# ``comparison`` knows the density of each training row by a fit that had not seen it: a
+# threshold that sets off 5 % false alarms follows from them. (Rows that a fit has seen
+# look too probable.)
 
 log_density = search.score_samples(X_unseen)
 threshold = np.quantile(comparison.best.log_density, 0.05)
@@ -119,8 +121,9 @@ flagged = log_density < threshold
 auroc = roc_auc_score(is_malignant, -log_density)
 print(f"\nMalignant against unseen benign tumours: AUROC {auroc:.3f}.")
 print(
-    f"Flagged at a threshold for 5 % false alarms: {flagged[is_malignant].mean():.0%} of the "
-    f"malignant, {flagged[~is_malignant].mean():.0%} of the unseen benign tumours."
+    "Flagged at a threshold for 5 % false alarms: "
+    f"{flagged[is_malignant].mean():.0%} of the malignant, "
+    f"{flagged[~is_malignant].mean():.0%} of the unseen benign tumours."
 )
 
 # %%
@@ -140,9 +143,14 @@ figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.8), layout="constraine
 lowest = np.quantile(log_density, 0.01)
 clipped = np.clip(log_density, lowest, None)
 bins = np.linspace(lowest, clipped.max(), 40)
-for group, label, colour in ((~is_malignant, "benign", "C0"), (is_malignant, "malignant", "C3")):
+for group, label, colour in (
+    (~is_malignant, "benign", "C0"),
+    (is_malignant, "malignant", "C3"),
+):
     left.hist(clipped[group], bins, alpha=0.6, label=f"{label}, unseen", color=colour)
-left.axvline(threshold, color="k", linestyle="--", label="5 % of held-out rows are below")
+left.axvline(
+    threshold, color="k", linestyle="--", label="5 % of held-out rows are below"
+)
 left.set(
     title=f"Anomalies: AUROC {auroc:.3f}",
     xlabel=f"log density, nats ({lowest:.0f} and below in the first bar)",
@@ -153,6 +161,8 @@ left.legend(loc="upper left", framealpha=1)
 first, second = 5, 7  # two columns that depend on each other in no straight way
 right.scatter(*samples[:, [first, second]].T, s=8, alpha=0.5, label="samples")
 right.scatter(*X_train[:, [first, second]].T, s=8, alpha=0.8, label="training rows")
-right.set(title="Samples", xlabel=data.feature_names[first], ylabel=data.feature_names[second])
+right.set(
+    title="Samples", xlabel=data.feature_names[first], ylabel=data.feature_names[second]
+)
 right.legend()
 save(figure, "quickstart.png")

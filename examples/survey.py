@@ -2,10 +2,10 @@
 A yes-or-no survey
 ==================
 
-1,500 people answer 20 questions with yes or no; two attitudes lie behind the answers. A factor
-model with Bernoulli columns (the logistic model of item-response theory) finds them, and the
-sheets that somebody filled in by tossing a coin. The survey is simulated, so what is found can
-be checked.
+1,500 people answer 20 questions with yes or no; two attitudes lie behind the answers. A
+factor model with Bernoulli columns (the logistic model of item-response theory) finds
+them, and the sheets that somebody filled in by tossing a coin. The survey is simulated,
+so what is found can be checked.
 """
 
 import matplotlib.pyplot as plt
@@ -23,7 +23,9 @@ rng = np.random.RandomState(0)
 attitudes = rng.normal(size=(1500, 2))
 loadings = np.kron(np.eye(2), rng.uniform(0.8, 2.0, (10, 1)))
 difficulty = rng.normal(size=20)
-answers = (rng.uniform(size=(1500, 20)) < expit(attitudes @ loadings.T - difficulty)).astype(float)
+answers = (
+    rng.uniform(size=(1500, 20)) < expit(attitudes @ loadings.T - difficulty)
+).astype(float)
 train, test = train_test_split(answers, test_size=0.3, random_state=0)
 
 # %%
@@ -34,11 +36,13 @@ search = GridSearchCV(em, {"model__n_factors": [1, 2, 3]}, cv=3).fit(train)
 for parameters, score in zip(
     search.cv_results_["params"], search.cv_results_["mean_test_score"], strict=True
 ):
-    print(f"{parameters['model__n_factors']} factors: {score:.3f} held-out nats per person")
+    n_factors = parameters["model__n_factors"]
+    print(f"{n_factors} factors: {score:.3f} held-out nats per person")
 em = search.best_estimator_
 frequency = train.mean(0)
-independent = (test * np.log(frequency) + (1 - test) * np.log1p(-frequency)).sum(1).mean()
-print(f"Unseen people: {em.score(test):.3f}; if no question told of another: {independent:.3f}")
+independent = test * np.log(frequency) + (1 - test) * np.log1p(-frequency)
+print(f"Unseen people: {em.score(test):.3f}")
+print(f"If no question told of another: {independent.sum(1).mean():.3f}")
 
 # %%
 # What does a person think, and how sure can one be? Factors are found up to a rotation.
@@ -50,7 +54,8 @@ for j in range(2):
     correlation = np.corrcoef(found[:, j], attitudes[:, j])[0, 1]
     print(f"Attitude {j + 1}: correlation {correlation:.2f} with what was found")
 uncertainty = np.sqrt(em.model_.posterior_covariance(answers)[:, 0, 0])
-print(f"Posterior standard deviation of the first factor: {uncertainty.mean():.2f} (prior: 1)")
+print("Standard deviation of the first factor, prior: 1, ", end="")
+print(f"posterior: {uncertainty.mean():.2f}")
 
 # %%
 # Which sheets are odd? Fifty were filled in by tossing a coin.

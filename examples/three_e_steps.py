@@ -2,10 +2,11 @@
 Exact, variational, amortised: three E steps
 ============================================
 
-Counts in four columns, with one hidden rate z behind them: x_j ~ Poisson(exp(W_j z + b_j)), z ~
-N(0, 1). Exact EM is possible here, for a z on a grid of 121 values has a posterior by Bayes'
-rule; variational EM gives each row the best normal q(z); a VAE has one network for all rows.
-The same model, the same (simulated) data, one likelihood scale.
+Counts in four columns, with one hidden rate z behind them: x_j ~ Poisson(exp(W_j z +
+b_j)), z ~ N(0, 1). Exact EM is possible here, for a z on a grid of 121 values has a
+posterior by Bayes' rule; variational EM gives each row the best normal q(z); a VAE has
+one network for all rows. The same model, the same (simulated) data, one likelihood
+scale.
 """
 
 import sys
@@ -23,7 +24,7 @@ GRID = np.linspace(-5, 5, 121)
 
 
 class PoissonOnAGrid(LatentVariableModel):
-    """The model with z on a grid: a sum stands for the integral over z, and EM is exact."""
+    """The model with z on a grid: a sum stands for the integral, and EM is exact."""
 
     posterior = "enumerated"
     n_latent = len(GRID)
@@ -39,7 +40,8 @@ class PoissonOnAGrid(LatentVariableModel):
 
     def sample(self, n, parameters, rng):
         z = rng.normal(size=(n, 1))
-        return rng.poisson(np.exp(z * parameters["W"] + parameters["b"])).astype(float), z
+        rate = np.exp(z * parameters["W"] + parameters["b"])
+        return rng.poisson(rate).astype(float), z
 
 
 # %%
@@ -51,14 +53,16 @@ X = rng.poisson(np.exp(rng.normal(size=(2000, 1)) * W + b)).astype(float)
 train, test = train_test_split(X, test_size=0.5, random_state=0)
 
 # %%
-# Three fits. The exact one has no gap; the best normal q comes close; the network, which is
-# linear here, has to serve all rows with one formula.
+# Three fits. The exact one has no gap; the best normal q comes close; the network,
+# which is linear here, has to serve all rows with one formula.
 
 exact = VariationalEM(PoissonOnAGrid(), tol=1e-4, random_state=0).fit(train)
 variational = VariationalEM(
     FactorModel(1, "poisson", n_score_samples=1024), tol=1e-4, random_state=0
 ).fit(train)
-amortised = VAEEstimator(1, hidden_layer_sizes=(), likelihood="poisson", random_state=0).fit(train)
+amortised = VAEEstimator(
+    1, hidden_layer_sizes=(), likelihood="poisson", random_state=0
+).fit(train)
 estimators = {
     "exact EM": exact,
     "variational EM": variational,
@@ -70,8 +74,8 @@ for name, estimator in estimators.items():
     print(f"{name:<21}{score:11.3f}{elbo:10.3f}{score - elbo:10.4f}")
 
 # %%
-# What each E step says of four rows: the exact posterior in grey, and q. A rare row shows best
-# what the network loses.
+# What each E step says of four rows: the exact posterior in grey, and q. A rare row
+# shows best what the network loses.
 
 rows = np.array([[0, 0, 0, 0], [0, 0, 0, 4], [1, 1, 0, 0], [3, 2, 4, 0]], dtype=float)
 posterior = exact.predict_proba(rows) / (GRID[1] - GRID[0])
@@ -95,8 +99,15 @@ if same_side(exact.transform(train) @ GRID) < 0:
 figure, axes = plt.subplots(1, 4, figsize=(12, 3), sharey=True, layout="constrained")
 for i, ax in enumerate(axes):
     ax.fill_between(GRID, posterior[i], color="0.85", label="exact: p(z | x)")
-    ax.plot(GRID, norm.pdf(GRID, mean[i], std[i]), label="variational: best q for this row")
-    ax.plot(GRID, norm.pdf(GRID, vae_mean[i], vae_std[i]), "--", label="amortised: the network's q")
+    ax.plot(
+        GRID, norm.pdf(GRID, mean[i], std[i]), label="variational: best q for this row"
+    )
+    ax.plot(
+        GRID,
+        norm.pdf(GRID, vae_mean[i], vae_std[i]),
+        "--",
+        label="amortised: the network's q",
+    )
     ax.set(title=f"x = {tuple(int(x) for x in rows[i])}", xlabel="z", xlim=(-4, 4))
 axes[0].set_ylabel("density")
 figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3)

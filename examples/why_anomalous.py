@@ -2,9 +2,10 @@
 Why is a row anomalous?
 =======================
 
-Which tumours are anomalous, at which threshold, and which of their measurements are to blame. A
-density is fitted to benign tumours; the threshold comes from rows that each fit has not seen. Then
-one measurement of each new tumour is spoiled, as by a slip of the pen, and found again.
+Which tumours are anomalous, at which threshold, and which of their measurements are to
+blame. A density is fitted to benign tumours; the threshold comes from rows that each
+fit has not seen. Then one measurement of each new tumour is spoiled, as by a slip of
+the pen, and found again.
 """
 
 import matplotlib.pyplot as plt
@@ -18,31 +19,38 @@ from skemvae import DensityOutlierDetector, EMGaussianMixture
 from skemvae.displays import FeatureScoreDisplay
 
 # %%
-# Half of the benign tumours to fit; the others, and all malignant ones, are new. The threshold is
-# such that 5 % of new benign tumours should lie below it.
+# Half of the benign tumours to fit; the others, and all malignant ones, are new. The
+# threshold is such that 5 % of new benign tumours should lie below it.
 
 data = load_breast_cancer()
 malignant = data.target == 0
-X_train, X_benign = train_test_split(data.data[~malignant], test_size=0.5, random_state=0)
+X_train, X_benign = train_test_split(
+    data.data[~malignant], test_size=0.5, random_state=0
+)
 X_malignant = data.data[malignant]
 
-density = make_pipeline(StandardScaler(), EMGaussianMixture(reg_covar=1e-2, random_state=0))
+density = make_pipeline(
+    StandardScaler(), EMGaussianMixture(reg_covar=1e-2, random_state=0)
+)
 detector = DensityOutlierDetector(density, false_alarm_rate=0.05).fit(X_train)
 print(f"Threshold: a log density of {detector.offset_:.1f} nats")
 for group, rows in (("unseen benign", X_benign), ("malignant", X_malignant)):
-    print(f"  flagged of the {group} tumours: {(detector.predict(rows) == -1).mean():.0%}")
+    print(
+        f"  flagged of the {group} tumours: {(detector.predict(rows) == -1).mean():.0%}"
+    )
 
 # %%
-# Rows score too high on the fit that has seen them. A threshold from such scores flags more than it
-# says.
+# Rows score too high on the fit that has seen them. A threshold from such scores flags
+# more than it says.
 
 naive = DensityOutlierDetector(density, contamination=0.05).fit(X_train)
 print(f"Threshold from the scores on their own fit: {naive.offset_:.1f} nats")
-print(f"  flagged of the unseen benign tumours: {(naive.predict(X_benign) == -1).mean():.0%}")
+flagged = naive.predict(X_benign) == -1
+print(f"  flagged of the unseen benign tumours: {flagged.mean():.0%}")
 
 # %%
-# The most anomalous benign tumours, and what is surprising about them: how improbable each
-# measurement is, given all others, in nats above what is usual.
+# The most anomalous benign tumours, and what is surprising about them: how improbable
+# each measurement is, given all others, in nats above what is usual.
 
 log_density = detector.score_samples(X_benign)
 scores = detector.feature_scores(X_benign)
@@ -53,8 +61,8 @@ for row in most_anomalous:
     print(f"{log_density[row]:7.1f} nats   {names}")
 
 # %%
-# Are the right values blamed? One measurement of each new benign tumour is put down three times as
-# large. What is improbable is rarely the value by itself.
+# Are the right values blamed? One measurement of each new benign tumour is put down
+# three times as large. What is improbable is rarely the value by itself.
 
 rng = np.random.RandomState(0)
 slips = rng.randint(X_benign.shape[1], size=len(X_benign))
@@ -73,11 +81,16 @@ figure, (left, right) = plt.subplots(
     1, 2, figsize=(13, 4.8), layout="constrained", width_ratios=[2, 3]
 )
 bins = np.linspace(-150, log_density.max(), 50)
-for rows, label, colour in ((X_benign, "benign", "C0"), (X_malignant, "malignant", "C1")):
+for rows, label, colour in (
+    (X_benign, "benign", "C0"),
+    (X_malignant, "malignant", "C1"),
+):
     values = np.clip(detector.score_samples(rows), bins[0], None)
     left.hist(values, bins, alpha=0.6, label=f"{label}, unseen", color=colour)
 left.axvline(detector.offset_, color="k", linestyle="--", label="threshold")
-left.set(xlabel=f"log density, nats ({bins[0]:.0f} and below in one bar)", ylabel="tumours")
+left.set(
+    xlabel=f"log density, nats ({bins[0]:.0f} and below in one bar)", ylabel="tumours"
+)
 left.legend(loc="upper center")
 FeatureScoreDisplay.from_estimator(
     detector, X_benign, rows=most_anomalous, feature_names=data.feature_names, ax=right
