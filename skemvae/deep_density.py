@@ -7,12 +7,13 @@ from numbers import Integral
 from typing import Any
 
 import numpy as np
-from sklearn.utils import check_array, check_random_state, check_scalar
+from sklearn.utils import check_array, check_scalar
 from sklearn.utils.validation import check_is_fitted
 
 from skemvae.base import LatentDensityEstimator
 from skemvae.core.decomposition import BoundDecomposition
 from skemvae.tables.reading import check_rows
+from skemvae.validation import check_random_state
 
 # Rows whose codes are held at a time.
 _CHUNK_ROWS = 2**14

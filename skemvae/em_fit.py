@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from sklearn.utils import check_random_state
 
 from skemvae.core.compiled_em import State, em_on
 from skemvae.core.covariance import Covariance
@@ -22,6 +21,7 @@ from skemvae.validation import (
     check_mixture_weights,
     check_parameter_array,
     check_positive_definite,
+    check_random_state,
     check_responsibilities,
 )
 

@@ -7,7 +7,7 @@ from numbers import Integral
 from typing import Any, Self
 
 import numpy as np
-from sklearn.utils import check_array, check_random_state, check_scalar
+from sklearn.utils import check_array, check_scalar
 from sklearn.utils.validation import check_is_fitted
 
 from skemvae.base import LatentDensityEstimator, weighted_sum
@@ -26,6 +26,7 @@ from skemvae.validation import (
     check_mixture_weights,
     check_parameter_array,
     check_positive_definite,
+    check_random_state,
     check_weights,
 )
 

@@ -6,7 +6,7 @@ from numbers import Integral
 from typing import Any
 
 import numpy as np
-from sklearn.utils import check_array, check_random_state, check_scalar
+from sklearn.utils import check_array, check_scalar
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
@@ -14,6 +14,7 @@ from skemvae.base import LatentDensityEstimator
 from skemvae.core.decomposition import BoundDecomposition
 from skemvae.models import Model
 from skemvae.tables.reading import check_rows
+from skemvae.validation import check_random_state
 
 
 def _has_discrete_latent(estimator: Any) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils import check_random_state, check_scalar
+from sklearn.utils import check_scalar
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
@@ -19,7 +19,7 @@ from skemvae.bijections import Bijection
 from skemvae.core.decomposition import BoundDecomposition
 from skemvae.tables.reading import validated
 from skemvae.truncation import draw_within
-from skemvae.validation import check_weights
+from skemvae.validation import check_random_state, check_weights
 
 
 def _density_has(name: str) -> Callable[[Any], bool]:

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.utils import check_random_state
 
 from skemvae.core.iterate import Patience, Result, Status, iterate
 from skemvae.devices.names import device_of
@@ -20,7 +19,7 @@ from skemvae.networks.architecture import Architecture
 from skemvae.networks.gradients import ESTIMATORS
 from skemvae.networks.training import Codes, Progress, Schedule, Trainer, n_active_units
 from skemvae.tables.reading import check_rows
-from skemvae.validation import counting_rows
+from skemvae.validation import check_random_state, counting_rows
 
 # An adaptive rate is divided by 3 at each plateau; this one ends the fit.
 _PLATEAUS = 3

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
-from sklearn.utils import _safe_indexing
+from sklearn import utils
 from sklearn.utils.validation import check_array, check_is_fitted
 
 from skemvae.core.summary import Extent, Summary
@@ -35,6 +35,38 @@ def check_choice(name: str, value: Any, choices: Collection[str]) -> None:
     """Raise ValueError unless the string ``value`` is one of ``choices``."""
     if not isinstance(value, str) or value not in choices:
         raise ValueError(f"{name}={shown(value)} is not one of {sorted(choices)}.")
+
+
+def check_random_state(random_state: Any, name: str = "random_state") -> np.random.RandomState:
+    """Return a generator for None, an integer or a generator.
+
+    Raises
+    ------
+    ValueError
+        If it is none of these, or a generator that has only zeros to give.
+    """
+    try:
+        rng: np.random.RandomState = utils.check_random_state(random_state)
+    except ValueError:
+        raise ValueError(
+            f"{name}={shown(random_state)} must be None, an int from 0 to 2**32 - 1, or a "
+            "numpy.random.RandomState."
+        ) from None
+    if not isinstance(random_state, Integral) and gives_zeros_only(rng):
+        raise ValueError(
+            f"{name} is a RandomState whose state is zero, and NumPy would wait for another number "
+            "forever: give an int, or numpy.random.RandomState(seed)."
+        )
+    return rng
+
+
+def gives_zeros_only(rng: np.random.RandomState) -> bool:
+    """Whether a generator is a Mersenne twister that does not turn: all 19937 bits are zero."""
+    state: Any = rng.get_state(legacy=False)
+    if state["bit_generator"] != "MT19937":
+        return False
+    key = state["state"]["key"]
+    return not key[1:].any() and key[0] < 2**31
 
 
 def check_acceleration(acceleration: Any) -> None:
@@ -101,7 +133,7 @@ def counting_rows(X: Any, sample_weight: Any) -> tuple[Any, Any]:
         raise ValueError(
             f"sample_weight leaves {len(rows)} row of positive weight: a minimum of 2 is required."
         )
-    return (X if len(rows) == len(weight) else _safe_indexing(X, rows)), weight[rows]
+    return (X if len(rows) == len(weight) else utils._safe_indexing(X, rows)), weight[rows]
 
 
 def check_enough(extent: Extent, n_components: int) -> None:

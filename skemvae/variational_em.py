@@ -7,7 +7,7 @@ from numbers import Integral, Real
 from typing import Any, Self
 
 from sklearn.base import clone
-from sklearn.utils import check_random_state, check_scalar
+from sklearn.utils import check_scalar
 
 from skemvae.base import unchanged_if_refused
 from skemvae.callbacks import with_callbacks
@@ -17,7 +17,7 @@ from skemvae.model_density import ModelDensity
 from skemvae.models import MODELS, Model
 from skemvae.multistart import best_of_starts, warn_unless_converged
 from skemvae.tables.reading import check_rows, read
-from skemvae.validation import check_acceleration, check_choice, counting_rows
+from skemvae.validation import check_acceleration, check_choice, check_random_state, counting_rows
 
 
 class VariationalEM(ModelDensity):

@@ -7,20 +7,24 @@ import json
 import os
 import pickle
 import re
+import subprocess
+import sys
 import tracemalloc
 import zipfile
+from pathlib import Path
 
 import hypothesis.strategies as st
 import joblib
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from sklearn.exceptions import ConvergenceWarning
 
 import skemvae
 from skemvae import (
     EMGaussianMixture,
+    TransformedDensity,
     VAEEstimator,
     VariationalEM,
     VersionMismatchWarning,
@@ -40,7 +44,7 @@ def files(tmp_path_factory):
     """A file of each kind of estimator, by name."""
     folder = tmp_path_factory.mktemp("files")
     estimators = {
-        "em": EMGaussianMixture(2, max_iter=1, random_state=0),
+        "em": EMGaussianMixture(2, max_iter=1, random_state=np.random.RandomState(0)),
         "bayes": VariationalEM(BayesianMixture(2), max_iter=1, random_state=0),
         "factor": VariationalEM(FactorModel(1, "student_t"), max_iter=1, random_state=0),
         "own": VariationalEM(GaussianPair(), max_iter=1, random_state=0),
@@ -312,7 +316,9 @@ def test_arrays_of_other_shapes_types_or_with_nan_are_refused(kind, files, tmp_p
             write_document(path, text["estimator"], changed)
             if "lower_bounds" in name and what in ("longer", "NaN"):
                 load(path)
-            elif kind == "own" and "model_." in name and what in ("longer", "one dimension more"):
+            elif (
+                kind == "own" and "parameters_" in name and what in ("longer", "one dimension more")
+            ):
                 load(path)  # the shapes of one's own model are its own affair
             else:
                 with pytest.raises(ValueError, match="cannot be loaded"):
@@ -382,6 +388,67 @@ def test_networks_are_not_made_before_their_weights_are_there(key, value, files,
     document["VAEEstimator"]["_design"]["dict"]["architecture"]["Architecture"][key] = value
     write_document(tmp_path / "file", json.dumps(document), arrays)
     refused(tmp_path / "file", "weights|sizes")
+
+
+# Numbers that would make a call run away.
+
+
+def test_no_number_of_a_file_makes_a_call_run_away(files):
+    """Where all laws are tried at length, every number; otherwise one of 23."""
+    share = 1 if settings().max_examples > 100 else 23
+    command = [sys.executable, "-m", "tests.numbers_of_files", str(files), str(share)]
+    run = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1])
+    assert run.stdout == "done\n", run.stderr[-2000:]
+
+
+@pytest.mark.parametrize("key", [np.zeros(624), np.r_[2.0**31 - 1, np.zeros(623)]])
+def test_a_random_state_that_would_be_waited_for_is_refused(key, tmp_path):
+    """NumPy rejects its zeros for ever, and does not hear Ctrl-C."""
+    skemvae.save(EMGaussianMixture(random_state=np.random.RandomState(0)), tmp_path / "file")
+    text, arrays = container.read(tmp_path / "file")
+    (name,) = (name for name in arrays if "key" in name)
+    key = key.astype(np.uint32)
+    write_document(tmp_path / "file", text["estimator"], {**arrays, name: key})
+    refused(tmp_path / "file", "RandomState that gives zeros only")
+    rng = np.random.RandomState(0)
+    rng.set_state(("MT19937", key, 624))
+    mixture = EMGaussianMixture.from_parameters([1.0], [[0.0]], [[[1.0]]], random_state=rng)
+    calls = [
+        lambda: mixture.sample(3),
+        lambda: mixture.sample(3, random_state=rng),
+        lambda: mixture.fit(X),
+        lambda: VariationalEM(random_state=rng).fit(X),
+        lambda: VAEEstimator(random_state=rng).fit(X),
+        lambda: TransformedDensity("passthrough", mixture).fit(X),
+    ]
+    for call in calls:
+        with pytest.raises(ValueError, match="random_state is a RandomState whose state is zero"):
+            call()
+    key[7] = 1
+    rng.set_state(("MT19937", key, 624))
+    assert mixture.sample(3)[0].shape == (3, 1)
+
+
+@pytest.mark.parametrize("value", [-1, 2**32, 0.5, "a" * 10**4, np.random.default_rng(0)])
+def test_a_random_state_is_named(value):
+    with pytest.raises(ValueError, match=r"^random_state=.* must be None, an int from 0") as raised:
+        EMGaussianMixture(random_state=value).fit(X)
+    harmless(str(raised.value))
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "match"),
+    [
+        ('"has_gauss":0', '"has_gauss":2', "RandomState that cannot be"),
+        ('"gauss":0.0', '"gauss":{"float":"nan"}', "RandomState that cannot be"),
+    ],
+)
+def test_what_a_random_state_has_put_by_is_a_number(field, value, match, tmp_path):
+    skemvae.save(EMGaussianMixture(random_state=np.random.RandomState(0)), tmp_path / "file")
+    text, arrays = container.read(tmp_path / "file")
+    assert field in text["estimator"]
+    write_document(tmp_path / "file", text["estimator"].replace(field, value), arrays)
+    refused(tmp_path / "file", match)
 
 
 # Text of a file in messages.

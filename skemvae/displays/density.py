@@ -8,10 +8,10 @@ from typing import Any, Self
 
 import numpy as np
 from scipy.special import logsumexp
-from sklearn.utils import check_random_state
 
 from skemvae.displays.style import PALETTE, axes_for, colours, point_size
 from skemvae.displays.subject import Subject, look_into, numbers
+from skemvae.validation import check_random_state
 
 # What of the model's own draws a picture shows at least, beside all rows of X.
 _SHOWN = 0.998

@@ -13,6 +13,9 @@ import numpy as np
 
 from skemvae.validation import shown
 
+# More points than that for each row are no one's wish.
+MOST_POINTS = 2**16
+
 Sizes = dict[str, int]
 Check = Callable[[Any, Sizes], str | None]
 
@@ -96,10 +99,29 @@ def of(kind: type | tuple[type, ...], said: str) -> Check:
     return check
 
 
+def within(least: int, most: int) -> Check:
+    """An int in a range."""
+
+    def check(value: Any, sizes: Sizes) -> str | None:
+        if said := integer(value, sizes):
+            return said
+        return None if least <= value <= most else f"is {shown(value)}, not in [{least}, {most}]"
+
+    return check
+
+
 integer = of(Integral, "an int")
 real = of(Real, "a number")
 boolean = of(bool, "a bool")
 text = of(str, "a str")
+count = within(0, 2**63 - 1)
+seed = within(0, 2**32 - 1)
+
+
+def points(value: Any, sizes: Sizes) -> str | None:
+    """How many points each row is looked at in, or what a fit will refuse: what it takes grows."""
+    is_number = isinstance(value, Integral) and not isinstance(value, bool)
+    return within(-(2**63), MOST_POINTS)(value, sizes) if is_number else None
 
 
 def fraction(value: Any, sizes: Sizes) -> str | None:
@@ -107,6 +129,13 @@ def fraction(value: Any, sizes: Sizes) -> str | None:
     if said := real(value, sizes):
         return said
     return None if 0 < value < 1 else f"is {shown(value)}, not between 0 and 1"
+
+
+def amount(value: Any, sizes: Sizes) -> str | None:
+    """A finite number that is not negative."""
+    if said := real(value, sizes):
+        return said
+    return None if 0 <= value < np.inf else f"is {shown(value)}, not finite and at least 0"
 
 
 def choice(choices: Collection[Any]) -> Check:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from skemvae._version import __version__
-from skemvae.persistence.checks import Check, Sizes
+from skemvae.persistence.checks import Check, Sizes, points
 from skemvae.validation import shown
 
 Values = dict[str, Any]
@@ -160,6 +160,8 @@ class ModelRecord(Record):
         required = self.fields.keys() - frozenset().union(*self.optional)
         present = [group for group in (required, *self.optional) if group & values.keys()]
         self._check(values, set(parameters).union(*present), sizes)
+        if said := points(values.get("n_score_samples"), sizes):
+            raise ValueError(f"n_score_samples of its {self.tag} {said}")
         if required in present:
             self._apply_rule(values, sizes)
         instance = self.cls(**{name: values[name] for name in parameters})

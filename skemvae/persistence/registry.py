@@ -10,19 +10,21 @@ from skemvae.persistence import rules
 from skemvae.persistence.checks import (
     Check,
     Sizes,
+    amount,
     boolean,
     choice,
+    count,
     dict_of,
     dict_with,
     floats,
     fraction,
-    integer,
     list_of,
     names,
     of,
     or_none,
     positions,
     real,
+    seed,
     size,
     text,
     tuple_of,
@@ -110,8 +112,8 @@ _CORE: list[Record] = [
         {
             "summary": part("Summary"),
             "noise": floats("d"),
-            "weight": real,
-            "n_rows": integer,
+            "weight": amount,
+            "n_rows": count,
             "climbing": or_none(part("core.GaussianMixture")),
         },
     ),
@@ -122,7 +124,7 @@ _CORE: list[Record] = [
 _LABELS = tuple_of(text)
 _UNITS = ("Continuous", "Logarithmic", "Binary", "Counts", "Categories")
 _AFFINE: dict[str, Check] = {"names": _LABELS, "shift": floats(), "scale": floats()}
-_BOUND: dict[str, Check] = {"n_outputs": integer}
+_BOUND: dict[str, Check] = {"n_outputs": count}
 _NORMAL: dict[str, Check] = {**_BOUND, "separable": boolean}
 _LIKELIHOODS = (
     "Gaussian",
@@ -171,11 +173,11 @@ _TABLES: list[Record] = [
         "Architecture",
         "skemvae.networks.architecture:Architecture",
         {
-            "n_components": integer,
-            "hidden_layer_sizes": tuple_of(integer),
+            "n_components": count,
+            "hidden_layer_sizes": tuple_of(count),
             "activation": text,
             "prior": choice(("normal", "mixture", "vamp")),
-            "n_prior_components": integer,
+            "n_prior_components": count,
             "shared_encoder": boolean,
         },
         rules.of_architecture,
@@ -196,7 +198,7 @@ _HISTORY: dict[str, Check] = {
     "lower_bounds_": floats("T", nan=True, infinite=True),
     "converged_": boolean,
     "status_": text,
-    "n_iter_": integer,
+    "n_iter_": count,
 }
 _OPTIONAL = tuple(
     frozenset({name}) for name in ("feature_names_in_", "_sklearn_output_config", "_mean_surprise")
@@ -205,7 +207,7 @@ _ESTIMATOR: dict[str, Check] = {
     "feature_names_in_": names("d"),
     "_sklearn_output_config": dict_of(text),
     "n_features_in_": size("d"),
-    "n_parameters_": integer,
+    "n_parameters_": count,
     "_mean_surprise": or_none(floats("d")),
     **_HISTORY,
 }
@@ -231,7 +233,7 @@ _MODELS: list[Record] = [
             **_ESTIMATOR,
             **_MIXTURE,
             "precisions_cholesky_": floats(infinite=True),
-            "n_samples_seen_": integer,
+            "n_samples_seen_": count,
             "_stream": part("Stream"),
         },
         rules.of_mixture,
@@ -254,8 +256,8 @@ _MODELS: list[Record] = [
             "weight_concentration_": floats(),
             "mean_precision_": floats("K"),
             "degrees_of_freedom_": floats("K"),
-            "n_active_components_": integer,
-            "n_parameters_": integer,
+            "n_active_components_": count,
+            "n_parameters_": count,
         },
         rules.of_bayesian_mixture,
     ),
@@ -268,10 +270,10 @@ _MODELS: list[Record] = [
             "_as_fitted": _FACTORS,
             "_factors": _FACTORS,
             "_noise": floats("1 S k"),
-            "_seed": integer,
+            "_seed": seed,
             "loadings_": floats("o k"),
             "intercept_": floats("o"),
-            "n_parameters_": integer,
+            "n_parameters_": count,
         },
         rules.of_factor_model,
     ),
@@ -288,9 +290,9 @@ _MODELS: list[Record] = [
             ),
             "module_": _NETWORKS,
             "_optimiser": or_none(_OPTIMISER),
-            "_n_epochs": integer,
-            "_score_seed": integer,
-            "n_active_units_": integer,
+            "_n_epochs": count,
+            "_score_seed": seed,
+            "n_active_units_": count,
             "validation_lower_bounds_": or_none(floats(nan=True, infinite=True)),
         },
         rules.of_vae,
@@ -299,10 +301,10 @@ _MODELS: list[Record] = [
 ]
 _OWN_MODEL: dict[str, Check] = {
     "parameters_": dict_of(floats()),
-    "n_parameters_": integer,
-    "_n_latent": integer,
+    "n_parameters_": count,
+    "_n_latent": count,
     "_noise": floats(dtype="float64 or int64"),  # of points, or of states
-    "_seed": integer,
+    "_seed": seed,
     "_n_features": size("d"),
 }
 
@@ -334,5 +336,5 @@ def own_models(classes: Iterable[Any]) -> dict[str, Record]:
         tag = cls.__name__
         if tag in RECORDS or tag in found:
             raise ValueError(f"Two models are called {tag}: rename one of your own.")
-        found[tag] = OwnModelRecord(tag, path_of(cls), _OWN_MODEL, own=cls)
+        found[tag] = OwnModelRecord(tag, path_of(cls), _OWN_MODEL, rules.of_own_model, own=cls)
     return found

@@ -92,6 +92,14 @@ def of_factor_model(values: Values, sizes: Sizes) -> str | None:
     return None
 
 
+def of_own_model(values: Values, sizes: Sizes) -> str | None:
+    """As many states, or dimensions of z, as there are in what was looked at in the fit."""
+    noise = values["_noise"]
+    letters = "1 k 1" if noise.dtype.kind == "i" else "1 _ k"
+    said = axes(noise.shape, letters, {"k": values["_n_latent"]})
+    return said and f"has _noise that {said}"
+
+
 def of_vae(values: Values, sizes: Sizes) -> str | None:
     """The likelihoods are those of the columns."""
     return _of_heads(values["module_"]["heads"], values)

@@ -21,7 +21,7 @@ from skemvae.persistence.checks import Sizes
 from skemvae.persistence.container import storable
 from skemvae.persistence.records import OwnModelRecord, Record
 from skemvae.persistence.registry import RECORDS, record_of
-from skemvae.validation import escaped, shown
+from skemvae.validation import escaped, gives_zeros_only, shown
 
 _PLAIN = (type(None), bool, int, str)
 
@@ -51,10 +51,18 @@ def _of_random_state(rng: np.random.RandomState) -> dict[str, Any]:
 def _random_state(state: dict[str, Any]) -> np.random.RandomState:
     key, position = state["key"], state["pos"]
     # NumPy believes the position, and would read beyond the key.
-    if key.shape != (624,) or key.dtype != np.uint32 or not 0 <= position <= 624:
+    if (
+        key.shape != (624,)
+        or key.dtype != np.uint32
+        or not 0 <= position <= 624
+        or state["has_gauss"] not in (0, 1)
+        or not math.isfinite(state["gauss"])
+    ):
         raise ValueError("it holds a RandomState that cannot be")
     rng = np.random.RandomState(0)
     rng.set_state(("MT19937", key, position, state["has_gauss"], state["gauss"]))
+    if gives_zeros_only(rng):
+        raise ValueError("it holds a RandomState that gives zeros only")
     return rng
 
 
