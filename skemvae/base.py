@@ -298,9 +298,11 @@ class LatentDensityEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         if is_read_in_parts(X):
             likelihood = self._log_likelihood(X, sample_weight)
             return likelihood.total, likelihood.count
-        weight = check_weights(sample_weight, np.empty(np.shape(X)[:1]))
-        n = float(np.shape(X)[0] if weight is None else weight.sum())
-        return n * self.score(X, sample_weight=sample_weight), n
+        mean = self.score(X, sample_weight=sample_weight)
+        n_rows = X.shape[0] if hasattr(X, "shape") else len(X)
+        weight = check_weights(sample_weight, np.empty(n_rows))
+        n = float(n_rows if weight is None else weight.sum())
+        return n * mean, n
 
     def _set(self, **attributes: Any) -> Self:
         for name, value in attributes.items():

@@ -24,6 +24,7 @@ from skemvae.held_out import (
     seconds_text,
 )
 from skemvae.optional import require
+from skemvae.tables.reading import check_in_memory
 from skemvae.validation import check_choice
 
 
@@ -295,6 +296,7 @@ def compare(
     True
     """
     check_choice("error_score", error_score, {"warn", "raise"})
+    check_in_memory(X)
     named = named_estimators(estimators)
     _check_densities(named)
     _warn_of_units(named)

@@ -387,7 +387,7 @@ class EMGaussianMixture(MixtureDensity):
     ) -> tuple[Table, Extent, Summary]:
         """Valid rows in a frame of their own, and what they are like."""
         table = read(self, X, sample_weight)
-        extent = check_extent(table)
+        extent = check_extent(table, getattr(self, "feature_names_in_", None))
         check_enough(extent, self.n_components)
         weight_unit = power_of_two(np.asarray(extent.heaviest))
         table = table.framed(table.frame, float(weight_unit))

@@ -17,7 +17,8 @@ from sklearn.utils.validation import check_is_fitted
 from skemvae.base import DensityEstimator, weighted_sum
 from skemvae.bijections import Bijection
 from skemvae.core.decomposition import BoundDecomposition
-from skemvae.tables.reading import validated
+from skemvae.tables.numbers import check_no_gaps
+from skemvae.tables.reading import check_in_memory, check_rows, validated
 from skemvae.truncation import draw_within
 from skemvae.validation import check_random_state, check_weights
 
@@ -280,9 +281,12 @@ class DensityInOriginalUnits(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         """Valid rows: numbers, or a frame as it is, for a ColumnTransformer may ask for names."""
         if not reset:
             check_is_fitted(self)
-        is_frame = hasattr(X, "columns")
-        rows = validated(self, X, dtype=None if is_frame else "numeric", reset=reset)
-        return X if is_frame else rows
+        check_in_memory(X)
+        if hasattr(X, "columns"):
+            validated(self, X, skip_check_array=True, reset=reset)
+            check_no_gaps(X)
+            return X
+        return check_rows(self, X, numeric=True, reset=reset, n_min=1)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -16,6 +16,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
 from skemvae.em_gaussian_mixture import EMGaussianMixture
+from skemvae.tables.numbers import check_is_table
 from skemvae.validation import check_weights
 
 # Steps that shift and stretch each column by itself: they leave feature scores as they are.
@@ -129,6 +130,7 @@ class DensityOutlierDetector(OutlierMixin, BaseEstimator):
             If the density has no ``score_samples``.
         """
         self._check_parameters()
+        check_is_table(X)
         fitted = self._fit_density(X, sample_weight)
         if self.contamination == "auto":
             scores, weight = self._held_out_scores(X, sample_weight)

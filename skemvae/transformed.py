@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any, Self
 
 import numpy as np
 from sklearn.base import clone
+from sklearn.compose import ColumnTransformer
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.validation import has_fit_parameter
 
@@ -15,6 +17,7 @@ from skemvae.bijections.base import check_known, rows_where
 from skemvae.bijections.function import differentiate
 from skemvae.callbacks import fit_part, with_callbacks
 from skemvae.original_units import DensityInOriginalUnits
+from skemvae.tables.numbers import naming_columns
 from skemvae.truncation import log_mass_within
 from skemvae.validation import check_weights
 
@@ -182,7 +185,7 @@ class TransformedDensity(DensityInOriginalUnits):
             transformer = FunctionTransformer() if identity else clone(self.transformer)
             takes_weight = weight is not None and has_fit_parameter(transformer, "sample_weight")
             with fit_part(context, "fit-transformer", self, transformer, rows, y):
-                transformer.fit(rows, y, **({"sample_weight": weight} if takes_weight else {}))
+                self._fit_transformer(transformer, rows, y, weight if takes_weight else None)
             bijection = bijection_of(transformer)
             differentiate(bijection, self.log_abs_det)
             transformed, log_abs_det = bijection.forward(rows)
@@ -197,6 +200,12 @@ class TransformedDensity(DensityInOriginalUnits):
                 self.n_parameters_ = density.n_parameters_ + bijection.n_parameters
         context.call_on_fit_task_end(estimator=self, X=X, y=y)
         return self
+
+    def _fit_transformer(self, transformer: Any, X: Any, y: Any, weight: Any) -> None:
+        # A ColumnTransformer may leave columns without numbers to a density that takes labels.
+        by_columns = isinstance(transformer, ColumnTransformer)
+        with nullcontext() if by_columns else naming_columns(X):
+            transformer.fit(X, y, **({} if weight is None else {"sample_weight": weight}))
 
     def _counting(self, X: Any, y: Any, sample_weight: Any) -> tuple[Any, Any, Any]:
         """The rows of positive weight, their targets and weights."""

@@ -120,6 +120,38 @@ class VariationalEM(ModelDensity):
         self.verbose = verbose
         self.verbose_interval = verbose_interval
 
+    def set_params(self, **params: object) -> Self:
+        """Set parameters, those of the model as ``model__name``.
+
+        Parameters
+        ----------
+        **params : dict
+            By name. ``model__name`` makes an object of a model that is None or a name.
+
+        Returns
+        -------
+        self
+            Changed.
+
+        Raises
+        ------
+        ValueError
+            If there is no such parameter; one of the model is offered as ``model__name``.
+        """
+        own = {name: value for name, value in params.items() if not name.startswith("model__")}
+        unknown = own.keys() - self.get_params(deep=False).keys()
+        for name in sorted(unknown & self._chosen_model().get_params().keys() if unknown else ()):
+            raise ValueError(
+                f"Invalid parameter {name!r} for estimator {self!r}: it is one of its model, set "
+                f"it as 'model__{name}'."
+            )
+        super().set_params(**own)
+        if len(own) < len(params):
+            if self.model is None or isinstance(self.model, str):
+                self.model = self._chosen_model()
+            super().set_params(**{name: params[name] for name in params.keys() - own.keys()})
+        return self
+
     @with_callbacks
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Fit the model by variational EM.

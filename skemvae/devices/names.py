@@ -10,15 +10,27 @@ def device_of(name: str) -> torch.device:
 
     Raises
     ------
+    TypeError
+        If it is not a str.
     ValueError
         If there is no such device.
     """
+    if not isinstance(name, str):
+        raise TypeError(f"device={name!r} must be a str: 'cpu', 'cuda' or 'auto'.")
+    n_gpus = torch.cuda.device_count()
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
+        name = "cuda" if n_gpus else "cpu"
     try:
-        torch.Generator(name)  # more than a name: a device that works
-        return torch.device(name)
-    except (RuntimeError, TypeError, AssertionError) as error:
+        device = torch.device(name)
+    except RuntimeError:
         raise ValueError(
-            f"device={name!r} is not to be had, use 'auto' or 'cpu': {error}"
+            f"device={name!r} is no device: use 'cpu', 'cuda' or 'cuda:1' for a GPU, or 'auto'."
         ) from None
+    if device.type == "cuda" and (device.index or 0) >= n_gpus:
+        found = {0: "no GPU", 1: "one GPU"}.get(n_gpus, f"{n_gpus} GPUs")
+        raise ValueError(f"device={name!r}, but torch finds {found}: use 'auto' or 'cpu'.")
+    try:
+        torch.Generator(device)  # more than a name: a device that works
+    except (RuntimeError, TypeError, AssertionError) as error:
+        raise ValueError(f"device={name!r} does not work, use 'auto' or 'cpu': {error}") from None
+    return device

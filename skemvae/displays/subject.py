@@ -11,6 +11,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import _safe_indexing, check_array
 from sklearn.utils.validation import check_is_fitted
 
+from skemvae.tables.numbers import check_finite, check_is_table, naming_columns
 from skemvae.validation import select_columns
 
 
@@ -72,6 +73,8 @@ def look_into(
     TypeError
         If no estimator inside has any of the attributes.
     """
+    if X is not None:
+        check_is_table(X)
     for attribute in attributes:
         for inner, rows, names in _levels(estimator, X):
             if hasattr(inner, attribute):
@@ -126,11 +129,15 @@ def named(estimators: Any) -> dict[str, Any]:
 
 def numbers(X: Any, positions: Any, names: Any) -> Any:
     """Columns of a table as float64, shape (n_samples, len(positions))."""
+    check_is_table(X)
     columns = _safe_indexing(X, [int(j) for j in positions], axis=1)
+    chosen = [names[j] for j in positions]
     try:
-        return check_array(columns, dtype=np.float64)
+        with naming_columns(columns):
+            values = check_array(columns, dtype=np.float64, ensure_all_finite=False)
+        check_finite(values, chosen)
+        return values
     except (ValueError, TypeError) as error:
-        chosen = [names[j] for j in positions]
         raise ValueError(
             f"features={chosen} cannot be drawn as numbers ({error}): choose others."
         ) from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -13,6 +13,7 @@ from skemvae.likelihoods.base import Likelihood
 from skemvae.likelihoods.continuous import Gaussian, LogNormal, StudentT
 from skemvae.likelihoods.discrete import Bernoulli, Categorical, NegativeBinomial, Poisson
 from skemvae.likelihoods.units import Categories, Units
+from skemvae.tables.numbers import NoNumbers, as_numbers, check_finite, error_naming
 from skemvae.validation import check_choice, escaped, select_columns, shown
 
 LIKELIHOODS: dict[str, type[Likelihood]] = {
@@ -35,10 +36,8 @@ def named_likelihood(value: Any) -> Likelihood:
 
 
 def is_numeric(likelihood: Any) -> bool:
-    """Whether all columns must be finite numbers."""
-    if isinstance(likelihood, str | Likelihood):
-        return named_likelihood(likelihood).numeric
-    return all(named_likelihood(entry[0]).numeric for entry in _pairs(likelihood))
+    """Whether one likelihood asks for finite numbers in all columns."""
+    return isinstance(likelihood, str | Likelihood) and named_likelihood(likelihood).numeric
 
 
 def _pairs(likelihood: Any) -> list[tuple[Any, Any]]:
@@ -67,21 +66,30 @@ def assign_columns(likelihood: Any, X: Any, names: Sequence[Any]) -> list[tuple[
     Raises
     ------
     ValueError
-        If a column has no likelihood, or two.
+        If a column has no likelihood, or two, or a pair names one that is not there; what
+        else is wrong with the columns is said, too.
     """
     d = len(names)
     if isinstance(likelihood, str | Likelihood):
         return [(named_likelihood(likelihood), np.arange(d))]
     owners: dict[int, str] = {}
-    blocks = []
+    blocks: list[tuple[Likelihood, Any]] = []
+    wrong: list[str] = []
     for name, columns in _pairs(likelihood):
         head = named_likelihood(name)
         if callable(columns):
             columns = columns(X)
-        columns = select_columns(columns, d, names, or_none=True)
+        try:
+            columns = select_columns(
+                columns, d, names, or_none=True, parameter=f"likelihood=[({name!r}, ...)]: columns"
+            )
+        except ValueError as error:
+            wrong.append(str(error))
+            there = isinstance(columns, list | tuple) and set(columns) & set(names)
+            columns = [list(names).index(column) for column in there or ()]
         for j in columns:
             if j in owners:
-                raise ValueError(
+                wrong.append(
                     f"Column {escaped(names[j])} has two likelihoods: {owners[j]} and {head!r}."
                 )
             owners[j] = repr(head)
@@ -89,51 +97,72 @@ def assign_columns(likelihood: Any, X: Any, names: Sequence[Any]) -> list[tuple[
             blocks.append((head, columns))
     missing = [names[j] for j in range(d) if j not in owners]
     if missing:
-        raise ValueError(
-            f"Columns {shown(missing)} have no likelihood: name them in likelihood=[...]."
-        )
+        wrong.append(f"Columns {shown(missing)} have no likelihood: name them in likelihood=[...].")
+    if wrong:
+        columns = [j for head, columns in blocks if head.numeric for j in columns]
+        _, refused = _numbers(_series(X, columns), [names[j] for j in columns])
+        raise ValueError(" ".join([*wrong, *([str(error_naming(refused))] if refused else [])]))
     return blocks
 
 
-def _values(X: Any, columns: Any, names: Sequence[str], numeric: bool) -> Any:
-    """Some columns of an array or a frame: finite numbers, or objects of any kind."""
+def _series(X: Any, columns: Any) -> list[Any]:
+    """Some columns of an array or a frame, one by one."""
+    if not hasattr(X, "columns"):
+        return [X[:, j] for j in columns]
+    take = X.iloc.__getitem__ if hasattr(X, "iloc") else X.__getitem__
+    return [take((slice(None), int(j))) for j in columns]
+
+
+def _labels(X: Any, columns: Any) -> Any:
+    """Some columns of an array or a frame as objects of any kind."""
     if not hasattr(X, "columns"):
         block = X[:, columns]
         if block.dtype.kind in "mM":  # in nanoseconds, NumPy makes integers of times
             block = block.astype(block.dtype.kind + "8[us]")
-        if not numeric:
-            return block.astype(object)
-        return block if _all_finite(block) else _numbers(block.T, names)
-    take = X.iloc.__getitem__ if hasattr(X, "iloc") else X.__getitem__
-    series = [take((slice(None), int(j))) for j in columns]
-    if numeric:
-        return _numbers(series, names)
-    block = np.empty((X.shape[0], len(series)), dtype=object)  # labels keep their types
-    for i, one in enumerate(series):
+        return block.astype(object)
+    block = np.empty((X.shape[0], len(columns)), dtype=object)  # labels keep their types
+    for i, one in enumerate(_series(X, columns)):
         block[:, i] = one.to_list()
     return block
 
 
-def _all_finite(block: Any) -> bool:
-    return block.dtype.kind == "f" and bool(np.isfinite(block).all())
+def _numbers(series: Sequence[Any], names: Sequence[Any]) -> tuple[Any, list[NoNumbers]]:
+    """Columns as numbers, and those that hold none."""
+    as_read = [as_numbers(*one) for one in zip(names, series, strict=True)]
+    refused = [one for one in as_read if isinstance(one, NoNumbers)]
+    return None if refused or not as_read else np.array(as_read).T, refused
 
 
-def _numbers(columns: Any, names: Sequence[str]) -> Any:
-    """Finite numbers, or an error that names the column."""
-    block = np.empty((len(columns[0]), len(columns)), order="F")
-    for i, (name, column) in enumerate(zip(names, columns, strict=True)):
-        try:
-            block[:, i] = np.asarray(column, dtype=np.float64)
-        except (TypeError, ValueError) as error:
-            raise ValueError(
-                f"Column {escaped(name)} must hold numbers: {escaped(error)}."
-            ) from None
-        for row in np.flatnonzero(~np.isfinite(block[:, i])):
-            raise ValueError(
-                f"Column {escaped(name)} holds {block[row, i]} in row {row}: NaN and infinity are "
-                "not supported, drop or impute such values."
-            )
-    return block
+def _values(X: Any, blocks: Iterable[tuple[Any, Sequence[str], bool]]) -> list[Any]:
+    """The columns of each block: finite numbers, or objects of any kind.
+
+    Parameters
+    ----------
+    X : array or frame
+    blocks : iterable of (positions, names, whether they are numbers)
+
+    Raises
+    ------
+    TypeError, ValueError
+        That names all columns that should hold numbers and do not; or the first value that
+        is not finite.
+    """
+    values, refused = [], []
+    for columns, names, numeric in blocks:
+        if not numeric:
+            values.append(_labels(X, columns))
+        elif getattr(getattr(X, "dtype", None), "kind", "") == "f":
+            values.append(X[:, columns])
+            check_finite(values[-1], names)
+        else:
+            block, without = _numbers(_series(X, columns), names)
+            refused += without
+            if block is not None:
+                check_finite(block, names)
+            values.append(block)
+    if refused:
+        raise error_naming(refused)
+    return values
 
 
 @dataclass(frozen=True)
@@ -157,11 +186,13 @@ class Table:
         standardize: bool,
     ) -> Self:
         """Learn the units of training rows."""
-        units = []
-        for head, columns in blocks:
-            of = tuple(str(names[j]) for j in columns)
-            values = _values(X, columns, of, head.numeric)
-            units.append(head.units(values, of, weight, standardize))
+        of = [tuple(str(names[j]) for j in columns) for _, columns in blocks]
+        pairs = zip(blocks, of, strict=True)
+        values = _values(X, ((columns, own, head.numeric) for (head, columns), own in pairs))
+        units = (
+            head.units(one, own, weight, standardize)
+            for (head, _), one, own in zip(blocks, values, of, strict=True)
+        )
         return cls(tuple(columns for _, columns in blocks), tuple(units))
 
     @property
@@ -184,9 +215,10 @@ class Table:
         """Codes of the rows, of the given dtype and shape (n, d); infinite if they overflow it."""
         codes = np.empty((X.shape[0], sum(map(len, self.columns))), dtype=dtype)
         with np.errstate(over="ignore"):
-            for where, columns, units in zip(self.slices, self.columns, self.blocks, strict=True):
-                values = _values(X, columns, units.names, units.numeric)
-                codes[:, where] = units.encode(values, exact=exact)
+            pairs = list(zip(self.columns, self.blocks, strict=True))
+            values = _values(X, ((columns, units.names, units.numeric) for columns, units in pairs))
+            for where, units, one in zip(self.slices, self.blocks, values, strict=True):
+                codes[:, where] = units.encode(one, exact=exact)
         return codes
 
     def in_order(self, values: Any) -> Any:

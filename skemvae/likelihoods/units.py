@@ -9,6 +9,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from skemvae.tables.numbers import is_missing
 from skemvae.validation import escaped, shown
 
 # Relative to the largest value of a column, a spread that small is rounding error.
@@ -211,7 +212,7 @@ class Categories(Units):
     def refuse_missing(self, X: Any) -> None:
         """Raise ValueError for None and NaN."""
         if X.dtype.kind == "O":
-            missing = np.array([[_is_missing(value) for value in row] for row in X.tolist()])
+            missing = np.array([[is_missing(value) for value in row] for row in X.tolist()])
         elif X.dtype.kind in "fcmM":
             missing = X != X
         else:
@@ -234,11 +235,3 @@ class Categories(Units):
             lookup[:-1] = labels
             columns.append(lookup[codes[:, j].astype(int)])
         return np.stack(columns, axis=1)
-
-
-def _is_missing(value: Any) -> bool:
-    """None, NaN, NaT and the like: what does not equal itself, or cannot say."""
-    try:
-        return value is None or bool(value != value)
-    except TypeError:
-        return True

@@ -25,7 +25,7 @@ class Model(BaseEstimator, ABC):
 
     @property
     def is_numeric(self) -> bool:
-        """Whether all columns must be finite numbers."""
+        """Whether rows are checked to be finite numbers before the model sees them."""
         return True
 
     @property

@@ -135,7 +135,7 @@ class BayesianMixture(Model):
 
     def begin(self, X: Table, weight: None, names: Any, rng: Any, previous: Self | None) -> Fit:
         structure = self._check_parameters()
-        extent = check_extent(X)
+        extent = check_extent(X, names)
         if extent.n_counting < 2:
             raise ValueError(
                 f"sample_weight leaves {extent.n_counting} row of positive weight: a minimum of 2 "

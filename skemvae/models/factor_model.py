@@ -81,6 +81,8 @@ class FactorModel(Model):
 
     @property
     def is_numeric(self) -> bool:
+        if hasattr(self, "_table"):
+            return self._table.numeric
         require("torch", purpose="FactorModel")
         from skemvae.likelihoods.table import is_numeric
 

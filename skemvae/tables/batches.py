@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from os import PathLike
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -11,6 +12,7 @@ from sklearn.utils.validation import check_array
 
 from skemvae.core.rows import Frame
 from skemvae.core.table import Parts
+from skemvae.tables.numbers import check_is_table, how_to_read, names_of, naming_columns
 from skemvae.validation import check_each_weight, shown
 
 # Numbers in a part, at least: 2 MiB. Smaller batches are joined, for every part costs some
@@ -41,7 +43,8 @@ def from_batches(source: Any, sample_weight: str | None = None) -> Batches:
     Raises
     ------
     TypeError
-        If the source is an iterator, which can be read only once.
+        If the source is an iterator, which can be read only once, or no source of batches,
+        such as the name of a file.
 
     Notes
     -----
@@ -79,6 +82,14 @@ class Batches:
     """
 
     def __init__(self, source: Any, sample_weight: str | None):
+        if isinstance(source, str | bytes | PathLike):
+            how = how_to_read(source)
+            raise TypeError(f"source={shown(source)} holds no batches: if it names a file, {how}.")
+        if source is None:
+            raise TypeError(
+                "source=None holds no batches: give a list of tables, a function that makes an "
+                "iterator over them, or what has iter_batches or to_batches."
+            )
         if isinstance(source, Iterator):
             raise TypeError(
                 f"source={source!r} can be read only once, and a fit passes over the rows many "
@@ -193,12 +204,14 @@ class _Batch:
             weight = X[weight_column]
             names = [name for name in names or () if name != weight_column]
             X = X.select(names) if hasattr(X, "select") else X[names]
-        self.X = check_array(
-            X,
-            dtype=[np.float64, np.float32],
-            ensure_all_finite=False,  # the first pass finds such values, and where they are
-            ensure_min_samples=0,
-        )
+        check_is_table(X)
+        with naming_columns(X):
+            self.X = check_array(
+                X,
+                dtype=[np.float64, np.float32],
+                ensure_all_finite=False,  # the first pass finds such values, and where they are
+                ensure_min_samples=0,
+            )
         self.weight = None if weight is None else check_each_weight(weight, self.X)
         self.layout = _Layout(names, self.X.shape[1], weight is not None)
 
@@ -216,10 +229,7 @@ def _how_to_begin(source: Any) -> Callable[[], Iterable[Any]]:
 
 def _names(X: Any) -> list[str] | None:
     """The names of the columns, if they are strings."""
-    names = getattr(X, "column_names", None)  # Arrow
-    if names is None:
-        names = getattr(X, "columns", ())  # pandas, polars
-    names = [] if names is None else list(names)
+    names = names_of(X)
     return names if names and all(isinstance(name, str) for name in names) else None
 
 

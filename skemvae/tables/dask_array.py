@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_array
 
 from skemvae.core.rows import Frame, Rows
 from skemvae.core.table import T
+from skemvae.tables.numbers import naming_columns
 from skemvae.validation import check_each_weight
 
 # So many sums are added by one task.
@@ -49,10 +50,17 @@ class DaskTable:
             If it has not two dimensions, or chunks that hold only some of the
             columns, or if the weights are not chunked as its rows.
         """
+        if hasattr(X, "to_dask_array"):
+            raise TypeError("X is a dask DataFrame: give X.to_dask_array(lengths=True).")
         if X.ndim != 2:
             raise ValueError(f"Expected 2D array, got a dask array of shape {X.shape} instead.")
         if np.isnan(X.shape[1]):
             raise ValueError("X is a dask array with an unknown number of columns: rechunk it.")
+        if X.dtype.kind in "mMSU":
+            raise TypeError(
+                f"X is a dask array of {X.dtype}, but a density is that of numbers: leave such "
+                "columns out, or make numbers of them."
+            )
         if X.numblocks[1] > 1:
             raise ValueError(
                 f"X has chunks of columns, {X.chunks[1]}, but rows must be whole where they lie: "
@@ -94,9 +102,10 @@ class _OfChunk:
     weight_unit: float
 
     def __call__(self, X: Any, weight: Any) -> Any:
-        X = check_array(
-            X, dtype=[np.float64, np.float32], ensure_all_finite=False, ensure_min_samples=0
-        )
+        with naming_columns(X):
+            X = check_array(
+                X, dtype=[np.float64, np.float32], ensure_all_finite=False, ensure_min_samples=0
+            )
         if not len(X):
             return None
         weight = None if weight is None else _aligned(check_each_weight(weight, X))

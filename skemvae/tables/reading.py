@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from scipy.sparse import issparse
-from sklearn.utils import assert_all_finite
 from sklearn.utils.validation import check_array, validate_data
 
 from skemvae.core.rows import Rows
@@ -15,6 +14,13 @@ from skemvae.core.summary import Extent
 from skemvae.core.table import Table
 from skemvae.optional import require
 from skemvae.tables.batches import Batches, from_batches
+from skemvae.tables.numbers import (
+    check_finite,
+    check_is_table,
+    names_of,
+    naming_columns,
+    not_finite,
+)
 from skemvae.validation import check_weights, escaped
 
 # Numbers that are read at once of what slices by rows: 8 MiB.
@@ -75,13 +81,21 @@ def check_rows(estimator: Any, X: Any, *, numeric: bool, reset: bool, n_min: int
     """
     if numeric and _is_plain(X) and len(X) >= n_min:
         validated(estimator, X, skip_check_array=True, reset=reset)
-        assert_all_finite(X, input_name="X", estimator_name=type(estimator).__name__)
+        check_finite(X)
         return X
-    _check_in_memory(X)
+    check_in_memory(X)
     if numeric:
-        return validated(
-            estimator, X, dtype=[np.float64, np.float32], reset=reset, ensure_min_samples=n_min
-        )
+        with naming_columns(X):
+            rows = validated(
+                estimator,
+                X,
+                dtype=[np.float64, np.float32],
+                reset=reset,
+                ensure_min_samples=n_min,
+                ensure_all_finite=False,
+            )
+        check_finite(rows, names_of(X))
+        return rows
     if not hasattr(X, "columns"):
         if not hasattr(X, "dtype"):  # lists keep the types of their values
             X = np.asarray(X, dtype=object)
@@ -112,7 +126,9 @@ def _is_plain(X: Any) -> bool:
     return X.ndim == 2 and X.shape[1] > 0
 
 
-def _check_in_memory(X: Any) -> None:
+def check_in_memory(X: Any) -> None:
+    """Raise TypeError for what is no table, or need not be in memory."""
+    check_is_table(X)
     if _is_dask(X):
         raise TypeError(
             "X is a dask array: give its chunks, X.map_blocks(estimator.score_samples, "
@@ -156,8 +172,10 @@ def _slices(X: Any, weight: Any) -> Batches:
     return from_batches(slices)
 
 
-def check_extent(table: Table) -> Extent:
+def check_extent(table: Table, names: Sequence[Any] | None = None) -> Extent:
     """Return the extent of a table whose values are finite.
+
+    ``names`` are those of its columns, for errors.
 
     Raises
     ------
@@ -168,11 +186,7 @@ def check_extent(table: Table) -> Extent:
     extent = table.fold(Extent.of)
     if extent.not_finite is not None:
         row, column, value = extent.not_finite
-        kind = "NaN" if np.isnan(value) else "infinity"
-        raise ValueError(
-            f"Input X contains {kind}, first in row {row}, column {column} (counted from 0): "
-            "leave out such rows, or fill the gaps."
-        )
+        raise not_finite(value, row, column, names)
     if extent.n_rows < 2:
         raise ValueError(
             f"Found array with {extent.n_rows} sample(s) while a minimum of 2 is required."

@@ -147,7 +147,7 @@ def test_the_default_is_numpy():
     [
         (0, TypeError, "device=0 must be a str"),
         (None, TypeError, "device=None must be a str"),
-        ("abacus", ValueError, "device='abacus' is not to be had"),
+        ("abacus", ValueError, "device='abacus' is no device: use 'cpu'"),
         ("cpu:0", ValueError, "device='cpu:0' is not one of"),
     ],
 )
@@ -158,7 +158,7 @@ def test_what_is_no_device_is_named(device, error, message):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_without_a_gpu_cuda_is_refused_and_auto_is_numpy():
-    with pytest.raises(ValueError, match="device='cuda' is not to be had"):
+    with pytest.raises(ValueError, match="device='cuda', but torch finds no GPU"):
         EMGaussianMixture(device="cuda").fit(np.eye(3))
     assert passes_on("auto") is fastest_pass
 

@@ -257,10 +257,11 @@ def test_one_likelihood_is_that_of_all_columns_and_its_object_stays_as_it_is():
     assert not hasattr(mine, "n_outputs")
 
 
-def test_only_labels_need_not_be_numbers():
+def test_only_one_likelihood_can_ask_for_numbers_everywhere():
     assert is_numeric("gaussian")
-    assert is_numeric([("gaussian", 0), (Poisson(), 1)])
-    assert not is_numeric([("gaussian", 0), (Categorical(), 1)])
+    assert is_numeric(Poisson())
+    assert not is_numeric(Categorical())
+    assert not is_numeric([("gaussian", 0), (Poisson(), 1)])  # each pair says it of its own columns
 
 
 # Whole tables.
@@ -322,7 +323,7 @@ def test_the_density_is_one_of_the_values_in_their_own_unit(seed, power):
 def test_values_that_are_no_numbers_are_refused_where_numbers_are_needed():
     for value in (np.nan, np.inf):
         X = frame().assign(a=value)
-        with pytest.raises(ValueError, match=r"Column a holds .* in row 0"):
+        with pytest.raises(ValueError, match=r"first in row 0, column 'a'"):
             learnt(KINDS, X, NAMES)
     with pytest.raises(ValueError, match=r"Column b holds .*-1.* in row 3"):
         learnt(KINDS, frame().assign(b=lambda X: X["b"].where(X.index != 3, -1)), NAMES)

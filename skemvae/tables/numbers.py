@@ -1,0 +1,240 @@
+"""Finite numbers of a table, or one error that names every column without them, and the remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from os import PathLike
+from typing import Any
+
+import numpy as np
+from scipy.sparse import issparse
+from sklearn.utils import assert_all_finite
+
+from skemvae.validation import escaped, shown
+
+_REMEDY = (
+    "Leave such columns out, or make numbers of them: of a date the days since the first, say. "
+    "VAEEstimator(likelihood=[...]) and VariationalEM(FactorModel(likelihood=[...])) take labels, "
+    "as ('categorical', columns)."
+)
+_REMEDIES = {"NaN": "drop such rows, or fill the gaps", "infinity": "drop such rows"}
+# Errors list so many columns at most.
+_MOST_NAMED = 50
+
+
+def check_is_table(X: Any) -> None:
+    """Raise TypeError or ValueError for what is plainly no table of rows.
+
+    Parameters
+    ----------
+    X : object
+        As passed by the user.
+    """
+    if X is None:
+        raise TypeError("X=None: give rows, an array or a frame of shape (n_samples, n_features).")
+    if isinstance(X, str | bytes | PathLike):
+        raise TypeError(f"X={shown(X)} is no table: if it names a file, {how_to_read(X)}.")
+    if hasattr(X, "columns") and len(getattr(X, "shape", ())) == 2 and X.shape[1] == 0:
+        raise ValueError(
+            f"Found array with 0 feature(s) (shape={X.shape}) while a minimum of 1 is required: X "
+            "is a frame without columns."
+        )
+
+
+def how_to_read(path: Any) -> str:
+    """How rows come out of a file of this name."""
+    name = path if isinstance(path, str | bytes) else str(path)
+    if name[-8:] in (".parquet", b".parquet"):
+        return f"give from_batches(pyarrow.parquet.ParquetFile({shown(name)})), or a frame of it"
+    return f"read it first, by pandas.read_csv({shown(name)}) say"
+
+
+@dataclass(frozen=True)
+class NoNumbers:
+    """A column of which some value is no number.
+
+    Attributes
+    ----------
+    name : str or int
+        Of the column, or its position.
+    dtype : str
+    value : object
+        The first that is no number.
+    error : Exception
+        What it says when it is asked to be one.
+    """
+
+    name: Any
+    dtype: str
+    value: Any
+    error: Exception
+
+    def __str__(self) -> str:
+        value = repr(self.value) if isinstance(self.value, str) else str(self.value)
+        return f"{_called(self.name)} ({escaped(self.dtype)}, such as {escaped(value, 40)})"
+
+
+def as_numbers(name: Any, column: Any) -> Any:
+    """A column as float64, or ``NoNumbers``; gaps become NaN."""
+    dtype = str(getattr(column, "dtype", getattr(column, "type", type(column).__name__)))
+    array = np.asarray(column)
+    if array.dtype.kind in "mMc" or (array.dtype == object and _hold_times(array)):
+        value = next((v for v in array.tolist() if not is_missing(v)), None)
+        return NoNumbers(name, dtype, value, _refusal(array.dtype, dtype))
+    try:
+        return np.asarray(column, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        if array.ndim != 1:  # nested sequences
+            return NoNumbers(name, dtype, array[0], error)
+    numbers = np.full(len(array), np.nan)
+    for i, value in enumerate(array.tolist()):
+        if is_missing(value):
+            continue
+        try:
+            numbers[i] = float(value)
+        except (TypeError, ValueError) as error:
+            return NoNumbers(name, dtype, value, error)
+    return numbers
+
+
+def error_naming(refused: Sequence[NoNumbers]) -> Exception:
+    """The error for columns that hold no numbers, at least one."""
+    named = ", ".join(map(str, refused[:_MOST_NAMED]))
+    more = len(refused) - _MOST_NAMED
+    named += f" and {more} others" if more > 0 else ""
+    kind = TypeError if isinstance(refused[0].error, TypeError) else ValueError
+    columns = "column" if len(refused) == 1 else f"{len(refused)} columns"
+    return kind(f"X holds no numbers in {columns} {named}: {escaped(refused[0].error)}. {_REMEDY}")
+
+
+@contextmanager
+def naming_columns(X: Any) -> Iterator[None]:
+    """Convert X within; what fails because of its columns is an error that names them all.
+
+    Dates are refused beforehand, for NumPy makes numbers of them.
+    """
+    if _kinds(X) & set("mM") or (_kinds(X) == {"O"} and _hold_times(_objects(X))):
+        raise error_naming(no_numbers(X))
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        refused = no_numbers(X)
+        if refused:
+            raise error_naming(refused) from error
+        if "NAType" in str(error):  # a gap of pandas among objects
+            check_finite(np.column_stack([as_numbers(*one) for one in _columns(X)]), names_of(X))
+        raise
+
+
+def no_numbers(X: Any) -> list[NoNumbers]:
+    """The columns of a table that hold something else than numbers."""
+    as_read = (as_numbers(name, column) for name, column in _columns(X))
+    return [column for column in as_read if isinstance(column, NoNumbers)]
+
+
+def _refusal(dtype: Any, name: str) -> Exception:
+    if dtype.kind == "c":
+        return ValueError("Complex data not supported")
+    return TypeError(f"float() argument must be a string or a real number, not {name}")
+
+
+def check_finite(X: Any, names: Sequence[Any] | None = None) -> None:
+    """Raise ValueError that names the first value of an array that is not finite.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, d)
+    names : sequence of length d, default=None
+        Of the columns.
+    """
+    try:
+        assert_all_finite(X)
+    except ValueError:
+        finite = np.isfinite(X)
+        row, column = np.argwhere(~finite)[0].tolist()
+        raise not_finite(X[row, column], row, column, names) from None
+
+
+def check_no_gaps(X: Any) -> None:
+    """Raise ValueError that names the first gap, NaN or infinity of a frame of any columns."""
+    for j, (_, column) in enumerate(_columns(X)):
+        values = np.asarray(column)
+        if values.dtype.kind == "f":
+            gaps = ~np.isfinite(values)
+        elif values.dtype.kind == "O":
+            gaps = np.fromiter(map(is_missing, values), dtype=bool, count=len(values))
+        else:
+            gaps = values != values  # NaT
+        for row in np.flatnonzero(gaps):
+            value = values[row] if values.dtype.kind == "f" else np.nan
+            raise not_finite(value, int(row), j, names_of(X))
+
+
+def not_finite(value: Any, row: int, column: int, names: Sequence[Any] | None) -> ValueError:
+    """The error for a value that is NaN or infinite."""
+    kind = "NaN" if np.isnan(value) else "infinity"
+    where = _called(column if names is None else names[column])
+    return ValueError(
+        f"Input X contains {kind}, first in row {row}, column {where} (counted from 0): "
+        f"{_REMEDIES[kind]}."
+    )
+
+
+def _called(name: Any) -> str:
+    """A name in quotes, or a position."""
+    return str(name) if str(name).isdigit() else shown(str(name))
+
+
+def names_of(X: Any) -> list[Any] | None:
+    """The names of the columns of a frame or an Arrow table, of any type; None for arrays."""
+    names = getattr(X, "column_names", None)
+    names = getattr(X, "columns", None) if names is None else names
+    return None if names is None or callable(names) else list(names)
+
+
+def _columns(X: Any) -> Iterable[tuple[Any, Any]]:
+    """The columns of whatever is a table, with names or positions; none of what is not."""
+    names = names_of(X)
+    if issparse(X):
+        return ()
+    if names is None:
+        array = X if hasattr(X, "dtype") else np.asarray(X, dtype=object)
+        return enumerate(np.asarray(array).T) if array.ndim == 2 else ()
+    if hasattr(X, "iloc"):
+        return ((name, X.iloc[:, j]) for j, name in enumerate(names))
+    if hasattr(X, "column"):  # Arrow
+        return ((name, X.column(j)) for j, name in enumerate(names))
+    return ((name, X[name]) for name in names)
+
+
+def _kinds(X: Any) -> set[str]:
+    """The kinds of the dtypes of an array or a frame, as NumPy calls them, as far as it does."""
+    if isinstance(X, list | tuple):
+        return {"O"} if all(isinstance(row, list | tuple) for row in X) else set()
+    if hasattr(X, "column_names"):  # Arrow
+        return {np.asarray(column[:0]).dtype.kind for column in X.columns}
+    dtypes = X.dtypes if hasattr(X, "dtypes") else [getattr(X, "dtype", None)]
+    kinds = {getattr(dtype, "kind", "") for dtype in dtypes}
+    polars_dates = any(getattr(dtype, "is_temporal", bool)() for dtype in dtypes)
+    return kinds | {"M"} if polars_dates else kinds
+
+
+def _objects(X: Any) -> Any:
+    return np.asarray(X, dtype=object)
+
+
+def _hold_times(array: Any) -> bool:
+    """Whether objects are times of NumPy, of which it makes numbers."""
+    return not {np.datetime64, np.timedelta64}.isdisjoint(map(type, array.ravel()))
+
+
+def is_missing(value: Any) -> bool:
+    """None, NaN, NaT and the like: what does not equal itself, or cannot say."""
+    try:
+        return value is None or bool(value != value)
+    except TypeError:
+        return True
+    except ValueError:  # an array, for one
+        return False
