@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils import check_scalar
+from sklearn.utils import _safe_indexing, check_scalar
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
@@ -36,6 +36,7 @@ def _density_has(name: str) -> Callable[[Any], bool]:
 class DensityInOriginalUnits(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityEstimator):
     """Methods of an estimator with a ``bijection_`` and a density ``estimator_`` behind it."""
 
+    transformer: Any
     bijection_: Bijection
     estimator_: Any
     log_mass_: float
@@ -258,12 +259,26 @@ class DensityInOriginalUnits(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         """Transformed rows and their log volumes, where all rows lie in the domain."""
         X = self._rows(X)
         transformed, log_abs_det = self.bijection_.forward(X)
-        for i in np.flatnonzero(log_abs_det == -np.inf):
-            raise ValueError(
-                f"Row {i} of X is not in the domain of {self.bijection_.transformer}: its density "
-                "is 0, and nothing else is known of it. Leave it out."
-            )
+        self._check_domain(self.bijection_, X, log_abs_det, "is 0, and nothing else is known of it")
         return transformed, log_abs_det - self.log_mass_
+
+    def _check_domain(
+        self, bijection: Bijection, X: Any, log_abs_det: Any, consequence: str
+    ) -> None:
+        """Raise ValueError if a row lies outside of the domain, by its column if that is known."""
+        for i in np.flatnonzero(log_abs_det == -np.inf):
+            what = f"Row {i} of X"
+            if bijection.acts_by_column:
+                row = _safe_indexing(X, [i])
+                _, log_slopes = bijection.by_columns(row)
+                j = int(np.isneginf(log_slopes[0]).argmax())
+                value = np.asarray(row)[0, j : j + 1].tolist()[0]
+                name = getattr(self, "feature_names_in_", range(X.shape[1]))[j]
+                what = f"Column {name} holds {value!r} in row {i}, which"
+            raise ValueError(
+                f"{what} is not in the domain of {self.transformer!r}: its density {consequence}. "
+                "Leave the row out, add a constant to the column, or choose another transformer."
+            )
 
     def _criterion(
         self, name: str, X: Any, sample_weight: Any, price: Callable[[float], float]

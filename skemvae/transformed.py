@@ -5,55 +5,23 @@ from __future__ import annotations
 from contextlib import nullcontext
 from typing import Any, Self
 
-import numpy as np
 from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.validation import has_fit_parameter
 
 from skemvae.base import unchanged_if_refused
-from skemvae.bijections import Bijection, bijection_of
+from skemvae.bijections import bijection_of
 from skemvae.bijections.base import check_known, rows_where
+from skemvae.bijections.elementary import ELEMENTARY
 from skemvae.bijections.function import differentiate
+from skemvae.bijections.in_place import InPlace
+from skemvae.bijections.one_to_one import check_one_to_one
 from skemvae.callbacks import fit_part, with_callbacks
 from skemvae.original_units import DensityInOriginalUnits
 from skemvae.tables.numbers import naming_columns
 from skemvae.truncation import log_mass_within
-from skemvae.validation import check_weights
-
-# A row comes back from its transform if it moves by less than this share of its distance from the
-# mean, or of the mean distance. Tables are rounded as coarsely, and densities bear that.
-_ROUNDING = 0.05
-# Some rows may be so extreme that their transforms are rounded to the edge of the image.
-_MOST_LOST = 0.1
-
-
-def _check_one_to_one(bijection: Bijection, X: Any, Y: Any, log_abs_det: Any) -> None:
-    """Raise ValueError unless training rows have transforms that tell them apart."""
-    for i in np.flatnonzero(log_abs_det == -np.inf):
-        raise ValueError(
-            f"Row {i} of X is not in the domain of {bijection.transformer}: its density would be "
-            "0 whatever the fit. Leave it out, or choose another transformer."
-        )
-    if np.shape(Y) != np.shape(X):
-        raise ValueError(
-            f"{bijection.transformer} turns rows of shape {np.shape(X)} into {np.shape(Y)}, which "
-            "has no density: a bijection keeps rows and columns."
-        )
-    rows = np.asarray(X)
-    if not bijection.has_inverse or rows.dtype.kind == "O":  # labels cannot be subtracted
-        return
-    rows = rows.astype(np.float64)
-    spread = np.abs(rows - rows.mean(axis=0)).mean(axis=0)
-    again, inside = bijection.inverse(np.asarray(Y))
-    error, unit = np.abs(again - rows[inside]), spread + np.abs(rows[inside] - rows.mean(axis=0))
-    returned = int((error <= _ROUNDING * unit + 1e-9 * np.abs(again)).all(axis=1).sum())
-    if returned < (1 - _MOST_LOST) * len(inside):
-        raise ValueError(
-            f"{bijection.transformer} is not one-to-one in float64: {len(inside) - returned} of "
-            f"{len(inside)} rows do not come back from it. Scale X before it, in a Pipeline, or "
-            "choose another transformer."
-        )
+from skemvae.validation import check_choice, check_weights
 
 
 class TransformedDensity(DensityInOriginalUnits):
@@ -70,8 +38,9 @@ class TransformedDensity(DensityInOriginalUnits):
 
     Parameters
     ----------
-    transformer : transformer, "passthrough" or None
-        One-to-one: StandardScaler, MinMaxScaler, MaxAbsScaler, RobustScaler,
+    transformer : str, transformer or None
+        "log", "log1p", "sqrt", "logit" or "arcsinh" of each value; or
+        one-to-one: StandardScaler, MinMaxScaler, MaxAbsScaler, RobustScaler,
         PowerTransformer, PCA that keeps all components, FunctionTransformer
         with ``log_abs_det``, Pipelines and ColumnTransformers of these, and
         what has been entered in ``skemvae.bijections``. "passthrough" and
@@ -80,10 +49,14 @@ class TransformedDensity(DensityInOriginalUnits):
         A density: anything with ``fit`` and ``score_samples``, of this
         library, of scikit-learn or your own. A transformer whose image is not
         all of space also needs its ``sample``.
+    columns : names, positions, mask, slice or callable, default=None
+        Which columns the transformer sees, as in ``ColumnTransformer``; the
+        others stay as they are, and all in their places. None: all columns.
     log_abs_det : callable or dict, default=None
-        For a FunctionTransformer: maps its rows, of shape (n, d), to
-        ``log |det|`` of shape (n,); -inf where the function is not defined. A
-        dict has one for each ``func``, where there are several.
+        For a FunctionTransformer of a function of your own: maps its rows, of
+        shape (n, d), to ``log |det|`` of shape (n,); -inf where the function
+        is not defined. A dict has one for each ``func``, where there are
+        several. The derivatives of the functions named above are known.
 
     Attributes
     ----------
@@ -138,14 +111,24 @@ class TransformedDensity(DensityInOriginalUnits):
     >>> power = TransformedDensity(PowerTransformer("box-cox"), EMGaussianMixture()).fit(prices)
     >>> round(power.score(prices), 3)
     -4.361
-    >>> X, components = power.sample(3, random_state=0)
-    >>> bool((X > 0).all())
+
+    Amounts, beside a column that may be negative: what is drawn is positive.
+
+    >>> table = np.c_[prices, np.random.RandomState(1).normal(size=1000)]
+    >>> amounts = TransformedDensity("log", EMGaussianMixture(), columns=[0]).fit(table)
+    >>> round(amounts.score(table), 3)
+    -5.76
+    >>> X, components = amounts.sample(1000, random_state=0)
+    >>> bool((X[:, 0] > 0).all())
     True
     """
 
-    def __init__(self, transformer: Any, estimator: Any, *, log_abs_det: Any = None):
+    def __init__(
+        self, transformer: Any, estimator: Any, *, columns: Any = None, log_abs_det: Any = None
+    ):
         self.transformer = transformer
         self.estimator = estimator
+        self.columns = columns
         self.log_abs_det = log_abs_det
 
     @with_callbacks
@@ -181,15 +164,15 @@ class TransformedDensity(DensityInOriginalUnits):
         context.call_on_fit_task_begin(estimator=self, X=X, y=y)
         with unchanged_if_refused(self):
             rows, y, weight = self._counting(self._rows(X, reset=True), y, sample_weight)
-            identity = self.transformer is None or isinstance(self.transformer, str)
-            transformer = FunctionTransformer() if identity else clone(self.transformer)
+            transformer = self._new_transformer()
             takes_weight = weight is not None and has_fit_parameter(transformer, "sample_weight")
             with fit_part(context, "fit-transformer", self, transformer, rows, y):
                 self._fit_transformer(transformer, rows, y, weight if takes_weight else None)
             bijection = bijection_of(transformer)
             differentiate(bijection, self.log_abs_det)
             transformed, log_abs_det = bijection.forward(rows)
-            _check_one_to_one(bijection, rows, transformed, log_abs_det)
+            self._check_domain(bijection, rows, log_abs_det, "would be 0 whatever the fit")
+            check_one_to_one(bijection, rows, transformed)
             density = clone(self.estimator)
             with fit_part(context, "fit-density", self, density, transformed, y):
                 weights = {} if weight is None else {"sample_weight": weight}
@@ -216,12 +199,23 @@ class TransformedDensity(DensityInOriginalUnits):
         y = None if y is None else rows_where(y, counts)
         return rows_where(X, counts), y, weight[counts]
 
+    def _new_transformer(self) -> Any:
+        if self.transformer is None or self.transformer == "passthrough":
+            return FunctionTransformer()
+        if isinstance(self.transformer, str):
+            transformer = ELEMENTARY[self.transformer].transformer()
+        else:
+            transformer = clone(self.transformer)
+        return transformer if self.columns is None else InPlace(transformer, self.columns)
+
     def _check_parameters(self, sample_weight: Any) -> None:
-        if not (self.transformer is None or self.transformer == "passthrough"):
+        if isinstance(self.transformer, str):
+            check_choice("transformer", self.transformer, {*ELEMENTARY, "passthrough"})
+        elif self.transformer is not None:
             if not hasattr(self.transformer, "fit"):
                 raise TypeError(
                     f"transformer={self.transformer!r} is no transformer: give one, such as "
-                    "StandardScaler(), or 'passthrough'."
+                    f"StandardScaler(), or one of {sorted(ELEMENTARY)}, 'passthrough', None."
                 )
             check_known(self.transformer)
         name = type(self.estimator).__name__

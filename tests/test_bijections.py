@@ -28,7 +28,9 @@ from sklearn.preprocessing import (
 )
 
 from skemvae.bijections import Bijection, bijection_for, bijection_of
+from skemvae.bijections.elementary import ELEMENTARY
 from skemvae.bijections.function import differentiate
+from skemvae.bijections.in_place import InPlace
 from tests.strategies import seeds
 from tests.versions import is_exact_power
 
@@ -68,6 +70,10 @@ COLUMNS = ColumnTransformer(
     remainder="passthrough",
 )
 KINDS = [
+    *(InPlace(known.transformer(), [2]) for known in ELEMENTARY.values()),
+    InPlace(ELEMENTARY["log1p"].transformer(), [2, 0]),
+    InPlace(PowerTransformer("box-cox"), [False, True, False, True]),
+    InPlace(PCA(), [3, 1]),
     StandardScaler(),
     StandardScaler(with_std=False),
     StandardScaler(with_mean=False),
@@ -97,7 +103,7 @@ KINDS = [
 
 
 def table(seed=0, n=40):
-    """Positive, skewed, correlated, in various units."""
+    """Positive, skewed, correlated, in various units; two of its columns in (0, 1)."""
     rng = np.random.default_rng(seed)
     Z = rng.standard_normal((n, 4)) @ rng.standard_normal((4, 4))
     return np.exp(0.4 * Z) * [1.0, 20.0, 0.05, 3.0]
@@ -130,6 +136,23 @@ class TestEveryKind:
         np.testing.assert_allclose(
             bijection.log_abs_det(rows), log_abs_det_by_differences(transformer, rows), atol=1e-6
         )
+
+    def test_slopes_of_columns_are_those_of_differences(self, transformer):
+        X = table()
+        bijection = fitted(transformer, X)
+        X = X[:6]
+        if not bijection.acts_by_column:
+            with pytest.raises(NotImplementedError, match="does not act on each column alone"):
+                bijection.by_columns(X)
+            return
+        places, log_slopes = bijection.by_columns(X)
+        np.testing.assert_allclose(log_slopes.sum(axis=1), bijection.log_abs_det(X))
+        for j, place in enumerate(places):
+            h = 1e-4 * X * (np.arange(4) == j)
+            change = transformer.transform(X + h) - transformer.transform(X - h)
+            slopes = np.log(np.abs(change[:, place]) / (2 * h[:, j]))
+            np.testing.assert_allclose(slopes, log_slopes[:, j], atol=1e-6)
+            np.testing.assert_array_equal(np.delete(change, place, axis=1), 0)
 
     def test_there_and_back(self, transformer):
         X = table()
@@ -363,14 +386,22 @@ def test_subclasses_that_change_nothing_and_kinds_that_are_entered(monkeypatch):
     assert isinstance(bijection_of(make_pipeline(Own()).fit(X)).parts[0], Identity)
 
 
-def test_functions_need_derivatives():
-    two = ColumnTransformer([("log", LOG, [0, 1]), ("root", ROOT, [2, 3])]).fit(table())
+def test_functions_need_derivatives_unless_they_are_known():
+    cube = FunctionTransformer(np.cbrt, check_inverse=False)
+    tangent = FunctionTransformer(np.arctan, check_inverse=False)
+    two = ColumnTransformer([("cube", cube, [0, 1]), ("tan", tangent, [2, 3])]).fit(table())
     with pytest.raises(ValueError, match="no density without its derivative: give log_abs_det"):
         differentiate(bijection_of(two), None)
     with pytest.raises(ValueError, match="one callable for 2 functions: give a dict"):
         differentiate(bijection_of(two), log_slope_of_log)
-    with pytest.raises(ValueError, match=r"sqrt.* has no density without its derivative"):
-        differentiate(bijection_of(two), {np.log: log_slope_of_log})
+    with pytest.raises(ValueError, match=r"arctan.* has no density without its derivative"):
+        differentiate(bijection_of(two), {np.cbrt: log_slope_of_log})
+    known = ColumnTransformer([("log", LOG, [0, 1]), ("root", ROOT, [2, 3])]).fit(table())
+    for slopes in (None, {np.log: log_slope_of_log}):
+        bijection = bijection_of(known)
+        differentiate(bijection, slopes)
+        expected = log_slope_of_log(table()[:, :2]) + log_slope_of_root(table()[:, 2:])
+        np.testing.assert_allclose(bijection.log_abs_det(table()), expected)
     for slope, message in [
         (lambda X: -np.log(X), r"log_abs_det returned shape \(40, 4\), expected \(40,\)"),
         (lambda X: np.full(len(X), np.nan), "log_abs_det is NaN at row 0: return -inf"),

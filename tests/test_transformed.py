@@ -1,6 +1,7 @@
 """``TransformedDensity``: laws of its densities and samples, and its place in scikit-learn."""
 
 import pickle
+import re
 
 import numpy as np
 import pandas as pd
@@ -24,12 +25,14 @@ from sklearn.preprocessing import (
     MinMaxScaler,
     OneHotEncoder,
     PowerTransformer,
+    QuantileTransformer,
     RobustScaler,
     StandardScaler,
 )
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skemvae import EMGaussianMixture, TransformedDensity, VAEEstimator, VariationalEM
+from skemvae.bijections.elementary import ELEMENTARY
 from skemvae.likelihoods import Gaussian
 from skemvae.models import FactorModel
 from tests.laws import costly
@@ -140,6 +143,89 @@ def test_power_transformations_integrate_to_one(method, power):
     below = np.cumsum(np.exp(density.score_samples(points)) * length)
     uniform = np.interp(x[:, 0], points[:, 0], below / below[-1])
     assert stats.kstest(uniform, "uniform").pvalue > 1e-4
+
+
+@pytest.mark.parametrize("name", ELEMENTARY)
+@given(seed=seeds)
+@settings(max_examples=4)
+def test_named_transformations_integrate_to_one_and_draw_from_their_density(name, seed):
+    known = ELEMENTARY[name]
+    rng = np.random.default_rng(seed)
+    low, high = known.domain
+    X = known.inverse(
+        np.abs(rng.normal(size=(60, 1))) if name == "sqrt" else rng.normal(size=(60, 1))
+    )
+    density = TransformedDensity(name, EMGaussianMixture()).fit(X)
+    error = 5 * density.log_mass_std_ + 1e-3
+    x, length = grid(density)
+    if name in ("logit", "sqrt"):  # densities that are infinite at an edge, or end there
+        x, length = x[np.abs(x[:, 0]) < 30], length[np.abs(x[:, 0]) < 30]
+        x, length = x[x[:, 0] > 0] if name == "sqrt" else x, length
+        length = length[-len(x) :]
+        x = known.inverse(x)
+        length = length / np.exp(known.log_slopes(x))[:, 0]
+    assert abs(np.log(np.exp(density.score_samples(x)) @ length)) < error
+    drawn, _ = density.sample(300, random_state=0)
+    assert (density.score_samples(drawn) > -np.inf).all()
+    assert ((drawn > low) & (drawn < high)).all()
+    # The same as with a derivative that the user writes down.
+    if name != "logit":
+        own = FunctionTransformer(lambda X: known.func(X), lambda X: known.inverse(X))
+        slow = TransformedDensity(
+            own, EMGaussianMixture(), log_abs_det=lambda X: known.log_slopes(X).sum(axis=1)
+        ).fit(X)
+        np.testing.assert_allclose(slow.score_samples(X), density.score_samples(X), atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["array", "pandas", "polars"])
+@pytest.mark.parametrize("name", ["log", "log1p", "sqrt", PowerTransformer("box-cox")])
+def test_columns_are_transformed_in_their_places(name, kind):
+    """As a ColumnTransformer would, with all columns where they were."""
+    X = table()
+    X[:, 0] -= X[:, 0].mean()
+    transformer = ELEMENTARY[name].transformer() if isinstance(name, str) else name
+    moved = ColumnTransformer([("part", transformer, [3, 1])], remainder="passthrough")
+    expected = TransformedDensity(moved, EMGaussianMixture()).fit(X)
+    rows = X
+    if kind != "array":
+        rows = pytest.importorskip(kind).DataFrame(dict(zip("abcd", X.T, strict=True)))
+    for columns in [["d", "b"], lambda X: ["b", "d"]] if kind != "array" else [[3, 1], [1, 3]]:
+        density = TransformedDensity(name, EMGaussianMixture(), columns=columns).fit(rows)
+        np.testing.assert_allclose(
+            density.score_samples(rows) + density.log_mass_,
+            expected.score_samples(X) + expected.log_mass_,
+        )
+        assert density.estimator_.means_[0, 0] == pytest.approx(X[:, 0].mean(), abs=1e-9)
+        drawn, _ = density.sample(500, random_state=0)
+        assert (drawn[:, [1, 3]] > 0).all()
+        assert (drawn[:, 0] < 0).any()
+        again = pickle.loads(pickle.dumps(density)) if not callable(columns) else density
+        np.testing.assert_array_equal(again.score_samples(rows), density.score_samples(rows))
+
+
+def test_a_search_tries_named_transformations_on_some_columns():
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame({"amount": np.exp(rng.normal(2, 1, 300)), "change": rng.normal(0, 1, 300)})
+    density = TransformedDensity(None, EMGaussianMixture(), columns=["amount"])
+    search = GridSearchCV(density, {"transformer": ["log", None, StandardScaler()]}).fit(X)
+    assert search.best_params_ == {"transformer": "log"}
+    scores = search.cv_results_["mean_test_score"]
+    assert scores[1] == pytest.approx(scores[2], abs=1e-6)
+    for columns, message in [(["sum"], "columns=.*'sum'.* are not among"), ([2], "not positions")]:
+        with pytest.raises(ValueError, match=message):
+            clone(density).set_params(transformer="log", columns=columns).fit(X)
+
+
+def test_labels_beside_a_named_transformation_stay_labels():
+    frame = pd.DataFrame({"kind": ["x", "y"] * 20, "amount": table()[:, 0]})
+    model = FactorModel(1, [("categorical", ["kind"]), ("gaussian", ["amount"])], 16)
+    density = TransformedDensity(
+        "log", VariationalEM(model, max_iter=3, random_state=0), columns=["amount"]
+    ).fit(frame)
+    assert np.isfinite(density.score(frame))
+    drawn, _ = density.sample(30, random_state=0)
+    assert set(drawn[:, 0]) == {"x", "y"}
+    assert (drawn[:, 1] > 0).all()
 
 
 @pytest.mark.parametrize("transformer", [LOG, ROOT, FunctionTransformer(np.arcsinh, np.sinh)])
@@ -518,9 +604,15 @@ def test_missing_and_infinite_values_are_named():
 
 REFUSED = [
     (OneHotEncoder(), EMGaussianMixture(), ValueError, "OneHotEncoder has no density"),
-    ("pass", EMGaussianMixture(), TypeError, "transformer='pass' is no transformer"),
+    (
+        "pass",
+        EMGaussianMixture(),
+        ValueError,
+        "transformer='pass' is not one of .*'arcsinh', 'log'",
+    ),
+    (3, EMGaussianMixture(), TypeError, "transformer=3 is no transformer"),
     (None, KMeans(2), TypeError, r"estimator=KMeans\(n_clusters=2\) has no score_samples"),
-    (FunctionTransformer(np.log), EMGaussianMixture(), ValueError, "give log_abs_det"),
+    (FunctionTransformer(np.cbrt), EMGaussianMixture(), ValueError, "give log_abs_det"),
     (PCA(2), EMGaussianMixture(), ValueError, "PCA with 2 of 4 components has no density"),
 ]
 
@@ -535,14 +627,23 @@ def test_bad_parameters_are_named(transformer, estimator, error, message):
 
 def test_rows_outside_of_the_domain_are_named():
     bad = np.r_[table(), -table()]
-    density = TransformedDensity(
-        LOG, EMGaussianMixture(), log_abs_det=lambda X: np.where((X > 0).all(axis=1), 0.0, -np.inf)
-    )
-    with pytest.raises(ValueError, match="Row 40 of X is not in the domain of FunctionTransformer"):
+    message = r"Column 0 holds -.* in row 40, which is not in the domain of 'log': .* add a const"
+    density = TransformedDensity("log", EMGaussianMixture())
+    with pytest.raises(ValueError, match=message):
         density.fit(bad)
-    with pytest.raises(ValueError, match="Row 40 of X is not in the domain"):
+    with pytest.raises(ValueError, match=message):
         density.fit(table()).predict(bad)
     assert (density.score_samples(bad)[40:] == -np.inf).all()
+    frame = pd.DataFrame(table(), columns=list("abcd"))
+    frame.loc[7, "c"] = 0
+    with pytest.raises(
+        ValueError, match=r"Column c holds 0\.0 in row 7, which is not in the domain"
+    ):
+        TransformedDensity("log", EMGaussianMixture(), columns=["a", "c"]).fit(frame)
+    assert np.isfinite(clone(density).set_params(columns=["a", "b"]).fit(frame).score(frame))
+    density = TransformedDensity(make_pipeline(LOG, PCA()), EMGaussianMixture()).fit(table())
+    with pytest.raises(ValueError, match="Row 40 of X is not in the domain of Pipeline"):
+        density.predict(bad)
 
 
 def test_maps_that_do_not_tell_rows_apart_are_refused():
@@ -563,6 +664,83 @@ def test_maps_that_do_not_tell_rows_apart_are_refused():
     with pytest.raises(ValueError, match="20 of 40 rows do not come back"):
         density.fit(table() * np.where(np.arange(40) < 20, -1, 1)[:, None])
     assert np.isfinite(density.fit(table()).score(table()))
+
+
+def zeros(X):
+    return np.zeros(len(X))
+
+
+def own(func, log_abs_det=zeros, inverse=None):
+    """A function with what a user says of its derivative."""
+    function = FunctionTransformer(func, inverse, check_inverse=False)
+    return TransformedDensity(function, EMGaussianMixture(), log_abs_det=log_abs_det)
+
+
+def log_slope_of_tanh(X):
+    return 2 * (np.log(2) - np.abs(X) - np.log1p(np.exp(-2 * np.abs(X)))).sum(axis=1)
+
+
+ROWS = np.random.default_rng(0).normal(size=(300, 2))
+CONSTANT, TURNS = "does not change in some direction", "determinant changes its sign between row"
+WRONG = r"log_abs_det of Function.*is not the logarithm.* at row \d+, .*, it is .* give -?\d"
+NOT_ONE_TO_ONE = {
+    "constant": (own(lambda X: 0 * X + 3), CONSTANT),
+    "one constant": (own(lambda X: X * [1, 0]), CONSTANT),
+    "sign": (own(np.sign), CONSTANT),
+    "round": (own(np.round), CONSTANT),
+    "steps": (own(lambda X: np.floor(2 * X)), CONSTANT),
+    "clip": (own(lambda X: np.clip(X, -1, 1)), CONSTANT),
+    "quantiles": (own(QuantileTransformer(n_quantiles=9).fit(ROWS[:20]).transform), CONSTANT),
+    "sum twice": (own(lambda X: X @ [[1, 1], [1, 1]]), CONSTANT),
+    "saturated": (
+        own(lambda X: np.tanh(40 * X), lambda X: log_slope_of_tanh(40 * X) + 2 * np.log(40)),
+        "values are rounded to one",
+    ),
+    "abs": (own(np.abs), TURNS),
+    "abs, inverse": (own(np.abs, zeros, np.positive), TURNS),
+    "square": (own(np.square, lambda X: np.log(2 * np.abs(X)).sum(axis=1)), TURNS),
+    "cos": (own(np.cos, lambda X: np.log(np.abs(np.sin(X))).sum(axis=1)), TURNS),
+    "wrong sign": (own(np.arctan, lambda X: np.log1p(X**2).sum(axis=1)), WRONG),
+    "forgotten": (own(lambda X: 3 * X), WRONG),
+    "of one column": (own(np.arctan, lambda X: -np.log1p(np.asarray(X)[:, 0] ** 2)), WRONG),
+}
+
+
+@pytest.mark.parametrize("name", NOT_ONE_TO_ONE)
+def test_what_is_not_one_to_one_is_refused_with_an_example(name):
+    density, message = NOT_ONE_TO_ONE[name]
+    parts = make_pipeline(StandardScaler(), density.transformer)
+    beside = ColumnTransformer([("own", parts, [2, 0])], remainder="passthrough")
+    for transformer, X in [
+        (density.transformer, ROWS),
+        (density.transformer, pd.DataFrame(ROWS, columns=["a", "b"])),
+        (beside, np.c_[ROWS, ROWS[::-1]]),
+    ]:
+        with np.errstate(all="ignore"), pytest.raises(ValueError, match=message) as refused:
+            clone(density).set_params(transformer=transformer).fit(X)
+        assert "FunctionTransformer(" in str(refused.value)
+        assert re.search(r"row \d+", str(refused.value))
+
+
+ONE_TO_ONE = {
+    "cube": (lambda X: X**3, lambda X: np.log(3 * X**2).sum(axis=1)),
+    "one over": (lambda X: 1 / X, lambda X: -2 * np.log(np.abs(X)).sum(axis=1)),
+    "tanh": (np.tanh, log_slope_of_tanh),
+    "far": (lambda X: X + 1e8, zeros),
+    "float32": (lambda X: np.arctan(X).astype("f"), lambda X: -np.log1p(X**2).sum(axis=1)),
+    "swap": (lambda X: X[:, ::-1], zeros),
+    "shear": (lambda X: X @ [[1.0, 5.0], [0.0, 2.0]], lambda X: np.full(len(X), np.log(2))),
+    "kink": (lambda X: np.where(X < 0, X, 2 * X), lambda X: np.log(2) * (X >= 0).sum(axis=1)),
+}
+
+
+@pytest.mark.parametrize("name", ONE_TO_ONE)
+@given(seeds, st.sampled_from([1e-3, 1.0, 3.0]))
+@settings(max_examples=4)
+def test_what_is_one_to_one_is_taken(name, seed, unit):
+    X = unit * np.random.default_rng(seed).normal(size=(100, 2))
+    density = own(*ONE_TO_ONE[name]).fit(X)
+    assert np.isfinite(density.score_samples(X)).all()
 
 
 def test_functions_that_change_the_number_of_columns_are_refused():

@@ -22,7 +22,7 @@ array([-0.69314718, -0.69314718])
 """
 
 # The other modules enter their kinds when they are imported.
-from skemvae.bijections import affine, composite, function, power  # noqa: F401
+from skemvae.bijections import affine, composite, function, in_place, power  # noqa: F401
 from skemvae.bijections.base import Bijection, bijection_for, bijection_of
 
 __all__ = ["Bijection", "bijection_for", "bijection_of"]

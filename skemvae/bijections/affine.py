@@ -8,30 +8,11 @@ import numpy as np
 from sklearn.decomposition import PCA
 from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, RobustScaler, StandardScaler
 
-from skemvae.bijections.base import Bijection, bijection_for
-
-
-class Affine(Bijection):
-    """A map whose Jacobian is the same everywhere.
-
-    Parameters
-    ----------
-    transformer : transformer
-        Fitted.
-    log_abs_det : float
-        Nats.
-    """
-
-    def __init__(self, transformer: Any, log_abs_det: float):
-        super().__init__(transformer)
-        self._log_abs_det = log_abs_det
-
-    def log_abs_det(self, X: Any) -> Any:
-        return np.full(X.shape[0], self._log_abs_det)
+from skemvae.bijections.base import Bijection, Columnwise, bijection_for
 
 
 @bijection_for(StandardScaler, MinMaxScaler, MaxAbsScaler, RobustScaler)
-class Scaling(Affine):
+class Scaling(Columnwise):
     """Each column shifted and scaled.
 
     Parameters
@@ -40,6 +21,8 @@ class Scaling(Affine):
         Fitted.
     """
 
+    is_proven = True
+
     def __init__(self, scaler: Any):
         if getattr(scaler, "clip", False):
             raise ValueError(
@@ -47,13 +30,17 @@ class Scaling(Affine):
                 "training rows become one. Set clip=False."
             )
         scale = scaler.scale_  # None where the scaler only shifts
-        log_scale = 0.0 if scale is None else float(np.log(scale.astype(np.float64)).sum())
+        log_scale = np.zeros(scaler.n_features_in_) if scale is None else np.log(np.float64(scale))
         multiplies = isinstance(scaler, MinMaxScaler)  # the others divide
-        super().__init__(scaler, log_scale if multiplies else -log_scale)
+        self._log_slopes = log_scale if multiplies else -log_scale
+        super().__init__(scaler)
+
+    def log_slopes(self, X: Any) -> Any:
+        return np.tile(self._log_slopes, (X.shape[0], 1))
 
 
 @bijection_for(PCA)
-class Rotation(Affine):
+class Rotation(Bijection):
     """Principal axes of all the space, perhaps with variance 1 along each.
 
     Parameters
@@ -61,6 +48,8 @@ class Rotation(Affine):
     pca : PCA
         Fitted.
     """
+
+    is_proven = True
 
     def __init__(self, pca: Any):
         if pca.n_components_ < pca.n_features_in_:
@@ -81,4 +70,8 @@ class Rotation(Affine):
                     "follow from others, or scale the columns first."
                 )
             log_abs_det = -0.5 * float(np.log(variance).sum())
-        super().__init__(pca, log_abs_det)
+        super().__init__(pca)
+        self._log_abs_det = log_abs_det
+
+    def log_abs_det(self, X: Any) -> Any:
+        return np.full(X.shape[0], self._log_abs_det)

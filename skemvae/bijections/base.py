@@ -28,6 +28,12 @@ class Bijection(ABC):
         Whether the image is known to be all of R^d.
     has_inverse : bool
         Whether ``inverse`` can be called.
+    acts_by_column : bool
+        Whether each column of y depends on one column of x alone, so that
+        ``by_columns`` can be called.
+    is_proven : bool
+        Whether ``log_abs_det`` is known to be right, so that ``fit`` need not
+        compare it with differences of transforms.
     n_parameters : int
         Fitted numbers that no shift or scale of the density's could replace.
     parts : sequence of Bijection
@@ -36,6 +42,8 @@ class Bijection(ABC):
 
     is_onto: bool = True
     has_inverse: bool = True
+    acts_by_column: bool = False
+    is_proven: bool = False
     n_parameters: int = 0
     parts: Sequence[Bijection] = ()
 
@@ -93,6 +101,39 @@ class Bijection(ABC):
         """
         return np.asarray(self.transformer.inverse_transform(Y)), np.ones(len(Y), dtype=bool)
 
+    def by_columns(self, X: Any) -> tuple[Any, Any]:
+        """Where the columns of x go, and how much each is stretched.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows in the units before the transformation.
+
+        Returns
+        -------
+        places : ndarray of shape (n_features,)
+            ``y[places[j]]`` depends on ``x[j]`` alone.
+        log_slopes : ndarray of shape (n_samples, n_features)
+            ``log |dy/dx|`` of these two, nats; -inf for values outside of the
+            domain. They add up to ``log_abs_det``.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not act on each column alone")
+
+    def stages(self, X: Any) -> Iterator[tuple[Bijection, Any]]:
+        """The bijections within this one that have no parts, and the rows that reach them.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows in the units before the transformation.
+
+        Yields
+        ------
+        Bijection, array-like
+            Itself and X, if it has no parts.
+        """
+        yield self, X
+
     def leaves(self) -> Iterator[Bijection]:
         """The bijections within this one that have no parts.
 
@@ -105,6 +146,33 @@ class Bijection(ABC):
             yield self
         for part in self.parts:
             yield from part.leaves()
+
+
+class Columnwise(Bijection):
+    """A bijection that acts on each column alone, and leaves it in its place."""
+
+    acts_by_column = True
+
+    @abstractmethod
+    def log_slopes(self, X: Any) -> Any:
+        """``log |dT_j/dx_j|`` of each value.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows in the units before the transformation.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_features)
+            Nats; -inf for values outside of the domain.
+        """
+
+    def log_abs_det(self, X: Any) -> Any:
+        return self.log_slopes(X).sum(axis=1)
+
+    def by_columns(self, X: Any) -> tuple[Any, Any]:
+        return np.arange(X.shape[1]), self.log_slopes(X)
 
 
 def rows_where(X: Any, inside: Any) -> Any:

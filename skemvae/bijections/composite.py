@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ class Composite(Bijection):
         self.parts = parts
         self.is_onto = all(part.is_onto for part in parts)
         self.has_inverse = all(part.has_inverse for part in parts)
+        self.acts_by_column = all(part.acts_by_column for part in parts)
         self.n_parameters = sum(part.n_parameters for part in parts)
 
 
@@ -50,6 +52,11 @@ class Chain(Composite):
     def log_abs_det(self, X: Any) -> Any:
         return self.forward(X)[1]
 
+    def stages(self, X: Any) -> Iterator[tuple[Bijection, Any]]:
+        for part in self.parts:
+            yield from part.stages(X)
+            X, _ = part.forward(X)
+
     def forward(self, X: Any) -> tuple[Any, Any]:
         log_abs_det = np.zeros(X.shape[0])
         for part in self.parts:
@@ -60,6 +67,17 @@ class Chain(Composite):
             log_abs_det[inside] += change
         return X, log_abs_det
 
+    def by_columns(self, X: Any) -> tuple[Any, Any]:
+        places, log_slopes = np.arange(X.shape[1]), np.zeros(X.shape)
+        inside = np.arange(len(log_slopes))
+        for part in self.parts:
+            onwards, change = part.by_columns(X)
+            log_slopes[inside] += change[:, places]
+            places = onwards[places]
+            X, log_abs_det = part.forward(X)
+            inside = inside[log_abs_det != -np.inf]
+        return places, log_slopes
+
     def inverse(self, Y: Any) -> tuple[Any, Any]:
         inside = np.ones(len(Y), dtype=bool)
         for part in reversed(self.parts):
@@ -69,9 +87,59 @@ class Chain(Composite):
         return Y, inside
 
 
+class SideBySide(Composite):
+    """Each on columns of its own: log determinants add up.
+
+    Parameters
+    ----------
+    transformer : transformer
+        Fitted.
+    parts : list of Bijection
+        At least one.
+    places : list of (positions, positions)
+        Which columns of x each part takes, and where its columns of y stand.
+    """
+
+    def __init__(self, transformer: Any, parts: list[Bijection], places: list[tuple[Any, Any]]):
+        super().__init__(transformer, parts)
+        self._places = places
+
+    def log_abs_det(self, X: Any) -> Any:
+        return sum(part.log_abs_det(columns) for part, columns in self._blocks(X))
+
+    def stages(self, X: Any) -> Iterator[tuple[Bijection, Any]]:
+        for part, columns in self._blocks(X):
+            yield from part.stages(columns)
+
+    def by_columns(self, X: Any) -> tuple[Any, Any]:
+        places, log_slopes = np.empty(X.shape[1], dtype=int), np.empty(X.shape)
+        for (part, columns), (positions, place) in zip(self._blocks(X), self._places, strict=True):
+            within, log_slopes[:, positions] = part.by_columns(columns)
+            places[positions] = np.arange(X.shape[1])[place][within]
+        return places, log_slopes
+
+    def inverse(self, Y: Any) -> tuple[Any, Any]:
+        inside = np.ones(len(Y), dtype=bool)
+        blocks = []
+        for part, (_, place) in zip(self.parts, self._places, strict=True):
+            X, in_block = part.inverse(Y[:, place])
+            block = np.empty((len(Y), X.shape[1]), dtype=X.dtype)
+            block[in_block] = X
+            blocks.append(block)
+            inside &= in_block
+        X = np.empty(Y.shape, dtype=np.result_type(*blocks))  # of objects, where labels are
+        for block, (positions, _) in zip(blocks, self._places, strict=True):
+            X[:, positions] = block
+        return X[inside], inside
+
+    def _blocks(self, X: Any) -> Iterator[tuple[Bijection, Any]]:
+        for part, (positions, _) in zip(self.parts, self._places, strict=True):
+            yield part, _safe_indexing(X, positions.tolist(), axis=1)
+
+
 @bijection_for(ColumnTransformer)
-class Columns(Composite):
-    """Side by side, each on columns of its own: log determinants add up.
+class Columns(SideBySide):
+    """The parts of a ColumnTransformer.
 
     Parameters
     ----------
@@ -86,7 +154,7 @@ class Columns(Composite):
                 "density needs no weights for its columns."
             )
         parts: list[Bijection] = []
-        self._places: list[tuple[Any, slice]] = []
+        places: list[tuple[Any, Any]] = []
         used = np.zeros(transformer.n_features_in_, dtype=int)
         names = getattr(transformer, "feature_names_in_", range(len(used)))
         for name, part, columns in transformer.transformers_:
@@ -105,7 +173,7 @@ class Columns(Composite):
                 )
             used[positions] += 1
             parts.append(bijection_of(part))
-            self._places.append((positions, place))
+            places.append((positions, place))
         for j in np.flatnonzero(used != 1):
             why = "drops it, and rows that differ only there become one"
             if used[j] > 1:
@@ -114,24 +182,4 @@ class Columns(Composite):
                 f"ColumnTransformer has no density: column {shown(names[j])} must be used once, "
                 f"but it {why}. Give each column one transformer, or remainder='passthrough'."
             )
-        super().__init__(transformer, parts)
-
-    def log_abs_det(self, X: Any) -> Any:
-        return sum(
-            part.log_abs_det(_safe_indexing(X, positions.tolist(), axis=1))
-            for part, (positions, _) in zip(self.parts, self._places, strict=True)
-        )
-
-    def inverse(self, Y: Any) -> tuple[Any, Any]:
-        inside = np.ones(len(Y), dtype=bool)
-        blocks = []
-        for part, (_, place) in zip(self.parts, self._places, strict=True):
-            X, in_block = part.inverse(Y[:, place])
-            block = np.empty((len(Y), X.shape[1]), dtype=X.dtype)
-            block[in_block] = X
-            blocks.append(block)
-            inside &= in_block
-        X = np.empty(Y.shape, dtype=np.result_type(*blocks))  # of objects, where labels are
-        for block, (positions, _) in zip(blocks, self._places, strict=True):
-            X[:, positions] = block
-        return X[inside], inside
+        super().__init__(transformer, parts, places)

@@ -9,6 +9,7 @@ import numpy as np
 from sklearn.preprocessing import FunctionTransformer
 
 from skemvae.bijections.base import Bijection, bijection_for
+from skemvae.bijections.elementary import ELEMENTARY, Elementary, elementary_of
 
 # How far, in the scale of a column, T(x) may lie from y for x to count as its inverse.
 _TOLERANCE = 1e-6
@@ -16,7 +17,7 @@ _TOLERANCE = 1e-6
 
 @bijection_for(FunctionTransformer)
 class Function(Bijection):
-    """A FunctionTransformer; nobody but the user knows its Jacobian.
+    """A FunctionTransformer; of most functions nobody but the user knows the Jacobian.
 
     Parameters
     ----------
@@ -26,22 +27,37 @@ class Function(Bijection):
     Attributes
     ----------
     derivative : callable or None
-        Maps rows of shape (n, d) to ``log |det|`` of shape (n,). ``differentiate`` sets it.
+        Maps rows of shape (n, d) to ``log |det|`` of shape (n,). ``differentiate`` sets it,
+        if the user gives one.
     """
 
     def __init__(self, transformer: Any):
         super().__init__(transformer)
         self.derivative: Callable[[Any], Any] | None = None
         self.is_identity = transformer.func is None
+        self.is_proven = self.acts_by_column = self.is_identity or self.elementary is not None
         self.has_inverse = self.is_identity or transformer.inverse_func is not None
         # With an inverse the image can be told; without one it is taken to be everything.
         self.is_onto = self.is_identity or not self.has_inverse
+        if self.elementary is not None and transformer.inverse_func is self.elementary.inverse:
+            self.is_onto = self.elementary.is_onto
+
+    @property
+    def elementary(self) -> Elementary | None:
+        """What is known of the function."""
+        return elementary_of(self.transformer.func)
+
+    def by_columns(self, X: Any) -> tuple[Any, Any]:
+        places = np.arange(X.shape[1])
+        if self.is_identity:
+            return places, np.zeros(X.shape)
+        assert self.elementary is not None
+        return places, self.elementary.log_slopes(X)
 
     def log_abs_det(self, X: Any) -> Any:
         n = X.shape[0]
-        if self.is_identity:
-            return np.zeros(n)
-        assert self.derivative is not None
+        if self.derivative is None:
+            return self.by_columns(X)[1].sum(axis=1)
         log_abs_det = np.asarray(self.derivative(X), dtype=np.float64)
         if log_abs_det.shape != (n,):
             raise ValueError(
@@ -94,6 +110,8 @@ def differentiate(bijection: Bijection, log_abs_det: Any) -> None:
     functions = [
         leaf for leaf in bijection.leaves() if isinstance(leaf, Function) and not leaf.is_identity
     ]
+    if log_abs_det is None:
+        functions = [leaf for leaf in functions if leaf.elementary is None]
     if not isinstance(log_abs_det, Mapping):
         different = {leaf.transformer.func for leaf in functions}
         if log_abs_det is not None and len(different) > 1:
@@ -104,9 +122,13 @@ def differentiate(bijection: Bijection, log_abs_det: Any) -> None:
         log_abs_det = dict.fromkeys(different, log_abs_det)
     for leaf in functions:
         leaf.derivative = log_abs_det.get(leaf.transformer.func)
+        if leaf.derivative is None and leaf.elementary is not None:
+            continue
+        leaf.is_proven = False
         if not callable(leaf.derivative):
             raise ValueError(
                 f"{leaf.transformer} has no density without its derivative: give log_abs_det, a "
                 "callable from rows to log |det| of shape (n,), such as "
-                "lambda X: -np.log(X).sum(axis=1) for np.log."
+                "lambda X: -np.log(X).sum(axis=1) for np.log, or name one that is known: "
+                f"{sorted(ELEMENTARY)}."
             )
