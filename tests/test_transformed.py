@@ -147,7 +147,7 @@ def test_power_transformations_integrate_to_one(method, power):
 
 @pytest.mark.parametrize("name", ELEMENTARY)
 @given(seed=seeds)
-@settings(max_examples=4)
+@costly(4)
 def test_named_transformations_integrate_to_one_and_draw_from_their_density(name, seed):
     known = ELEMENTARY[name]
     rng = np.random.default_rng(seed)
@@ -736,7 +736,7 @@ ONE_TO_ONE = {
 
 @pytest.mark.parametrize("name", ONE_TO_ONE)
 @given(seeds, st.sampled_from([1e-3, 1.0, 3.0]))
-@settings(max_examples=4)
+@costly(4)
 def test_what_is_one_to_one_is_taken(name, seed, unit):
     X = unit * np.random.default_rng(seed).normal(size=(100, 2))
     density = own(*ONE_TO_ONE[name]).fit(X)

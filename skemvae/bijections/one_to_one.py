@@ -162,7 +162,7 @@ def _log_dets(transformer: Any, rows: Any) -> list[tuple[Any, Any]]:
     spread = np.abs(X - X.mean(axis=0)).mean(axis=0)
     spread = np.where(spread > 0, spread, 1.0)
     near = np.where(X == 0, spread, np.minimum(np.abs(X), spread))
-    both = []
+    both: list[tuple[Any, Any]] = []
     for unit in (np.cbrt(precision) * near, _LONG * np.broadcast_to(spread, X.shape)):
         steps = unit[:, :, None] * np.eye(d)
         ends = [X[:, None] + steps, X[:, None] - steps]
