@@ -54,8 +54,9 @@ class EMGaussianMixture(MixtureDensity):
     tol : float, default=1e-3
         Stop when the gain that remains is estimated to be below ``tol``, in
         nats per sample (by Aitken extrapolation of the last three bounds, or
-        by the slowest rate that the acceleration has seen). scikit-learn
-        compares the last gain alone, which stops too early where EM is slow.
+        by the slowest rate that the acceleration has seen). Each step is
+        assumed to gain at most 1 % of what is left. scikit-learn compares the
+        last gain alone, which stops too early where EM is slow.
         0 runs to ``max_iter``.
     reg_covar : float, default=1e-6
         Regularisation, *relative* to the variance of each feature: the
@@ -69,13 +70,12 @@ class EMGaussianMixture(MixtureDensity):
         Most iterations of a start: passes over the rows. 0 returns the start
         itself.
     n_init : int, default=1
-        Number of starts. The best is kept: sound fits before collapsed ones
-        (a component without variance in some feature, or on fewer than d + 1
-        distinct rows), then by ``lower_bound_``. Several starts first climb on
-        a bounded sample of the distinct rows, where the worse half is left
-        behind again and again; only the best, and at most two more that the
-        sample cannot tell from it, climb on all rows. Callbacks and ``n_iter_``
-        see the climbs on all rows. Ignored if ``init_params`` is an array, if
+        Number of starts. The best is kept, by what ``lower_bound_`` would be with
+        covariances that the rows determine, so that a spike on a few rows does
+        not win. Several starts first climb on a bounded sample of the distinct
+        rows, where the worse half is left behind again and again; only the
+        best, and at most two more that the sample cannot tell from it, climb on
+        all rows. Callbacks and ``n_iter_`` see the climbs on all rows. Ignored if ``init_params`` is an array, if
         ``means_init`` is given, and by warm starts.
     init_params : str, array or callable, default="auto"
         - ``"auto"``: a tournament of cheap starts (k-means in standardised

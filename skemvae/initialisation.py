@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 
-from skemvae.core.arrays import EPS
 from skemvae.core.compiled_em import begin, work_of_step
 from skemvae.core.covariance import Covariance
 from skemvae.core.expectation import moments_given
@@ -163,9 +162,8 @@ class Initialiser:
         sketch = table.fold(
             partial(Sketch.of, origin=origin, scale=scale, direction=direction, size=size)
         )
-        nothing = (2 * summary.floor / frame.scale) ** 2 + 8 * EPS * noise
-        nothing[summary.spread <= summary.floor] = -1.0
-        return cls(structure, n_components, Judge(sketch, noise, nothing))
+        rounding = 2 * summary.floor / frame.scale
+        return cls(structure, n_components, Judge(sketch, noise, rounding))
 
     @property
     def sketch(self) -> Sketch:

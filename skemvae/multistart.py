@@ -12,7 +12,16 @@ from sklearn.exceptions import ConvergenceWarning
 
 from skemvae.callbacks import FitProgress, LoopProgress
 from skemvae.core.acceleration import Accelerator
-from skemvae.core.iterate import Aitken, Ascent, Result, State, Status, StoppingRule, iterate
+from skemvae.core.iterate import (
+    SLOWEST_RATE,
+    Aitken,
+    Ascent,
+    Result,
+    State,
+    Status,
+    StoppingRule,
+    iterate,
+)
 
 S = TypeVar("S", bound=State)
 
@@ -102,7 +111,7 @@ def _climb(
         return loop.end_step(so_far.n_iter, so_far.bounds[-1], lambda: attributes(so_far))
 
     step: Callable[[S], S] = ascent.step
-    stop: StoppingRule = Aitken(estimator.tol)
+    stop: StoppingRule = Aitken(estimator.tol, SLOWEST_RATE)
     if estimator.acceleration == "auto" and ascent.accelerable is not None:
         accelerator = Accelerator(ascent.accelerable, estimator.tol)
         step, stop = accelerator.step, accelerator.has_converged

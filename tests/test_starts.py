@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.datasets import load_iris
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import adjusted_rand_score
 from threadpoolctl import threadpool_limits
 
 from skemvae import EMGaussianMixture
@@ -26,6 +27,7 @@ from skemvae.judge import Judge
 from tests.levels import path
 from tests.recording import Recorder
 from tests.steps import watch
+from tests.strategies import seeds
 from tests.versions import needs_callbacks
 
 IRIS = load_iris().data
@@ -212,6 +214,78 @@ def test_a_spike_does_not_win_a_race(few):
     states = starts.judge.race([spike, sound], 0, 2)
     np.testing.assert_array_equal(states[0].model.means, sound.means)
     assert states[0].bound < states[1].bound
+
+
+def with_year(rng):
+    """Two clusters, and a column that is constant within each."""
+    labels = rng.integers(0, 2, 500)
+    return np.c_[rng.normal(size=(500, 3)) + 3 * labels[:, None], 2019 + labels], labels
+
+
+def with_five_far_rows(rng):
+    X, labels = rng.normal(size=(605, 5)), np.repeat([0, 1, 2], [300, 300, 5])
+    X[300:600, 0] += 6
+    X[600:] += 40
+    return X, labels
+
+
+@pytest.mark.parametrize("n_init", [1, 10])
+@pytest.mark.parametrize(
+    ("draw", "structure"),
+    [(with_year, "full"), (with_year, "diag"), (with_five_far_rows, "tied")],
+)
+def test_a_component_without_variance_in_a_column_may_be_a_cluster(draw, structure, n_init):
+    for seed in range(5):
+        X, labels = draw(np.random.default_rng(seed))
+        mixture = EMGaussianMixture(
+            labels.max() + 1, covariance_type=structure, n_init=n_init, random_state=0
+        )
+        assert adjusted_rand_score(labels, mixture.fit(X).predict(X)) > 0.9
+
+
+def test_many_small_clusters_are_found():
+    rng = np.random.default_rng(0)
+    centres = 5 * rng.normal(size=(200, 6))
+    X = centres[rng.integers(200, size=20_000)] + 0.5 * rng.normal(size=(20_000, 6))
+    own, k_means = (
+        EMGaussianMixture(200, covariance_type="diag", init_params=init, random_state=0).fit(X)
+        for init in ("auto", "kmeans")
+    )
+    assert own.lower_bound_ > k_means.lower_bound_ - 0.01
+    assert own.weights_.min() > 1e-4
+
+
+def test_one_answer_on_a_scale_is_no_cluster():
+    """Its density has no limit, but what it says of whole numbers has."""
+    X = np.random.default_rng(0).integers(5, size=(400, 4)).astype(float)
+    starts = initialiser(X, 2)
+    rows = Rows(X, None, Frame.identity(4))
+    spiky = np.stack([X[:, 0] == 2, X[:, 0] != 2], axis=1).astype(float)
+    spike = starts.from_responsibilities(spiky, rows).model
+    spike = spike.maximise(moments_given(spiky, spike.covariance, rows))
+    whole = starts.from_responsibilities(np.full((400, 2), 0.5), rows).model
+    states = starts.judge.race([spike, whole], 0, 2)
+    np.testing.assert_array_equal(states[0].model.means, whole.means)
+    assert states[0].bound < states[1].bound
+
+
+@given(seeds, st.sampled_from(sorted(STRUCTURES)))
+def test_the_merit_of_a_fit_does_not_depend_on_units_or_repetition(seed, structure):
+    rng = np.random.default_rng(seed)
+    X = np.round(overlapping(60, 3, 3, seed), 1)
+    scale = np.full(3, 8.0) if structure == "spherical" else np.array([0.25, 1.0, 64.0])
+    responsibilities = rng.dirichlet(np.full(3, 0.1), size=60)
+    merits = []
+    for own, repeat in ((X, 1), (scale * X, 1), (X, 2)):
+        own, r = np.repeat(own, repeat, axis=0), np.repeat(responsibilities, repeat, axis=0)
+        starts = initialiser(own, 3, structure)
+        starts = replace(starts, judge=replace(starts.judge, noise=1e-6 * own.var(0)))
+        rows = Rows(own, None, Frame.identity(3))
+        state = MixtureEM(rows).start(starts.from_responsibilities(r, rows).model)
+        merits.append(starts.judge._merit(state, state.expectation.moments.count))
+    assert merits[0] < np.inf
+    np.testing.assert_allclose(merits[1], merits[0] - np.log(scale).sum(), atol=1e-7)
+    np.testing.assert_allclose(merits[2], merits[0], atol=1e-7)
 
 
 @pytest.mark.parametrize(("distance", "clear"), [(0.003, False), (0.5, True)])

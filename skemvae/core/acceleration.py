@@ -10,7 +10,7 @@ import numpy as np
 
 from skemvae.core.arrays import TINY, Array
 from skemvae.core.chart import Chart, Charted
-from skemvae.core.iterate import Status, iterate, remaining_gain
+from skemvae.core.iterate import SLOWEST_RATE, Status, iterate, remaining_gain
 from skemvae.core.quasi_newton import Memory
 
 # Pairs of steps that are remembered.
@@ -102,13 +102,14 @@ class Terrain(Generic[S]):
     def remaining_gain(self) -> float:
         """The gain that remains, if no rate is below the slowest seen; nats per sample.
 
-        Nothing is known where the bound bends upwards.
+        A few steps have not seen the slowest rates, so one of ``SLOWEST_RATE`` is
+        assumed in any case. Nothing is known where the bound bends upwards.
         """
         if self._upward or not len(self._memory):
             return np.inf
         with np.errstate(over="ignore"):
             square = float(self._gradient @ self._gradient)
-        return square / (2 * self._memory.slowest_rate)
+        return square / (2 * min(SLOWEST_RATE, self._memory.slowest_rate))
 
     def leap(self, radius: float) -> tuple[Charted | None, float]:
         """Parameters to try instead of an EM step, if there are any, and how far they are."""
@@ -199,7 +200,7 @@ class Accelerator(Generic[S]):
         """
         if self._terrain is not None and len(self._plain) == 1:
             return 0 <= self._gain < self._tol and self._terrain.remaining_gain < self._tol
-        return remaining_gain([state.bound for state in self._plain]) < self._tol
+        return remaining_gain([state.bound for state in self._plain], SLOWEST_RATE) < self._tol
 
     def _climb_on_sample(self, state: S) -> Charted | None:
         """Where a few of many rows lead to, if more than chance is to be gained there; asked once.

@@ -14,6 +14,9 @@ from skemvae.core.arrays import EPS
 
 # Bounds that differ by less, relatively, are equal.
 _TIE = 1e-8
+# Gains of a climb that has just begun shrink fast, since they come from its fast directions. So no
+# climb is believed to lose more than its share of what is left in a step, unless it shows slower.
+SLOWEST_RATE = 0.01
 
 
 class Status(StrEnum):
@@ -48,11 +51,18 @@ class StoppingRule(Protocol):
     def __call__(self, bounds: Sequence[float]) -> bool: ...
 
 
-def remaining_gain(bounds: Sequence[float]) -> float:
-    """What a climb that gave the last three bounds has still to gain, nats per sample.
+def remaining_gain(bounds: Sequence[float], slowest_rate: float = 1.0) -> float:
+    """What a climb that gave the last three bounds may still gain, nats per sample.
 
     EM converges linearly: the gains shrink by a factor a, so what remains
     after the gain g is g a / (1 - a). Infinite where gains do not shrink.
+
+    Parameters
+    ----------
+    bounds : sequence of float
+    slowest_rate : float, default=1.0
+        Take a to be at least 1 - ``slowest_rate``: the first gains come from the
+        fast directions, and say nothing of the slow ones.
 
     References
     ----------
@@ -66,7 +76,10 @@ def remaining_gain(bounds: Sequence[float]) -> float:
     previous, gain = middle - first, last - middle
     if abs(gain) <= 8 * EPS * max(1.0, abs(last)):  # rounding
         return 0.0
-    return gain * gain / (previous - gain) if 0 < gain < previous else np.inf
+    if not 0 < gain < previous:
+        return np.inf
+    factor = max(gain / previous, 1 - slowest_rate)
+    return gain * factor / (1 - factor)
 
 
 @dataclass(frozen=True)
@@ -78,9 +91,10 @@ class Aitken:
     """
 
     tol: float
+    slowest_rate: float = 1.0
 
     def __call__(self, bounds: Sequence[float]) -> bool:
-        return remaining_gain(bounds) < self.tol
+        return remaining_gain(bounds, self.slowest_rate) < self.tol
 
 
 @dataclass(frozen=True)

@@ -105,6 +105,21 @@ def test_the_bound_never_falls(seed, structure, k, reg_covar):
     assert len(fitted.lower_bounds_) == 81
 
 
+@pytest.mark.parametrize("acceleration", ["auto", None])
+@pytest.mark.parametrize("structure", ALL)
+def test_a_default_fit_that_has_converged_gains_no_more_than_it_says(structure, acceleration):
+    """The first gains shrink fast, since a start on a sample is corrected: they say little."""
+    for seed in range(4):
+        X = overlapping(seed, n=1500, d=3, distance=2.5)
+        fitted = EMGaussianMixture(
+            3, covariance_type=structure, acceleration=acceleration, max_iter=1000, random_state=0
+        ).fit(X)
+        bound = fitted.lower_bound_
+        assert fitted.converged_
+        fitted.set_params(warm_start=True, acceleration=None, tol=0, max_iter=200).fit(X)
+        assert fitted.lower_bound_ - bound < 2e-3
+
+
 @pytest.mark.parametrize("structure", ALL)
 def test_every_pass_counts(structure, monkeypatch):
     passes = []

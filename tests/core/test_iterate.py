@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skemvae.core.iterate import Aitken, Status, iterate
+from skemvae.core.iterate import Aitken, Status, iterate, remaining_gain
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,15 @@ def test_aitken_stops_when_what_remains_is_below_the_tolerance(ratio, log_tolera
     assert -result.state.bound < tolerance * (1 + 1e-5)
     if result.n_iter > 2:
         assert -result.bounds[-2] > tolerance * (1 - 1e-5)
+
+
+@given(st.floats(0.01, 0.9), st.floats(1e-3, 0.5))
+def test_what_may_be_slower_than_it_seems_is_waited_for(ratio, slowest_rate):
+    bounds = [-1.0, -ratio, -(ratio**2)]
+    remaining = remaining_gain(bounds, slowest_rate)
+    last_gain = ratio - ratio**2
+    expected = max(ratio**2, last_gain * (1 - slowest_rate) / slowest_rate)
+    np.testing.assert_allclose(remaining, expected, rtol=1e-9)
 
 
 @pytest.mark.parametrize(
