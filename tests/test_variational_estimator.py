@@ -394,17 +394,26 @@ def test_ctrl_c_in_a_callback_keeps_the_best_parameters(model):
 
 def interrupt(monkeypatch, name, call):
     """Raise KeyboardInterrupt at some call of a method."""
+
+    def ctrl_c():
+        raise KeyboardInterrupt
+
+    at_call(monkeypatch, name, call, ctrl_c)
+
+
+def at_call(monkeypatch, name, call, act):
+    """Do something before some call of a method."""
     module, cls, method = name.rsplit(".", 2)
     owner = getattr(importlib.import_module(module), cls)
     original, calls = getattr(owner, method), []
 
-    def interrupted(*arguments, **keywords):
+    def watched(*arguments, **keywords):
         calls.append(arguments)
         if len(calls) == call:
-            raise KeyboardInterrupt
+            act()
         return original(*arguments, **keywords)
 
-    monkeypatch.setattr(owner, method, interrupted)
+    monkeypatch.setattr(owner, method, watched)
 
 
 @some_models
@@ -437,12 +446,12 @@ def test_ctrl_c_before_there_is_anything_is_raised(model, monkeypatch):
 
 
 @pytest.mark.parametrize("model", [FactorModel(2, "student_t"), LinearGaussian(2)], ids=str)
-def test_a_signal_in_the_middle_of_a_long_fit_leaves_a_usable_estimator(model):
+def test_a_signal_in_the_middle_of_a_long_fit_leaves_a_usable_estimator(model, monkeypatch):
     X = np.random.default_rng(0).standard_normal((2000, 5))
     em = VariationalEM(model, tol=0, max_iter=10**6, random_state=0)
     em.set_params(warm_start=True, max_iter=0).fit(X).set_params(max_iter=10**6)
-    timer = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT))
-    timer.start()
+    timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
+    at_call(monkeypatch, f"{steps_of(model)}.step", 1, timer.start)
     with pytest.warns(ConvergenceWarning, match="Interrupted"):
         em.fit(X)
     assert em.status_ == "interrupted"
