@@ -75,8 +75,9 @@ class EMGaussianMixture(MixtureDensity):
         not win. Several starts first climb on a bounded sample of the distinct
         rows, where the worse half is left behind again and again; only the
         best, and at most two more that the sample cannot tell from it, climb on
-        all rows. Callbacks and ``n_iter_`` see the climbs on all rows. Ignored if ``init_params`` is an array, if
-        ``means_init`` is given, and by warm starts.
+        all rows. Callbacks and ``n_iter_`` see the climbs on all rows. Ignored if
+        ``init_params`` is an array, if ``means_init`` is given, and by warm
+        starts.
     init_params : str, array or callable, default="auto"
         - ``"auto"``: a tournament of cheap starts (k-means in standardised
           and in whitened units, slices along random directions, random
