@@ -33,6 +33,22 @@ def _density_has(name: str) -> Callable[[Any], bool]:
     return check
 
 
+def _can_explain(estimator: Any) -> bool:
+    """Whether surprises of transformed values are those of values, but for their slopes."""
+    _density_has("feature_scores")(estimator)
+    leaves = estimator.bijection_.leaves() if hasattr(estimator, "bijection_") else ()
+    for leaf in leaves:
+        if not leaf.acts_by_column:
+            name = " ".join(str(leaf.transformer).split())
+            raise AttributeError(
+                f"feature_scores needs a transformer of each column alone, but {name} may mix "
+                "columns: no value of X has one of its own behind it. Use scalers, powers, named "
+                "functions or functions of single columns, or explain the transformed rows by "
+                "estimator_.feature_scores(transformer_.transform(X))."
+            )
+    return True
+
+
 class DensityInOriginalUnits(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityEstimator):
     """Methods of an estimator with a ``bijection_`` and a density ``estimator_`` behind it."""
 
@@ -40,6 +56,7 @@ class DensityInOriginalUnits(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
     bijection_: Bijection
     estimator_: Any
     log_mass_: float
+    _mean_log_slopes: Any
 
     # Densities.
 
@@ -107,6 +124,37 @@ class DensityInOriginalUnits(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             log_likelihood=parts.log_likelihood + log_volume,
             elbo=parts.elbo + log_volume,
         )
+
+    @available_if(_can_explain)
+    def feature_scores(self, X: Any) -> Any:
+        """How surprising each value of a row is, given all its other values.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows to explain.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_features)
+            ``-log p(x_j | x_-j)``, less its mean over the training rows, in
+            nats: that of the transformed value, less how much the transformer
+            stretches the value beyond what it does on average. Only if the
+            density has it, and the transformer acts on each column alone.
+
+        See Also
+        --------
+        EMGaussianMixture.feature_scores : What they mean.
+
+        Notes
+        -----
+        ``log p(x_j | x_-j) = log p(y_j | y_-j) + log |dy_j/dx_j|``. What a
+        density loses at the edge of an image is not divided among values.
+        """
+        transformed, _ = self._within(X)
+        places, log_slopes = self.bijection_.by_columns(self._rows(X))
+        surprise = self.estimator_.feature_scores(transformed)[:, places]
+        return surprise - (log_slopes - self._mean_log_slopes).astype(surprise.dtype)
 
     @available_if(_density_has("aic"))
     def aic(self, X: Any, sample_weight: Any = None) -> float:

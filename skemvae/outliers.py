@@ -15,6 +15,7 @@ from sklearn.utils import _safe_indexing, check_scalar, indexable
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
+from skemvae.base import DensityEstimator
 from skemvae.em_gaussian_mixture import EMGaussianMixture
 from skemvae.tables.numbers import check_is_table
 from skemvae.validation import check_weights
@@ -216,7 +217,8 @@ class DensityOutlierDetector(OutlierMixin, BaseEstimator):
         -------
         ndarray of shape (n_samples, n_features)
             ``-log p(x_j | x_-j)``, less its mean over the training rows, in nats; of
-            an estimator of skemvae, also behind scalers in a Pipeline.
+            an estimator of skemvae, also behind scalers in a Pipeline, or behind a
+            transformer of each column alone in a ``TransformedDensity``.
 
         See Also
         --------
@@ -343,9 +345,13 @@ def _density_behind_scalers(estimator: Any) -> Any:
                 f"feature_scores cannot look through step {name!r}, {step!r}: it sees scalers "
                 "that shift and stretch each column by itself, such as StandardScaler."
             )
-    if not hasattr(estimator, "feature_scores"):
+    try:
+        estimator.feature_scores  # noqa: B018
+    except AttributeError as error:
+        if isinstance(estimator, DensityEstimator):  # it knows itself why
+            raise AttributeError(str(error.__cause__ or error)) from None
         raise AttributeError(
             f"{estimator!r} has no feature_scores: choose an estimator of skemvae, such as "
             "EMGaussianMixture."
-        )
+        ) from None
     return estimator

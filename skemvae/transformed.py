@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import nullcontext
 from typing import Any, Self
 
+import numpy as np
 from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
 from sklearn.preprocessing import FunctionTransformer
@@ -179,6 +180,10 @@ class TransformedDensity(DensityInOriginalUnits):
                 density.fit(transformed, y, **weights)
             self.log_mass_, self.log_mass_std_ = log_mass_within(bijection, density)
             self.transformer_, self.estimator_, self.bijection_ = transformer, density, bijection
+            self._mean_log_slopes = None
+            if bijection.acts_by_column:
+                log_slopes = bijection.by_columns(rows)[1]
+                self._mean_log_slopes = np.average(log_slopes, axis=0, weights=weight)
             if hasattr(density, "n_parameters_"):
                 self.n_parameters_ = density.n_parameters_ + bijection.n_parameters
         context.call_on_fit_task_end(estimator=self, X=X, y=y)

@@ -10,10 +10,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import logsumexp
 from scipy.stats import multivariate_normal
+from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_iris, load_wine
+from sklearn.decomposition import PCA
 from sklearn.exceptions import NotFittedError
+from sklearn.mixture import GaussianMixture
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import (
+    FunctionTransformer,
+    MinMaxScaler,
+    PowerTransformer,
+    RobustScaler,
+    StandardScaler,
+)
 
-from skemvae import EMGaussianMixture, VAEEstimator, VariationalEM
+from skemvae import (
+    DensityOutlierDetector,
+    EMGaussianMixture,
+    TransformedDensity,
+    VAEEstimator,
+    VariationalEM,
+)
 from skemvae.core.bayesian_mixture import Parameters, Predictive
 from skemvae.core.bound import log_conditionals
 from skemvae.core.expectation import map_conditionals, map_rows
@@ -23,8 +40,10 @@ from skemvae.core.rows import Frame, Rows
 from skemvae.core.structures import STRUCTURES
 from skemvae.likelihoods import Gaussian, LogNormal
 from skemvae.models import BayesianMixture, FactorModel
+from tests.laws import costly
 from tests.own_models import GaussianPair, LinearGaussian
 from tests.strategies import mixtures, seeds
+from tests.test_bijections import LOG, table
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -451,3 +470,80 @@ def test_a_method_of_ones_own_that_returns_another_shape_is_named():
 
     with pytest.raises(ValueError, match=r"Wrong.log_probs returned .* and column"):
         quick(Wrong(2)).fit(IRIS)
+
+
+# Behind transformers.
+
+PERMUTING = ColumnTransformer(
+    [("power", make_pipeline(PowerTransformer(), MinMaxScaler()), [2]), ("log", LOG, [0, 3])],
+    remainder="passthrough",
+)
+BY_COLUMNS = {
+    "scaled": StandardScaler(),
+    "log": "log",
+    "power": make_pipeline(MinMaxScaler((1, 2)), PowerTransformer("box-cox")),
+    "permuted": PERMUTING,
+    "permuted twice": make_pipeline(
+        PERMUTING, ColumnTransformer([("a", RobustScaler(), [3])], remainder="passthrough")
+    ),
+    "own": ColumnTransformer(
+        [("own", FunctionTransformer(np.cbrt, lambda Y: Y**3), [1])], remainder="passthrough"
+    ),
+}
+
+
+def slope_of_cbrt(X):
+    return -np.log(3 * np.cbrt(X) ** 2).sum(axis=1)
+
+
+def behind(name, density=None):
+    density = EMGaussianMixture(2, random_state=0) if density is None else density
+    return TransformedDensity(BY_COLUMNS[name], density, log_abs_det={np.cbrt: slope_of_cbrt})
+
+
+@pytest.mark.parametrize("name", BY_COLUMNS)
+def test_scores_behind_a_transformer_of_columns_are_those_of_the_density_of_x(name):
+    density = behind(name).fit(IRIS[:120])
+    here, there = IRIS[:50:10], IRIS[5:55:10]
+    for j in range(4):
+        changed = here.copy()
+        changed[:, j] = there[:, j]
+        rise = density.score_samples(changed) - density.score_samples(here)
+        fall = density.feature_scores(here)[:, j] - density.feature_scores(changed)[:, j]
+        np.testing.assert_allclose(fall, rise, atol=1e-8, rtol=1e-7)
+        values = np.linspace(1e-3 if name == "log" else -20, 30, 5000)
+        if name in ("log", "scaled"):  # the values of others end at an edge
+            grid = np.repeat(here, len(values), axis=0)
+            grid[:, j] = np.tile(values, len(here))
+            each = density.score_samples(grid).reshape(len(here), -1)
+            difference = density.feature_scores(here)[:, j] + density.score_samples(here)
+            difference -= logsumexp(each, axis=1)
+            np.testing.assert_allclose(difference, difference[0], atol=1e-3)
+    np.testing.assert_allclose(density.feature_scores(IRIS[:120]).mean(0), 0, atol=1e-9)
+    detector = DensityOutlierDetector(density, contamination=0.05).fit(IRIS[:120])
+    np.testing.assert_array_equal(detector.feature_scores(here), density.feature_scores(here))
+    again = pickle.loads(pickle.dumps(density)) if name != "own" else density
+    np.testing.assert_array_equal(again.feature_scores(here), density.feature_scores(here))
+
+
+@given(seeds, st.sampled_from([StandardScaler(), MinMaxScaler(), RobustScaler(), None]))
+@costly(10)
+def test_shifts_and_scales_leave_scores_as_they_are(seed, scaler):
+    X = table(seed)
+    weight = np.random.default_rng(seed).integers(1, 4, len(X))
+    plain = EMGaussianMixture().fit(X, sample_weight=weight)
+    behind = TransformedDensity(scaler, EMGaussianMixture()).fit(X, sample_weight=weight)
+    np.testing.assert_allclose(behind.feature_scores(X), plain.feature_scores(X), atol=1e-6)
+
+
+def test_where_columns_mix_scores_are_refused_with_the_reason():
+    turned = TransformedDensity(make_pipeline(StandardScaler(), PCA()), EMGaussianMixture())
+    for estimator in (turned.fit(IRIS), DensityOutlierDetector(turned).fit(IRIS)):
+        assert not hasattr(estimator, "feature_scores")
+    detector = DensityOutlierDetector(turned).fit(IRIS)
+    with pytest.raises(AttributeError) as refused:
+        detector.feature_scores(IRIS)
+    assert "each column alone, but PCA() may mix columns" in str(refused.value.__cause__)
+    assert "choose an estimator of skemvae" not in str(refused.value.__cause__)
+    peer = TransformedDensity(StandardScaler(), GaussianMixture()).fit(IRIS)
+    assert not hasattr(peer, "feature_scores")

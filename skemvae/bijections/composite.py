@@ -31,8 +31,12 @@ class Composite(Bijection):
         self.parts = parts
         self.is_onto = all(part.is_onto for part in parts)
         self.has_inverse = all(part.has_inverse for part in parts)
-        self.acts_by_column = all(part.acts_by_column for part in parts)
         self.n_parameters = sum(part.n_parameters for part in parts)
+
+    @property
+    def acts_by_column(self) -> bool:  # type: ignore[override]
+        """Whether all parts do."""
+        return all(part.acts_by_column for part in self.parts)
 
 
 @bijection_for(Pipeline)

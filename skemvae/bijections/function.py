@@ -51,6 +51,8 @@ class Function(Bijection):
         places = np.arange(X.shape[1])
         if self.is_identity:
             return places, np.zeros(X.shape)
+        if self.derivative is not None and X.shape[1] == 1:
+            return places, self.log_abs_det(X)[:, None]
         assert self.elementary is not None
         return places, self.elementary.log_slopes(X)
 
@@ -125,6 +127,8 @@ def differentiate(bijection: Bijection, log_abs_det: Any) -> None:
         if leaf.derivative is None and leaf.elementary is not None:
             continue
         leaf.is_proven = False
+        is_alone = getattr(leaf.transformer, "n_features_in_", None) == 1
+        leaf.acts_by_column = leaf.acts_by_column or is_alone
         if not callable(leaf.derivative):
             raise ValueError(
                 f"{leaf.transformer} has no density without its derivative: give log_abs_det, a "
