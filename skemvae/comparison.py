@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from sklearn.base import is_outlier_detector
 from sklearn.exceptions import FitFailedWarning
-from sklearn.model_selection import check_cv
 from sklearn.pipeline import Pipeline
 
 from skemvae.held_out import (
@@ -25,7 +24,7 @@ from skemvae.held_out import (
 )
 from skemvae.optional import require
 from skemvae.tables.reading import check_in_memory
-from skemvae.validation import check_choice
+from skemvae.validation import check_choice, check_splits
 
 
 class IncomparableDensitiesWarning(UserWarning):
@@ -300,7 +299,7 @@ def compare(
     named = named_estimators(estimators)
     _check_densities(named)
     _warn_of_units(named)
-    folds = list(check_cv(cv).split(X, groups=groups))
+    folds = check_splits(cv, X, groups)
     results = held_out_densities(
         named, X, folds, error_score=error_score, n_jobs=n_jobs, verbose=verbose
     )

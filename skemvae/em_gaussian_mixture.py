@@ -29,6 +29,7 @@ from skemvae.validation import (
     check_acceleration,
     check_choice,
     check_enough,
+    check_flags,
     check_range,
     check_weights,
 )
@@ -414,6 +415,7 @@ class EMGaussianMixture(MixtureDensity):
         check_scalar(self.verbose, "verbose", Integral, min_val=0)
         check_scalar(self.verbose_interval, "verbose_interval", Integral, min_val=1)
         check_acceleration(self.acceleration)
+        check_flags(self, "warm_start")
         check_scalar(self.tol, "tol", Real, min_val=0)
         check_scalar(self.reg_covar, "reg_covar", Real, min_val=0)
         check_scalar(self.learning_decay, "learning_decay", Real, min_val=0, max_val=1)

@@ -324,10 +324,11 @@ class MixtureDensity(LatentDensityEstimator):
         """
         check_choice("covariance_type", covariance_type, STRUCTURES)
         structure = STRUCTURES[covariance_type]
-        means = np.asarray(means, dtype=np.float64)
-        if means.ndim != 2:
-            raise ValueError(f"means has shape {means.shape}, expected (n_components, n_features).")
-        k, d = means.shape
+        if np.ndim(means) != 2:
+            raise ValueError(
+                f"means has shape {np.shape(means)}, expected (n_components, n_features)."
+            )
+        k, d = np.shape(means)
         means = check_parameter_array("means", means, (k, d))
         weights = check_mixture_weights("weights", weights, k)
         shape = structure.public_shape(k, d)

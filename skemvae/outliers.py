@@ -8,7 +8,6 @@ from typing import Any, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, OutlierMixin, clone
-from sklearn.model_selection import check_cv
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, RobustScaler, StandardScaler
 from sklearn.utils import _safe_indexing, check_scalar, indexable
@@ -18,7 +17,7 @@ from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 from skemvae.base import DensityEstimator
 from skemvae.em_gaussian_mixture import EMGaussianMixture
 from skemvae.tables.numbers import check_is_table
-from skemvae.validation import check_weights
+from skemvae.validation import check_splits, check_weights, shown
 
 # Steps that shift and stretch each column by itself: they leave feature scores as they are.
 _COLUMNWISE = (StandardScaler, MinMaxScaler, MaxAbsScaler, RobustScaler)
@@ -233,11 +232,13 @@ class DensityOutlierDetector(OutlierMixin, BaseEstimator):
     # Behind these.
 
     def _check_parameters(self) -> None:
-        if self.contamination != "auto":
-            if isinstance(self.contamination, str):
+        if isinstance(self.contamination, str):
+            if self.contamination != "auto":
                 raise ValueError(
-                    f"contamination={self.contamination!r} must be 'auto' or a number in (0, 0.5]."
+                    f"contamination={shown(self.contamination)} must be 'auto' or a number in "
+                    "(0, 0.5]."
                 )
+        else:
             check_scalar(
                 self.contamination,
                 "contamination",
@@ -296,7 +297,7 @@ class DensityOutlierDetector(OutlierMixin, BaseEstimator):
 
     def _folds(self, X: Any, weight: Any) -> Iterator[tuple[Any, Any]]:
         if not isinstance(self.cv, Integral):
-            return iter(check_cv(self.cv).split(X))
+            return iter(check_splits(self.cv, X))
         rows = np.arange(np.shape(X)[0]) if weight is None else np.flatnonzero(weight)
         number, n_distinct = _numbered(_safe_indexing(X, rows))
         if n_distinct < 2:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import Any, Self
 
@@ -22,7 +23,7 @@ from skemvae.callbacks import fit_part, with_callbacks
 from skemvae.original_units import DensityInOriginalUnits
 from skemvae.tables.numbers import naming_columns
 from skemvae.truncation import log_mass_within
-from skemvae.validation import check_choice, check_weights
+from skemvae.validation import check_choice, check_weights, shown
 
 
 class TransformedDensity(DensityInOriginalUnits):
@@ -223,6 +224,13 @@ class TransformedDensity(DensityInOriginalUnits):
                     f"StandardScaler(), or one of {sorted(ELEMENTARY)}, 'passthrough', None."
                 )
             check_known(self.transformer)
+        if not (self.log_abs_det is None or callable(self.log_abs_det)) and not isinstance(
+            self.log_abs_det, Mapping
+        ):
+            raise TypeError(
+                f"log_abs_det={shown(self.log_abs_det)} must be None, a callable, or a dict of "
+                "callables."
+            )
         name = type(self.estimator).__name__
         for method in ("fit", "score_samples"):
             if not hasattr(self.estimator, method):

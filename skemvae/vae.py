@@ -16,7 +16,7 @@ from skemvae.callbacks import LoopProgress, with_callbacks
 from skemvae.core.iterate import Result, Status
 from skemvae.deep_density import DeepDensity
 from skemvae.optional import require
-from skemvae.validation import check_choice
+from skemvae.validation import check_choice, check_flags, check_integer_or
 
 _CHOICES = {
     "activation": {"identity", "logistic", "tanh", "relu", "softplus", "elu", "silu", "gelu"},
@@ -381,7 +381,7 @@ class VAEEstimator(DeepDensity):
                 )
         for name, smallest in _INTEGERS.items():
             value = getattr(self, name)
-            if isinstance(value, bool):
+            if isinstance(value, bool) and name != "verbose":
                 raise TypeError(f"{name}={value} must be an int.")
             check_scalar(value, name, Integral, min_val=smallest)
         check_scalar(self.tol, "tol", Real, min_val=0, max_val=math.inf)
@@ -393,8 +393,8 @@ class VAEEstimator(DeepDensity):
         for name in ("tol", "learning_rate_init", "validation_fraction"):
             if math.isnan(getattr(self, name)):
                 raise ValueError(f"{name}=nan is not a number.")
-        if self.batch_size != "auto":
-            check_scalar(self.batch_size, "batch_size", Integral, min_val=1)
+        check_integer_or("auto", "batch_size", self.batch_size, 1)
+        check_flags(self, "early_stopping", "standardize", "warm_start")
         if self.gradient == "score_function" and self.n_importance_samples < 2:
             raise ValueError(
                 f"gradient='score_function' takes the other samples as a baseline: "

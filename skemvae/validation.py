@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from sklearn import utils
+from sklearn.model_selection import check_cv
 from sklearn.utils.validation import check_array, check_is_fitted
 
 from skemvae.core.summary import Extent, Summary
@@ -71,8 +72,57 @@ def gives_zeros_only(rng: np.random.RandomState) -> bool:
 
 def check_acceleration(acceleration: Any) -> None:
     """Raise ValueError unless it is "auto" or None."""
-    if acceleration is not None and acceleration != "auto":
-        raise ValueError(f"acceleration={acceleration!r} must be 'auto' or None.")
+    if acceleration is not None and not _is(acceleration, "auto"):
+        raise ValueError(f"acceleration={shown(acceleration)} must be 'auto' or None.")
+
+
+def check_flags(estimator: Any, *names: str) -> None:
+    """Raise TypeError unless these parameters are True or False, or 1 or 0."""
+    for name in names:
+        value = getattr(estimator, name)
+        if not isinstance(value, bool | np.bool_ | Integral) or value not in (0, 1):
+            raise TypeError(f"{name}={shown(value)} must be True or False.")
+
+
+def check_integer_or(word: str, name: str, value: Any, smallest: int) -> None:
+    """Raise TypeError or ValueError unless it is ``word``, or an integer, at least ``smallest``."""
+    if _is(value, word):
+        return
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise TypeError(f"{name}={shown(value)} must be an integer or {word!r}.")
+    if value < smallest:
+        raise ValueError(f"{name}={value} must be at least {smallest}, or {word!r}.")
+
+
+def check_splits(cv: Any, X: Any, groups: Any = None) -> list[Any]:
+    """The splits of the rows that a parameter ``cv`` asks for, at least one."""
+    try:
+        splits = [
+            (training, held_out) for training, held_out in check_cv(cv).split(X, None, groups)
+        ]
+    except (TypeError, ValueError) as error:
+        if "n_splits" in str(error) or "groups" in str(error):  # of a splitter, which knows best
+            raise
+        raise type(error)(
+            f"cv={shown(cv)} must be an integer, a splitter such as KFold(5), or an iterable of "
+            f"(training, held_out): {error}"
+        ) from error
+    if not splits:
+        raise ValueError(f"cv={shown(cv)} holds no splits: give at least one.")
+    return splits
+
+
+def check_positive(name: str, values: Any) -> Any:
+    """Return one or several numbers as a float64 array, all of them positive and finite."""
+    array = np.asarray(values)
+    if array.dtype.kind not in "iuf" or not ((array > 0) & np.isfinite(array)).all():
+        raise ValueError(f"{name}={shown(values)} must be positive and finite.")
+    return np.asarray(array, dtype=np.float64)
+
+
+def _is(value: Any, word: str) -> bool:
+    """Whether a parameter, which may be an array, is a word."""
+    return isinstance(value, str) and value == word
 
 
 def check_weights(sample_weight: Any, X: Any) -> Any:
@@ -166,13 +216,19 @@ def check_parameter_array(
     # check_array takes longer than many a small fit.
     if not (type(value) is np.ndarray and value.dtype == np.float64 and np.isfinite(value).all()):
         is_number = isinstance(value, Real)  # check_array wants at least one dimension
-        array = check_array(
-            [value] if is_number else value,
-            dtype=np.float64,
-            ensure_2d=False,
-            allow_nd=True,
-            input_name=name,
-        )
+        try:
+            array = check_array(
+                [value] if is_number else value,
+                dtype=np.float64,
+                ensure_2d=False,
+                allow_nd=True,
+                ensure_min_samples=0,
+                input_name=name,
+            )
+        except (TypeError, ValueError) as error:
+            raise type(error)(
+                f"{name}={shown(value)} must be an array of numbers of shape {shape}: {error}"
+            ) from error
         array = array[0] if is_number else array
     if array.shape != shape:
         raise ValueError(f"{name} has shape {array.shape}, expected {shape}.")

@@ -17,7 +17,13 @@ from skemvae.model_density import ModelDensity
 from skemvae.models import MODELS, Model
 from skemvae.multistart import best_of_starts, warn_unless_converged
 from skemvae.tables.reading import check_rows, read
-from skemvae.validation import check_acceleration, check_choice, check_random_state, counting_rows
+from skemvae.validation import (
+    check_acceleration,
+    check_choice,
+    check_flags,
+    check_random_state,
+    counting_rows,
+)
 
 
 class VariationalEM(ModelDensity):
@@ -249,6 +255,7 @@ class VariationalEM(ModelDensity):
         for name, smallest in integers.items():
             check_scalar(getattr(self, name), name, Integral, min_val=smallest)
         check_acceleration(self.acceleration)
+        check_flags(self, "warm_start")
         check_scalar(self.tol, "tol", Real, min_val=0)
         if not math.isfinite(self.tol):
             raise ValueError(f"tol={self.tol} must be finite.")

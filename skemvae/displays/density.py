@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Any, Self
 
 import numpy as np
 from scipy.special import logsumexp
+from sklearn.utils import check_scalar
 
 from skemvae.displays.style import PALETTE, axes_for, colours, point_size
 from skemvae.displays.subject import Subject, look_into, numbers
-from skemvae.validation import check_random_state
+from skemvae.validation import check_positive, check_random_state
 
 # What of the model's own draws a picture shows at least, beside all rows of X.
 _SHOWN = 0.998
@@ -145,6 +147,8 @@ class DensityDisplay:
             If ``features`` are not one or two numeric features, or have a
             probability instead of a density.
         """
+        check_scalar(grid_resolution, "grid_resolution", Integral, min_val=2)
+        check_scalar(n_samples, "n_samples", Integral, min_val=2)
         subject = look_into(estimator, ("sample", "score_samples"), X, feature_names)
         names = subject.feature_names
         if features is None:
@@ -175,8 +179,8 @@ class DensityDisplay:
         ndarray of shape (len(masses),)
             Nats; -inf where the grid holds less than that share.
         """
-        shares = np.asarray(masses, dtype=float)
-        if ((shares <= 0) | (shares >= 1)).any():
+        shares = check_positive("masses", masses)
+        if (shares >= 1).any():
             raise ValueError(f"masses={shares.tolist()} must lie between 0 and 1.")
         steps = [axis[1] - axis[0] for axis in self.grid]
         log_density = np.sort(self.log_density[np.isfinite(self.log_density)])[::-1]
@@ -214,6 +218,7 @@ class DensityDisplay:
         self
             Drawn.
         """
+        check_positive("masses", masses)
         (ax,) = axes_for(ax)
         self.ax_, self.figure_ = ax, ax.figure
         self.contours_, self.points_ = None, None
@@ -244,7 +249,7 @@ class DensityDisplay:
         self, masses: Sequence[float], marginals: bool, contour: dict[str, Any]
     ) -> None:
         """Regions and their legend: in the corner between the marginals, if these are drawn."""
-        shares = np.sort(masses)[::-1]
+        shares = np.sort(np.atleast_1d(masses))[::-1]
         levels, first = np.unique(self.levels(shares), return_index=True)
         drawn = np.isfinite(levels)
         shares, levels = shares[first[drawn]], levels[drawn]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Any, Self
 
 import numpy as np
+from sklearn.utils import check_scalar
 
 from skemvae.displays.style import DIVERGING, PALETTE, axes_for, shorten
 from skemvae.displays.subject import look_into
@@ -132,6 +134,7 @@ class FeatureScoreDisplay:
         self
             Drawn.
         """
+        check_scalar(n_features, "n_features", Integral, min_val=1)
         scores = np.asarray(self.scores, dtype=float)
         self.features_ = np.argsort(-scores.max(0), kind="stable")[:n_features]
         shown = scores[:, self.features_]

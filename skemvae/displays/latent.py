@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any, Self
 
 import numpy as np
-from sklearn.utils import check_consistent_length
+from sklearn.utils import check_consistent_length, check_scalar
 from sklearn.utils.multiclass import type_of_target
 
 from skemvae.displays.style import (
@@ -148,6 +149,7 @@ class LatentDisplay:
         ValueError
             If ``dimensions`` or ``image_shape`` do not fit.
         """
+        check_scalar(n_images, "n_images", Integral, min_val=1)
         subject = look_into(estimator, ("transform",), X)
         Z = np.asarray(subject.estimator.transform(subject.X), dtype=float)
         if y is not None:

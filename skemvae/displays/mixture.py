@@ -10,6 +10,7 @@ import numpy as np
 from skemvae.core.structures import STRUCTURES
 from skemvae.displays.style import axes_for, colours, outlined, point_size
 from skemvae.displays.subject import Subject, look_into
+from skemvae.validation import check_positive
 
 _CIRCLE = np.linspace(0, 2 * np.pi, 181)
 
@@ -183,6 +184,7 @@ class MixtureDisplay:
         self
             Drawn.
         """
+        distances = np.atleast_1d(check_positive("n_std", n_std))
         (ax,) = axes_for(ax)
         from matplotlib.patches import Polygon
 
@@ -199,7 +201,7 @@ class MixtureDisplay:
         ):
             outline = np.linalg.cholesky(covariance) @ circle
             ellipses = []
-            for s in n_std:
+            for s in distances:
                 style = {"facecolor": (*colour, 0.06), "edgecolor": colour, "linewidth": 1.5}
                 ellipse = Polygon(mean + s * outline.T, **{**style, **(ellipse_kwargs or {})})
                 ellipses.append(outlined(ax.add_patch(ellipse)))

@@ -80,11 +80,21 @@ def look_into(
             if hasattr(inner, attribute):
                 if rows is not None and not hasattr(rows, "shape"):
                     rows = np.asarray(rows)
+                _check_width(inner, rows)
                 return Subject(inner, rows, _names(inner, rows, names, feature_names))
     raise TypeError(
         f"{type(estimator).__name__} has no {' or '.join(attributes)}, nor has an estimator inside "
         "of it: this picture cannot be drawn of it."
     )
+
+
+def _check_width(estimator: Any, rows: Any) -> None:
+    """Raise ValueError unless rows have the features that an estimator was fitted to."""
+    d = getattr(estimator, "n_features_in_", None)
+    if rows is not None and d is not None and (len(rows.shape) != 2 or rows.shape[1] != d):
+        raise ValueError(
+            f"X has shape {rows.shape}, but {type(estimator).__name__} was fitted to {d} features."
+        )
 
 
 def _levels(estimator: Any, X: Any) -> Iterator[tuple[Any, Any, list[str] | None]]:

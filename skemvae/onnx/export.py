@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from os import PathLike
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from skemvae.mixture_density import MixtureDensity
 from skemvae.model_density import ModelDensity
 from skemvae.models import BayesianMixture
 from skemvae.optional import require
-from skemvae.persistence.container import replacing
+from skemvae.persistence.container import file_path, replacing
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -83,7 +82,7 @@ def to_onnx(
     model = build(estimator, np.dtype(dtype))
     _describe(model, estimator)
     if path is not None:
-        with replacing(Path(path)) as new:
+        with replacing(file_path(path)) as new:
             new.write_bytes(model.SerializeToString())
     return model
 

@@ -58,6 +58,23 @@ def storable(dtype: np.dtype[Any]) -> np.dtype[Any] | None:
     return dtype if dtype in _NAMES else None
 
 
+def file_path(path: Any) -> Path:
+    """A path of a user's.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If no file can be called so.
+    """
+    try:
+        named = Path(path)
+    except TypeError:
+        raise TypeError(f"path={shown(path)} must be a str or a path-like object.") from None
+    if "\0" in str(named):
+        raise ValueError(f"path={shown(path)} holds the character NUL, which no file name has.")
+    return named
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a path to write to, which takes the place of ``path`` if no error is raised.

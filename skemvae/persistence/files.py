@@ -10,7 +10,7 @@ from typing import Any
 
 from skemvae._version import __version__
 from skemvae.base import LatentDensityEstimator, warn_of_other_version
-from skemvae.persistence.container import parse, read, replacing, write
+from skemvae.persistence.container import file_path, parse, read, replacing, write
 from skemvae.persistence.records import Record
 from skemvae.persistence.registry import own_models, record_of
 from skemvae.persistence.values import Decoder, Encoder
@@ -65,7 +65,7 @@ def save(estimator: Any, path: str | os.PathLike[str]) -> None:
     >>> bool((same.score_samples(X) == mixture.score_samples(X)).all())
     True
     """
-    path = Path(path)
+    path = file_path(path)
     if not isinstance(estimator, LatentDensityEstimator) or record_of(type(estimator)) is None:
         raise TypeError(
             f"skemvae.save cannot save {type(estimator).__name__}: it saves EMGaussianMixture, "
@@ -118,7 +118,7 @@ def load(path: str | os.PathLike[str], *, models: Iterable[type] = ()) -> Any:
     --------
     save : Write such a file.
     """
-    version, estimator = _read(Path(path), own_models(models), f"{path} cannot be loaded")
+    version, estimator = _read(file_path(path), own_models(models), f"{path} cannot be loaded")
     warn_of_other_version(type(estimator).__name__, version, stacklevel=2)
     return estimator
 
