@@ -9,9 +9,14 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 import contextlib
 import functools
+import signal
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+# A shell has its background jobs ignore Ctrl-C; the tests that send it would wait for ever.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Nothing is left to defaults of hypothesis, which differ under CI.
 COMMON = {
