@@ -15,7 +15,7 @@ PUBLIC = $(addprefix skemvae/, \
 
 # What `make laws` draws: another seed each time, so many examples of each law.
 SEED := $(shell date +%s)
-EXAMPLES := 200
+EXAMPLES := 400
 
 .PHONY: help demo test laws test-oldest docs lint format wheel bench clean
 
