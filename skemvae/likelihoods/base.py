@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from skemvae.likelihoods.quadrature import N_NODES, gauss_hermite
 from skemvae.likelihoods.units import Units
 
 
@@ -29,6 +30,8 @@ class Likelihood(nn.Module, ABC):
     numeric = True
     # Whether column j depends on output j alone.
     separable = True
+    # Numbers that an expectation computes for each output of a separable likelihood.
+    n_nodes = N_NODES
 
     @abstractmethod
     def units(self, X: Any, names: tuple[str, ...], weight: Any, standardize: bool) -> Units:
@@ -49,6 +52,44 @@ class Likelihood(nn.Module, ABC):
     def log_prob(self, u: Tensor, eta: Tensor) -> Tensor:
         """log p(u | η), summed over the columns."""
         return self.log_probs(u, eta).sum(-1)
+
+    def scores(self, u: Tensor, eta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """log p(u_j | η), (..., d), with its derivative and a curvature by each output.
+
+        The curvatures are those of a separate Newton step for each output;
+        where there is no better approximation, the squares of the derivatives.
+        """
+        with torch.enable_grad():
+            eta = eta.detach().requires_grad_(True)
+            values = self.log_probs(u, eta)
+            (slopes,) = torch.autograd.grad(values.sum(), eta)
+        return values.detach(), slopes, slopes**2
+
+    def columns_of_outputs(self, d: int) -> Tensor:
+        """The column, of d, that each output belongs to."""
+        return torch.arange(self.n_outputs) % d
+
+    def expected_log_probs(self, u: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
+        """E[log p(u_j | η_j)] for normal η_j, (..., d), with a graph; of separable columns.
+
+        By quadrature in one dimension, unless there is a closed form.
+        """
+        nodes, weights = gauss_hermite()
+        nodes = nodes.to(mean)[:, None]
+        values = self.log_probs(u[..., None, :], mean[..., None, :] + scale[..., None, :] * nodes)
+        return (values * weights.to(mean)[:, None]).sum(-2)
+
+    def expected(self, u: Tensor, mean: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """E[f], E[f'] and -E[f''] of f = log p(u_j | η_j), for normal η_j; of separable columns.
+
+        E[f'] is the derivative of E[f] by the mean, and E[f''] twice that by the variance
+        (Bonnet; Price).
+        """
+        with torch.enable_grad():
+            mean, scale = mean.detach().requires_grad_(True), scale.detach().requires_grad_(True)
+            values = self.expected_log_probs(u, mean, scale)
+            by_mean, by_scale = torch.autograd.grad(values.sum(), (mean, scale))
+        return values.detach(), by_mean, -by_scale / scale.detach()
 
     @abstractmethod
     def mean(self, eta: Tensor) -> Tensor:

@@ -56,6 +56,8 @@ class Gaussian(_Real):
         self.min_variance = check_floor("min_variance", min_variance)
         self.separable = variance != "row"
 
+    n_nodes = 1
+
     def extra_repr(self) -> str:
         return f"variance={self.variance!r}, min_variance={self.min_variance!r}"
 
@@ -90,6 +92,16 @@ class Gaussian(_Real):
     def log_stretch(self, u: Tensor) -> Tensor:
         """Logarithm of how long a unit of the codes is at u, in units of its length at 0."""
         return torch.zeros_like(u)
+
+    def expected_log_probs(self, u: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
+        _, log_variance = self.moments(mean)
+        return self.log_probs(u, mean) - 0.5 * scale**2 * torch.exp(-log_variance)
+
+    @torch.no_grad()
+    def expected(self, u: Tensor, mean: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        precision = torch.exp(-self.moments(mean)[1])
+        slope = (u - mean) * precision
+        return self.expected_log_probs(u, mean, scale), slope, precision.expand(slope.shape)
 
     def mean(self, eta: Tensor) -> Tensor:
         return self.moments(eta)[0]

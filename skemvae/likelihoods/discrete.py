@@ -17,6 +17,7 @@ from skemvae.likelihoods.base import (
     weighted_mean,
     weighted_variance,
 )
+from skemvae.likelihoods.quadrature import expected_softplus
 from skemvae.likelihoods.units import Binary, Categories, Counts, Units
 
 # exp of it is 3e8: more than a count may be, and far from the overflow of float32.
@@ -44,6 +45,11 @@ class Bernoulli(Likelihood):
 
     def log_probs(self, u: Tensor, eta: Tensor) -> Tensor:
         return F.logsigmoid((2 * u - 1) * eta)
+
+    @torch.no_grad()
+    def expected(self, u: Tensor, mean: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        value, slope, bend = expected_softplus(mean, scale)
+        return u * mean - value, u - slope, bend
 
     def mean(self, eta: Tensor) -> Tensor:
         return torch.sigmoid(eta)
@@ -73,18 +79,34 @@ class _Count(Likelihood):
 class Poisson(_Count):
     """Poisson distribution with rate exp(η)."""
 
+    n_nodes = 1
+
     def bind(self, u: Tensor, weight: Tensor, units: Units) -> Tensor:
         self.n_outputs = u.shape[1]
         return self._log_mean(u, weight)
 
     def log_probs(self, u: Tensor, eta: Tensor) -> Tensor:
         eta = eta.clamp(max=_LARGEST_LOG_RATE)
-        # Around the likeliest rate, u, so that large terms do not cancel.
+        return self._log_probs(u, eta, eta)
+
+    @staticmethod
+    def _log_probs(u: Tensor, eta: Tensor, log_rate: Tensor) -> Tensor:
+        """u η - exp(log rate) - log u!, around the likeliest rate, u: large terms do not cancel."""
         wide = u.double().clamp(min=1)
-        peak = torch.where(u > 0, wide * wide.log() - wide - torch.lgamma(wide + 1), 0.0)
-        x = eta - wide.log().to(eta.dtype)
-        fall = torch.where(u > 0, u * (x - torch.expm1(x)), -torch.exp(eta))
+        log_peak = wide.log()
+        peak = torch.where(u > 0, wide * log_peak - wide - torch.lgamma(wide + 1), 0.0)
+        log_peak = log_peak.to(eta.dtype)
+        rise, beyond = eta - log_peak, torch.expm1(log_rate - log_peak)
+        fall = torch.where(u > 0, u * (rise - beyond), -torch.exp(log_rate))
         return fall + peak.to(eta.dtype)
+
+    def expected_log_probs(self, u: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
+        return self._log_probs(u, mean, mean + scale**2 / 2)
+
+    @torch.no_grad()
+    def expected(self, u: Tensor, mean: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        rate = torch.exp(mean + scale**2 / 2)
+        return self.expected_log_probs(u, mean, scale), u - rate, rate
 
     def sample(self, eta: Tensor, rng: Any) -> Any:
         return rng.poisson(self.mean(eta).numpy()).astype(float)
@@ -125,13 +147,21 @@ class NegativeBinomial(_Count):
     def log_probs(self, u: Tensor, eta: Tensor) -> Tensor:
         size = self.size
         eta = eta.clamp(max=_LARGEST_LOG_RATE)
-        log_size = size.log()
-        # Large terms cancel: in float64, once for all samples.
-        wide, many = u.double(), size.double()
-        choices = torch.lgamma(wide + many) - torch.lgamma(many) - torch.lgamma(wide + 1)
-        zero, odds = torch.zeros_like(eta), eta - log_size
+        zero, odds = torch.zeros_like(eta), eta - size.log()
         stop, go_on = torch.logaddexp(odds, zero), torch.logaddexp(-odds, zero)
-        return choices.to(eta.dtype) - size * stop - u * go_on
+        return self._log_choices(u).to(eta.dtype) - size * stop - u * go_on
+
+    def _log_choices(self, u: Tensor) -> Tensor:
+        # Large terms cancel: in float64, once for all samples.
+        wide, many = u.double(), self.size.double()
+        return torch.lgamma(wide + many) - torch.lgamma(many) - torch.lgamma(wide + 1)
+
+    @torch.no_grad()
+    def expected(self, u: Tensor, mean: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        odds, times = mean - self.size.log(), u + self.size
+        value, slope, bend = expected_softplus(odds, scale)
+        values = self._log_choices(u) + u * odds - times * value
+        return values, u - times * slope, times * bend
 
     def sample(self, eta: Tensor, rng: Any) -> Any:
         size = self.size.expand(eta.shape).numpy()
@@ -180,6 +210,26 @@ class Categorical(Likelihood):
             log_prob = torch.log_softmax(logits, -1).expand(*leading, -1).gather(-1, index)
             columns.append(torch.where(column < 0, unseen, seen + log_prob))
         return torch.cat(columns, -1)
+
+    @torch.no_grad()
+    def scores(self, u: Tensor, eta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """With p for a curvature: exact, while it is the same everywhere."""
+        seen, unseen = math.log1p(-self.unseen_mass), math.log(self.unseen_mass)
+        features, chance = self.features(u), torch.empty_like(eta)  # in the layout of eta
+        parts = (each.split(self.sizes, -1) for each in (eta, features, chance))
+        values = []
+        for column, logits, feature, part in zip(u.split(1, -1), *parts, strict=True):
+            known = column >= 0
+            top = logits.amax(-1, keepdim=True)
+            total = torch.sub(logits, top, out=part).exp_().sum(-1, keepdim=True)
+            part.mul_(known / total)
+            log_prob = seen + (feature * logits).sum(-1, keepdim=True) - top - total.log()
+            values.append(torch.where(known, log_prob, unseen))
+        slopes = torch.sub(features, chance, out=torch.empty_like(eta))
+        return torch.cat(values, -1), slopes, chance
+
+    def columns_of_outputs(self, d: int) -> Tensor:
+        return torch.arange(d).repeat_interleave(torch.tensor(self.sizes))
 
     def mean(self, eta: Tensor) -> Tensor:
         modes = [logits.argmax(-1, keepdim=True) for logits in eta.split(self.sizes, -1)]

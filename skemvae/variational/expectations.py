@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from typing import Protocol, Self
 
 import numpy as np
@@ -13,11 +12,7 @@ from torch import Tensor
 
 from skemvae.latent.distributions import FullGaussian
 from skemvae.latent.importance import matched_noise
-from skemvae.likelihoods.base import Likelihood
 
-# Nodes of a Gauss-Hermite rule: for a logistic likelihood the error is below 1e-7 nats while the
-# standard deviation of the linear predictor is below 1.5, and 2e-6 up to 2.
-N_NODES = 20
 # Fixed points: at least so many, and so many for each dimension, lest each row's q learns their
 # accidents.
 _FEWEST_POINTS, _POINTS_PER_DIMENSION = 64, 16
@@ -69,13 +64,6 @@ def fixed_points(k: int, seed: int) -> Tensor:
     return torch.from_numpy(matched_noise(n_points, k, seed))[None]
 
 
-@cache
-def gauss_hermite(n_nodes: int = N_NODES) -> tuple[Tensor, Tensor]:
-    """Nodes and weights of expectations under N(0, 1), exact for polynomials up to 2 n - 1."""
-    nodes, weights = np.polynomial.hermite_e.hermegauss(n_nodes)
-    return torch.from_numpy(nodes), torch.from_numpy(weights / weights.sum())
-
-
 def standard_normal(q: FullGaussian) -> Expected:
     """E_q[log N(z | 0, I)]."""
     n, k = q.mean.shape
@@ -99,30 +87,16 @@ class Linear:
     @classmethod
     def of(cls, q: FullGaussian, loadings: Tensor, intercept: Tensor) -> Self:
         """For W of shape (o, k) and b of shape (o,)."""
-        variance = ((loadings @ q.covariance) * loadings).sum(-1)
+        outer = loadings[:, :, None] * loadings[:, None, :]
+        variance = q.covariance.flatten(1) @ outer.flatten(1).mT
         mean = q.mean @ loadings.mT + intercept
-        return cls(mean, variance.sqrt().clamp(min=_SMALLEST_SCALE))
-
-    def nodes(self) -> tuple[Tensor, Tensor]:
-        """Nodes of shape (n, Q, o), and their weights (Q,)."""
-        nodes, weights = gauss_hermite()
-        return self.mean[:, None] + self.scale[:, None] * nodes[:, None], weights
+        return cls(mean, variance.clamp(min=_SMALLEST_SCALE**2).sqrt())
 
 
-def by_columns(head: Likelihood, u: Tensor, linear: Linear) -> tuple[Tensor, Tensor, Tensor]:
-    """E[f], E[f'] and -E[f''] of f = log p(u_j | eta_j), by quadrature in one dimension.
-
-    For separable columns; each of shape (n, o).
-    """
-    with torch.enable_grad():
-        eta, weights = linear.nodes()
-        eta = eta.detach().requires_grad_(True)
-        values = (head.log_probs(u[:, None], eta) * weights[:, None]).sum(1)
-        (slopes,) = torch.autograd.grad(values.sum(), eta)
-    nodes, _ = gauss_hermite()
-    # Stein: E[f''] = E[f' (eta - mean)] / variance.
-    bend = -(slopes * nodes[:, None]).sum(1) / linear.scale
-    return values.detach(), slopes.sum(1), bend
+def predictors(z: Tensor, loadings: Tensor, intercept: Tensor) -> Tensor:
+    """W z + b at points z of shape (n, S, k); (n, S, o), with each output by itself in memory."""
+    eta = torch.addmm(intercept[:, None], loadings, z.flatten(0, 1).mT)
+    return eta.mT.unflatten(0, z.shape[:2])
 
 
 def by_nodes(function: Callable[[Tensor], Tensor], q: FullGaussian, noise: Tensor) -> Expected:
@@ -134,7 +108,27 @@ def by_nodes(function: Callable[[Tensor], Tensor], q: FullGaussian, noise: Tenso
         z = q.at(noise).detach().requires_grad_(True)
         values = function(z)
         (slopes,) = torch.autograd.grad(values.sum(), z)
+    return of_slopes(values.detach(), slopes, q, noise)
+
+
+def of_slopes(values: Tensor, slopes: Tensor, q: FullGaussian, noise: Tensor) -> Expected:
+    """E_q[f] from f of shape (n, S) and f' of shape (n, S, k) at the points."""
     slopes = slopes / noise.shape[1]
-    # Stein: E[f''] = E[f' (z - m)^T] S^-1.
-    bend = -(slopes.mT @ noise) @ q.precision_cholesky.mT
-    return Expected(values.detach().mean(-1), slopes.sum(1), (bend + bend.mT) / 2)
+    bend = _by_covariance(slopes.mT @ noise, q.scale)
+    return Expected(values.mean(-1), slopes.sum(1), -bend)
+
+
+def _by_covariance(by_root: Tensor, root: Tensor) -> Tensor:
+    """Twice the derivative by A A^T, from that by the upper triangular A; both (n, k, k).
+
+    The symmetric H for which H A and the derivative G = E[f' (A^-1 (z - m))^T]
+    have the same upper triangle. For all z it is E[f''] (Stein); for some
+    points G A^-1 is not symmetric, and only H leads to the maximum.
+    """
+    bend = torch.zeros_like(by_root)
+    for j in range(root.shape[-1]):
+        for i in (slice(0, j), slice(j, j + 1)):  # the diagonal needs what is beside it
+            known = bend[:, i, :j] @ root[:, :j, j, None]
+            column = (by_root[:, i, j] - known[..., 0]) / root[:, j, j, None]
+            bend[:, i, j] = bend[:, j, i] = column
+    return bend

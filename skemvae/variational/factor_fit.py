@@ -68,14 +68,20 @@ class FactorAscent:
         return self._state(factors, *self._climb(factors, q, n_steps=_FIRST_STEPS))
 
     def step(self, state: FactorState) -> FactorState:
-        """An M step for each output, a change of scale of z, then an E step for each row."""
-        q, factors = state.q, copy.deepcopy(state.factors)
-        self._maximise_predictors(factors, q)
-        self._maximise_others(factors, q)
-        q = self._rescale(factors, q)
-        new = self._state(factors, *self._climb(factors, q))
-        # By theory the bound never falls: this catches rounding.
-        return new if new.bound >= state.bound else state
+        """An M step for each output, a change of scale of z, then an E step for each row.
+
+        Newton steps are trusted until the bound falls; then each is checked.
+        """
+        for n_halvings in (0, _HALVINGS):
+            q, factors = state.q, copy.deepcopy(state.factors)
+            for block in factors.blocks:
+                self._newton_step(block, q, n_halvings)
+            self._maximise_others(factors, q)
+            q = self._rescale(factors, q)
+            new = self._state(factors, *self._climb(factors, q))
+            if new.bound >= state.bound:  # also refuses NaN
+                return new
+        return state  # by theory the bound never falls: this catches rounding
 
     def _state(self, factors: Factors, q: FullGaussian, expected: Expected) -> FactorState:
         each = expected.value + q.entropy
@@ -91,39 +97,33 @@ class FactorAscent:
         log_joint = LogJoint(factors, self._u, self._noise)
         return self._blocks(factors).climb(log_joint, q, n_steps=n_steps)
 
-    def _blocks(self, factors: Factors) -> Blocks:
-        return Blocks(len(self._u), factors.width(self._noise))
-
     # The M step.
 
-    def _maximise_predictors(self, factors: Factors, q: FullGaussian) -> None:
-        """A Newton step for W_j and b_j of each separable output j, halved where it fails."""
-        for block in factors.blocks:
-            if block.head.separable:
-                self._newton_step(factors, block, q)
-
-    def _newton_step(self, factors: Factors, block: Block, q: FullGaussian) -> None:
-        blocks = self._blocks(factors)
-        value, gradient, hessian = blocks.sums(
-            lambda rows: newton_sums(block, self._u[rows], q.rows(rows), self._weight[rows])
+    def _newton_step(self, block: Block, q: FullGaussian, n_halvings: int) -> None:
+        """A Newton step for W_j and b_j of each output j, halved where its column gets worse."""
+        value, gradient, hessian = self._blocks(block).sums(
+            lambda rows: newton_sums(
+                block, self._u[rows], q.rows(rows), self._weight[rows], self._noise
+            )
         )
         size = hessian.diagonal(dim1=-2, dim2=-1).amax(-1).clamp(min=1e-100)
         ridge = 1e-10 * size[:, None, None] * torch.eye(hessian.shape[-1], dtype=hessian.dtype)
         step = torch.linalg.solve(hessian + ridge, gradient)
         loadings, intercept = block.loadings.clone(), block.intercept.clone()
-        pending, length = torch.ones(len(step), dtype=torch.bool), 1.0
-        for _ in range(_HALVINGS):
-            block.loadings[pending] = loadings[pending] + length * step[pending, :-1]
-            block.intercept[pending] = intercept[pending] + length * step[pending, -1]
-            pending = pending & ~(self._values(factors, block, q) >= value)
-            if not pending.any():
-                return
-            length /= 2
-        block.loadings[pending], block.intercept[pending] = loadings[pending], intercept[pending]
+        block.loadings.add_(step[:, :-1])
+        block.intercept.add_(step[:, -1])
+        column = block.head.columns_of_outputs(len(value))
+        for i in range(n_halvings):
+            worse = ~(self._values(block, q) >= value)[column]
+            if not worse.any():
+                break
+            length = 0.5 ** (i + 1) if i + 1 < n_halvings else 0.0
+            block.loadings[worse] = loadings[worse] + length * step[worse, :-1]
+            block.intercept[worse] = intercept[worse] + length * step[worse, -1]
 
-    def _values(self, factors: Factors, block: Block, q: FullGaussian) -> Tensor:
-        """sum_i w_i E_q[log p(u_ij | z)] of the outputs of a block."""
-        (values,) = self._blocks(factors).sums(lambda rows: (self._of_rows(block, q, rows),))
+    def _values(self, block: Block, q: FullGaussian) -> Tensor:
+        """sum_i w_i E_q[log p(u_ij | z)] of the columns of a block."""
+        (values,) = self._blocks(block).sums(lambda rows: (self._of_rows(block, q, rows),))
         return values
 
     def _of_rows(self, block: Block, q: FullGaussian, rows: slice) -> Tensor:
@@ -131,21 +131,19 @@ class FactorAscent:
         return self._weight[rows] @ values
 
     def _maximise_others(self, factors: Factors, q: FullGaussian) -> None:
-        """All other parameters by a quasi-Newton method."""
-        for block in factors.blocks:
-            others = list(block.head.parameters())
-            if not block.head.separable:
-                others += [block.loadings, block.intercept]
-            if others:
-                self._quasi_newton(factors, block, others, q)
-
-    def _quasi_newton(
-        self, factors: Factors, block: Block, parameters: list[Tensor], q: FullGaussian
-    ) -> None:
+        """The likelihoods' own parameters by a quasi-Newton method."""
         total = self._weight.sum()
-        self._blocks(factors).climb_parameters(
-            parameters, lambda rows: self._of_rows(block, q, rows).sum() / total, _QUASI_NEWTON
-        )
+        for block in factors.blocks:
+            own = list(block.head.parameters())
+            if own:
+                self._blocks(block).climb_parameters(
+                    own,
+                    lambda rows, block=block: self._of_rows(block, q, rows).sum() / total,
+                    _QUASI_NEWTON,
+                )
+
+    def _blocks(self, part: Factors | Block) -> Blocks:
+        return Blocks(len(self._u), part.width(self._noise))
 
     def _rescale(self, factors: Factors, q: FullGaussian) -> FullGaussian:
         """Fit the mean and covariance of p(z) as well, then put them into W and b.

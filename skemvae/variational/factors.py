@@ -14,11 +14,10 @@ from skemvae.latent.distributions import FullGaussian
 from skemvae.likelihoods.base import Likelihood, head_of, head_state
 from skemvae.likelihoods.table import Table
 from skemvae.variational.expectations import (
-    N_NODES,
     Expected,
     Linear,
-    by_columns,
-    by_nodes,
+    of_slopes,
+    predictors,
     standard_normal,
 )
 
@@ -40,12 +39,22 @@ class Block(NamedTuple):
 
     def log_probs(self, u: Tensor, z: Tensor) -> Tensor:
         """log p(u_j | z), shape (n, S, d), for z of shape (n or 1, S, k)."""
-        eta = z @ self.loadings.mT + self.intercept
+        eta = predictors(z, self.loadings, self.intercept)
         return self.head.log_probs(u[:, None, self.where], eta)
 
     def log_prob(self, u: Tensor, z: Tensor) -> Tensor:
         """log p(u | z), shape (n, S)."""
         return self.log_probs(u, z).sum(-1)
+
+    def scores(self, u: Tensor, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """log p(u_j | z), derivatives by the outputs and their curvatures; z is (n, S, k)."""
+        eta = predictors(z, self.loadings, self.intercept)
+        return self.head.scores(u[:, None, self.where], eta)
+
+    def width(self, noise: Tensor) -> int:
+        """Numbers that an expectation computes for one row."""
+        n_nodes = self.head.n_nodes if self.head.separable else noise.shape[1]
+        return n_nodes * len(self.intercept)
 
 
 class Factors(nn.Module):
@@ -136,11 +145,8 @@ class Factors(nn.Module):
         return (Block(*each) for each in zip(*parts, strict=True))
 
     def width(self, noise: Tensor) -> int:
-        """Numbers that an expectation computes for one row."""
-        n_nodes = N_NODES
-        if not all(block.head.separable for block in self.blocks):
-            n_nodes = max(n_nodes, noise.shape[1])
-        return n_nodes * len(self.intercept)
+        """Numbers that an expectation computes for one row, at most at a time."""
+        return max(block.width(noise) for block in self.blocks)
 
     @property
     def intercept(self) -> Tensor:
@@ -223,8 +229,13 @@ class LogJoint:
 
     def _of_block(self, block: Block, q: FullGaussian) -> Expected:
         if not block.head.separable:
-            return by_nodes(lambda z: block.log_prob(self.u, z), q, self.noise)
-        value, slope, bend = by_columns(block.head, self.u[:, block.where], block.linear(q))
+            values, slopes, _ = block.scores(self.u, q.at(self.noise))
+            by_z = (slopes.flatten(0, 1) @ block.loadings).unflatten(0, slopes.shape[:2])
+            return of_slopes(values.sum(-1), by_z, q, self.noise)
+        linear = block.linear(q)
+        value, slope, bend = block.head.expected(
+            self.u[:, block.where], linear.mean, linear.scale
+        )
         n, k = q.mean.shape
         outer = block.loadings[:, :, None] * block.loadings[:, None, :]
         curvature = (bend @ outer.flatten(1)).reshape(n, k, k)
@@ -232,11 +243,12 @@ class LogJoint:
 
 
 class NewtonSums(NamedTuple):
-    """Of sum_i w_i E_q[log p(u_ij | W_j z + b_j)], for each separable output j.
+    """Of sum_i w_i E_q[log p(u_ij | W_j z + b_j)], for each output j.
 
-    With z~ = (z, 1): the value of shape (o,), the gradient by (W_j, b_j) of
-    shape (o, k + 1), and minus an approximate Hessian (o, k + 1, k + 1), which
-    leaves out that -f'' varies with z.
+    With z~ = (z, 1): the values of the columns, of shape (d,), the gradient by
+    (W_j, b_j) of shape (o, k + 1), and minus an approximate Hessian (o, k + 1,
+    k + 1): of separable columns it leaves out that -f'' varies with z, of
+    others that outputs depend on each other.
     """
 
     value: Tensor
@@ -244,26 +256,45 @@ class NewtonSums(NamedTuple):
     hessian: Tensor
 
 
-def newton_sums(block: Block, u: Tensor, q: FullGaussian, weight: Tensor) -> NewtonSums:
+def newton_sums(
+    block: Block, u: Tensor, q: FullGaussian, weight: Tensor, noise: Tensor
+) -> NewtonSums:
     """The sums over some rows."""
-    value, slope, bend = by_columns(block.head, u[:, block.where], block.linear(q))
+    if not block.head.separable:
+        return _newton_sums_at_points(block, u, q.at(noise), weight)
+    linear = block.linear(q)
+    value, slope, bend = block.head.expected(u[:, block.where], linear.mean, linear.scale)
     slope, bend = slope * weight[:, None], bend * weight[:, None]
     n, k = q.mean.shape
-    shrink = torch.einsum("no,nkl,ol->ok", bend, q.covariance, block.loadings)
-    by_loadings = slope.mT @ q.mean - shrink
-    second = q.covariance + q.mean[:, :, None] * q.mean[:, None, :]
+    covariance = q.covariance.flatten(1)
+    shrink = (bend.mT @ covariance).reshape(-1, k, k) @ block.loadings[:, :, None]
+    by_loadings = slope.mT @ q.mean - shrink[..., 0]
     moments = torch.ones(n, k + 1, k + 1, dtype=u.dtype)
-    moments[:, :k, :k] = second
+    moments[:, :k, :k] = q.covariance + q.mean[:, :, None] * q.mean[:, None, :]
     moments[:, :k, k] = moments[:, k, :k] = q.mean
     hessian = (bend.clamp(min=0).mT @ moments.flatten(1)).reshape(-1, k + 1, k + 1)
     gradient = torch.cat([by_loadings, slope.sum(0)[:, None]], 1)
     return NewtonSums(weight @ value, gradient, hessian)
 
 
+def _newton_sums_at_points(block: Block, u: Tensor, z: Tensor, weight: Tensor) -> NewtonSums:
+    """The same as means over points of shape (n, S, k)."""
+    values, slopes, bends = block.scores(u, z)
+    share = (weight / z.shape[1])[:, None].expand(z.shape[:2]).flatten()
+    extended = torch.nn.functional.pad(z.flatten(0, 1), (0, 1), value=1.0)
+    weighted = extended * share[:, None]
+    products = (weighted[:, :, None] * extended[:, None, :]).flatten(1)
+    size = extended.shape[1]
+    return NewtonSums(
+        share @ values.flatten(0, 1),
+        slopes.flatten(0, 1).mT @ weighted,
+        (bends.flatten(0, 1).mT @ products).reshape(-1, size, size),
+    )
+
+
 def expected_values(block: Block, u: Tensor, q: FullGaussian, noise: Tensor) -> Tensor:
-    """E_q[log p(u_j | z)], with a graph for the parameters; (n, o), or (n, 1) if not separable."""
+    """E_q[log p(u_j | z)], shape (n, d), with a graph for the likelihood's own parameters."""
     if not block.head.separable:
-        return block.log_prob(u, q.at(noise)).mean(-1, keepdim=True)
-    eta, weights = block.linear(q).nodes()
-    values: Tensor = (block.head.log_probs(u[:, None, block.where], eta) * weights[:, None]).sum(1)
-    return values
+        return block.log_probs(u, q.at(noise)).mean(1)
+    linear = block.linear(q)
+    return block.head.expected_log_probs(u[:, block.where], linear.mean, linear.scale)

@@ -14,13 +14,12 @@ from torch import nn
 from skemvae.latent.distributions import FullGaussian
 from skemvae.latent.importance import matched_noise
 from skemvae.likelihoods import Bernoulli, StudentT
+from skemvae.likelihoods.quadrature import gauss_hermite
 from skemvae.likelihoods.table import Table
 from skemvae.variational.ascent import climb, diagonal, full
 from skemvae.variational.expectations import (
     Linear,
-    by_columns,
     by_nodes,
-    gauss_hermite,
     standard_normal,
 )
 from skemvae.variational.factors import Block, Factors, LogJoint, expected_values, newton_sums
@@ -80,7 +79,7 @@ def test_the_rule_has_the_moments_of_a_normal_distribution():
 @few
 def test_the_expectation_of_a_column_is_its_integral(kind, seed):
     head, u, linear = predictors(kind, seed)
-    value, _, _ = by_columns(head, u, linear)
+    value, _, _ = head.expected(u, linear.mean, linear.scale)
     np.testing.assert_allclose(value, dense(head, u, linear), rtol=1e-6, atol=1e-5)
 
 
@@ -90,7 +89,7 @@ def test_the_expectation_of_a_column_is_its_integral(kind, seed):
 def test_a_logistic_expectation_is_that_of_scipy(largest, tolerance, mean, share, bit):
     scale = largest * share
     linear = Linear(*torch.tensor([[[mean]], [[scale]]], dtype=torch.float64))
-    value, _, _ = by_columns(Bernoulli(), torch.full((1, 1), bit), linear)
+    value, _, _ = Bernoulli().expected(torch.full((1, 1), bit), linear.mean, linear.scale)
 
     def integrand(x):
         eta = mean + scale * x
@@ -106,11 +105,11 @@ def test_a_logistic_expectation_is_that_of_scipy(largest, tolerance, mean, share
 def test_derivatives_of_a_column_are_those_of_its_value_by_mean_and_variance(kind, seed):
     """Bonnet and Price: E[f'] by the mean, E[f''] / 2 by the variance."""
     head, u, linear = predictors(kind, seed)
-    _, slope, bend = by_columns(head, u, linear)
+    _, slope, bend = head.expected(u, linear.mean, linear.scale)
     assert (slope.shape, bend.shape) == (u.shape, u.shape)
 
     def value(mean, variance):
-        return by_columns(head, u, Linear(mean, variance.sqrt()))[0]
+        return head.expected(u, mean, variance.sqrt())[0]
 
     mean, variance = linear.mean, linear.scale**2
     step = 1e-4 * linear.scale
@@ -145,6 +144,11 @@ def wavy(z):
     return torch.sin(z @ weight) + torch.cos(2 * z).sum(-1) - 0.1 * (z**2).sum(-1)
 
 
+def upper_root(covariance):
+    """The upper triangular A of A A^T, as a normal q has it."""
+    return torch.linalg.cholesky(covariance.flip(-2, -1)).flip(-2, -1)
+
+
 def check_derivatives(expected, value, q, tolerance=1e-5):
     """Against differences of ``value(mean, root)`` by the mean and the covariance."""
     h, k = 1e-5, q.mean.shape[1]
@@ -155,8 +159,8 @@ def check_derivatives(expected, value, q, tolerance=1e-5):
         for i in range(j + 1):
             change = torch.zeros(k, k, dtype=torch.float64)
             change[i, j] = change[j, i] = h
-            turn = change @ torch.linalg.inv(q.scale).mT / 2  # a root of S + dS
-            by_covariance = value(q.mean, q.scale + turn) - value(q.mean, q.scale - turn)
+            by_covariance = value(q.mean, upper_root(q.covariance + change))
+            by_covariance = by_covariance - value(q.mean, upper_root(q.covariance - change))
             bend = -by_covariance / h / (1 if i == j else 2)
             actual = expected.curvature[:, i, j]
             np.testing.assert_allclose(actual, bend, atol=tolerance, rtol=tolerance)
@@ -204,7 +208,7 @@ def test_nodes_and_columns_agree(kind, seed):
     def f(z):
         return head.log_prob(u[:, None], linear.mean[:, None] + linear.scale[:, None] * z)
 
-    value, slope, bend = by_columns(head, u, linear)
+    value, slope, bend = head.expected(u, linear.mean, linear.scale)
     nodes = by_nodes(f, FullGaussian.standard(5, 1), noise_of(1, 4096))
     pairs = (
         (nodes.value, value),
@@ -274,7 +278,6 @@ def test_the_log_joint_is_the_mean_over_points_of_q(kinds, seed):
 @given(seed=seeds)
 @few
 def test_the_log_joints_derivatives_are_those_of_its_value(kinds, seed):
-    """Each block has the points of its own kind, hence a root that keeps them in their places."""
     factors, u, _, noise = factors_of(kinds, seed)
     q = narrow(seed, len(u))
 
@@ -283,7 +286,7 @@ def test_the_log_joints_derivatives_are_those_of_its_value(kinds, seed):
             eta_mean = mean @ block.loadings.mT + block.intercept
             scale = (block.loadings @ root).square().sum(-1).sqrt()
             linear = Linear(eta_mean, scale)
-            return by_columns(block.head, u[:, block.where], linear)[0].sum(-1)
+            return block.head.expected(u[:, block.where], linear.mean, linear.scale)[0].sum(-1)
         return block.log_prob(u, mean[:, None] + noise @ root.mT).mean(-1)
 
     def value(mean, root):
@@ -303,7 +306,7 @@ def test_newton_sums_are_the_value_and_its_gradient_by_the_parameters(seed):
     factors, u, weight, noise = factors_of(BLOCKS["separable"], seed)
     q = narrow(seed, len(u))
     for block in factors.blocks:
-        value, gradient, hessian = newton_sums(block, u, q, weight)
+        value, gradient, hessian = newton_sums(block, u, q, weight, noise)
         W = torch.cat([block.loadings, block.intercept[:, None]], 1).requires_grad_(True)
 
         def total(W, block=block):
@@ -325,15 +328,15 @@ def test_newton_sums_are_the_value_and_its_gradient_by_the_parameters(seed):
 @given(seeds)
 @few
 def test_newtons_step_is_exact_for_a_normal_likelihood(seed):
-    factors, u, weight, _ = factors_of(["gaussian"], seed)
+    factors, u, weight, noise = factors_of(["gaussian"], seed)
     (block,), q = factors.blocks, narrow(seed, len(u))
-    _, gradient, hessian = newton_sums(block, u, q, weight)
+    _, gradient, hessian = newton_sums(block, u, q, weight, noise)
     step = torch.linalg.solve(hessian, gradient)
     better = (
         nn.Parameter(block.loadings + step[:, :-1]),
         nn.Parameter(block.intercept + step[:, -1]),
     )
-    _, rest, _ = newton_sums(Block(block.head, block.where, *better), u, q, weight)
+    _, rest, _ = newton_sums(Block(block.head, block.where, *better), u, q, weight, noise)
     assert rest.abs().max() < 1e-7 * (1 + gradient.abs().max())
 
 

@@ -1,0 +1,39 @@
+"""Expectations under a normal distribution in one dimension."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+# Nodes of a Gauss-Hermite rule: for a logistic likelihood the error is below 1e-7 nats while the
+# standard deviation of the linear predictor is below 1.5, and 2e-6 up to 2.
+N_NODES = 20
+
+
+@cache
+def gauss_hermite(n_nodes: int = N_NODES) -> tuple[Tensor, Tensor]:
+    """Nodes and weights of expectations under N(0, 1), exact for polynomials up to 2 n - 1."""
+    nodes, weights = np.polynomial.hermite_e.hermegauss(n_nodes)
+    return torch.from_numpy(nodes), torch.from_numpy(weights / weights.sum())
+
+
+def softplus(x: Tensor) -> tuple[Tensor, Tensor]:
+    """log(1 + exp x), to rounding, and its derivative; from one exponential."""
+    small = torch.exp(-x.abs())
+    either = 1 / (1 + small)
+    return x.clamp(min=0) - either.log(), torch.where(x < 0, 1 - either, either)
+
+
+def expected_softplus(mean: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """E[f], E[f'] and E[f''] of f(x) = log(1 + exp x), for normal x; each of the shape of x."""
+    nodes, weights = gauss_hermite()
+    # The nodes come first: numbers that are added lie side by side.
+    shape = (len(nodes), *[1] * mean.ndim)
+    value, slope = (x.flatten(1) for x in softplus(mean + scale * nodes.reshape(shape)))
+    # Stein: E[f''] = E[f' (x - mean)] / variance, which is the derivative of this very sum.
+    sums = (weights @ value, weights @ slope, (weights * nodes) @ slope)
+    expected, first, second = (each.reshape(mean.shape) for each in sums)
+    return expected, first, second / scale
