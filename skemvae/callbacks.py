@@ -1,4 +1,4 @@
-"""Progress of a fit: scikit-learn's callbacks where they exist, and printed lines."""
+"""Progress of a fit: scikit-learn's callbacks, printed lines, or one line on a terminal."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
+
+from skemvae.progress_line import ProgressLine
 
 try:
     from sklearn.callback import CallbackSupportMixin, with_callbacks
@@ -128,7 +130,7 @@ class LoopProgress:
     Parameters
     ----------
     estimator : estimator
-        Needs ``verbose``.
+        Needs ``verbose`` and ``max_iter``.
     context : callback context
         Of the task that the loop is.
     unit : str
@@ -137,11 +139,24 @@ class LoopProgress:
         Number of steps between printed lines.
     data : dict
         What the callbacks are told of the estimator and its data.
+    line : ProgressLine, optional
+        That of the whole fit, if the loop is a part of it.
+    n_later : int, default=0
+        Steps that other loops may take afterwards.
     """
 
     def __init__(
-        self, estimator: Any, context: Any, unit: str, interval: int, data: dict[str, Any]
+        self,
+        estimator: Any,
+        context: Any,
+        unit: str,
+        interval: int,
+        data: dict[str, Any],
+        line: ProgressLine | None = None,
+        n_later: int = 0,
     ):
+        self._line = ProgressLine(estimator) if line is None else line
+        self._n_later = n_later
         self._estimator = estimator
         self._context = context
         self._unit = unit
@@ -157,7 +172,11 @@ class LoopProgress:
         def step_in_task(state: Any) -> Any:
             self._task = self._context.subcontext(task_name=self._unit)
             self._task.call_on_fit_task_begin(**self._data)
-            return step(state)
+            try:
+                return step(state)
+            except BaseException:  # what follows begins on a line of its own
+                self._line.erase()
+                raise
 
         return step_in_task
 
@@ -173,6 +192,9 @@ class LoopProgress:
                 f"  {self._unit.capitalize()} {number}",
                 f"\t bound {bound:.6f}{gain}\t {seconds:.3f}s",
             )
+        most = self._estimator.max_iter
+        left = most - number + self._n_later
+        self._line.step(f"{self._unit} {number} of at most {most}", bound, left)
         self._last = bound
         attributes = _once(attributes)
         self._task.skemvae_step = Step(
@@ -184,6 +206,7 @@ class LoopProgress:
 
     def end(self) -> None:
         """The loop has ended."""
+        self._line.erase()
         self._context.call_on_fit_task_end(**self._data)
 
     def print(self, text: str, details: str = "") -> None:
@@ -206,8 +229,10 @@ class FitProgress:
 
     def __init__(self, estimator: Any, n_init: int, max_iter: int, data: dict[str, Any]):
         self._estimator = estimator
+        self._n_init = n_init
         self._max_iter = max_iter
         self._data = {"estimator": estimator, **data}
+        self._line = ProgressLine(estimator)
         self._root = estimator._init_callback_context(max_subtasks=n_init)
         self._root.call_on_fit_task_begin(**self._data)
 
@@ -215,7 +240,10 @@ class FitProgress:
         """An initialisation begins."""
         context = self._root.subcontext(task_name="initialization", max_subtasks=self._max_iter)
         interval = self._estimator.verbose_interval
-        loop = LoopProgress(self._estimator, context, "iteration", interval, self._data)
+        n_later = (self._n_init - number - 1) * self._max_iter
+        loop = LoopProgress(
+            self._estimator, context, "iteration", interval, self._data, self._line, n_later
+        )
         loop.print(f"Initialization {number}")
         return loop
 

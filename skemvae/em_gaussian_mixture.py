@@ -31,6 +31,7 @@ from skemvae.validation import (
     check_enough,
     check_flags,
     check_range,
+    check_verbose,
     check_weights,
 )
 
@@ -117,9 +118,11 @@ class EMGaussianMixture(MixtureDensity):
         Whether ``fit`` goes on from the parameters of the last one, if any.
         The history ``lower_bounds_`` then continues, provided that the data
         are the same.
-    verbose : int, default=0
-        1 prints the iterations, 2 also bound, gain and time. For a progress
-        bar use scikit-learn's callbacks (from version 1.9 on).
+    verbose : int or None, default=None
+        None shows one line, on a terminal only, while a fit takes more than
+        ten seconds; 0 is silent. 1 prints the iterations, 2 also bound,
+        gain and time. For a progress bar use scikit-learn's callbacks (from
+        version 1.9 on).
     verbose_interval : int, default=10
         Number of iterations between prints.
     learning_decay : float, default=1.0
@@ -197,7 +200,7 @@ class EMGaussianMixture(MixtureDensity):
         device: str = "cpu",
         random_state: Any = None,
         warm_start: bool = False,
-        verbose: int = 0,
+        verbose: int | None = None,
         verbose_interval: int = 10,
         learning_decay: float = 1.0,
     ):
@@ -412,7 +415,7 @@ class EMGaussianMixture(MixtureDensity):
         check_scalar(self.n_components, "n_components", Integral, min_val=1)
         check_scalar(self.max_iter, "max_iter", Integral, min_val=0)
         check_scalar(self.n_init, "n_init", Integral, min_val=1)
-        check_scalar(self.verbose, "verbose", Integral, min_val=0)
+        check_verbose(self.verbose)
         check_scalar(self.verbose_interval, "verbose_interval", Integral, min_val=1)
         check_acceleration(self.acceleration)
         check_flags(self, "warm_start")

@@ -16,7 +16,7 @@ from skemvae.callbacks import LoopProgress, with_callbacks
 from skemvae.core.iterate import Result, Status
 from skemvae.deep_density import DeepDensity
 from skemvae.optional import require
-from skemvae.validation import check_choice, check_flags, check_integer_or
+from skemvae.validation import check_choice, check_flags, check_integer_or, check_verbose
 
 _CHOICES = {
     "activation": {"identity", "logistic", "tanh", "relu", "softplus", "elu", "silu", "gelu"},
@@ -34,7 +34,6 @@ _INTEGERS = {
     "n_iter_no_change": 1,
     "kl_warmup": 0,
     "max_iter": 0,
-    "verbose": 0,
 }
 
 
@@ -127,9 +126,11 @@ class VAEEstimator(DeepDensity):
         the last bit, whatever the number of threads or jobs.
     warm_start : bool, default=False
         Whether ``fit`` goes on from the weights of the last one, if any.
-    verbose : int, default=0
-        1 prints every tenth epoch, 2 also bound, gain and time. For a progress
-        bar use scikit-learn's callbacks (from version 1.9 on).
+    verbose : int or None, default=None
+        None shows one line, on a terminal only, while a fit takes more than
+        ten seconds; 0 is silent. 1 prints every tenth epoch, 2 also bound,
+        gain and time. For a progress bar use scikit-learn's callbacks (from
+        version 1.9 on).
 
     Attributes
     ----------
@@ -207,7 +208,7 @@ class VAEEstimator(DeepDensity):
         device: str = "auto",
         random_state: Any = None,
         warm_start: bool = False,
-        verbose: int = 0,
+        verbose: int | None = None,
     ):
         self.n_components = n_components
         self.hidden_layer_sizes = hidden_layer_sizes
@@ -381,9 +382,10 @@ class VAEEstimator(DeepDensity):
                 )
         for name, smallest in _INTEGERS.items():
             value = getattr(self, name)
-            if isinstance(value, bool) and name != "verbose":
+            if isinstance(value, bool):
                 raise TypeError(f"{name}={value} must be an int.")
             check_scalar(value, name, Integral, min_val=smallest)
+        check_verbose(self.verbose)
         check_scalar(self.tol, "tol", Real, min_val=0, max_val=math.inf)
         for name, largest in (("learning_rate_init", math.inf), ("validation_fraction", 1.0)):
             value = getattr(self, name)

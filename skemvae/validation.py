@@ -345,3 +345,9 @@ def _slice_of_names(columns: slice, names: list[str], parameter: str) -> slice:
     start = None if columns.start is None else names.index(columns.start)
     stop = None if columns.stop is None else names.index(columns.stop) + 1
     return slice(start, stop, columns.step)
+
+
+def check_verbose(value: Any) -> None:
+    """Check a ``verbose``: None, or how much to print."""
+    if value is not None:
+        utils.check_scalar(value, "verbose", Integral, min_val=0)

@@ -22,6 +22,7 @@ from skemvae.validation import (
     check_choice,
     check_flags,
     check_random_state,
+    check_verbose,
     counting_rows,
 )
 
@@ -57,9 +58,11 @@ class VariationalEM(ModelDensity):
         Whether ``fit`` goes on from the fitted model, if there is one. The
         history ``lower_bounds_`` then continues, provided that the data are
         the same.
-    verbose : int, default=0
-        1 prints the iterations, 2 also bound, gain and time. For a progress
-        bar use scikit-learn's callbacks (from version 1.9 on).
+    verbose : int or None, default=None
+        None shows one line, on a terminal only, while a fit takes more than
+        ten seconds; 0 is silent. 1 prints the iterations, 2 also bound,
+        gain and time. For a progress bar use scikit-learn's callbacks (from
+        version 1.9 on).
     verbose_interval : int, default=10
         Number of iterations between prints.
 
@@ -113,7 +116,7 @@ class VariationalEM(ModelDensity):
         acceleration: str | None = "auto",
         random_state: Any = None,
         warm_start: bool = False,
-        verbose: int = 0,
+        verbose: int | None = None,
         verbose_interval: int = 10,
     ):
         self.model = model
@@ -251,9 +254,10 @@ class VariationalEM(ModelDensity):
         return model
 
     def _check_parameters(self) -> None:
-        integers = {"max_iter": 0, "n_init": 1, "verbose": 0, "verbose_interval": 1}
+        integers = {"max_iter": 0, "n_init": 1, "verbose_interval": 1}
         for name, smallest in integers.items():
             check_scalar(getattr(self, name), name, Integral, min_val=smallest)
+        check_verbose(self.verbose)
         check_acceleration(self.acceleration)
         check_flags(self, "warm_start")
         check_scalar(self.tol, "tol", Real, min_val=0)

@@ -233,9 +233,7 @@ class LogJoint:
             by_z = (slopes.flatten(0, 1) @ block.loadings).unflatten(0, slopes.shape[:2])
             return of_slopes(values.sum(-1), by_z, q, self.noise)
         linear = block.linear(q)
-        value, slope, bend = block.head.expected(
-            self.u[:, block.where], linear.mean, linear.scale
-        )
+        value, slope, bend = block.head.expected(self.u[:, block.where], linear.mean, linear.scale)
         n, k = q.mean.shape
         outer = block.loadings[:, :, None] * block.loadings[:, None, :]
         curvature = (bend @ outer.flatten(1)).reshape(n, k, k)
