@@ -76,7 +76,7 @@ class FactorAscent:
             q, factors = state.q, copy.deepcopy(state.factors)
             for block in factors.blocks:
                 self._newton_step(block, q, n_halvings)
-            self._maximise_others(factors, q)
+                self._maximise_others(block, q)
             q = self._rescale(factors, q)
             new = self._state(factors, *self._climb(factors, q))
             if new.bound >= state.bound:  # also refuses NaN
@@ -130,17 +130,13 @@ class FactorAscent:
         values = expected_values(block, self._u[rows], q.rows(rows), self._noise)
         return self._weight[rows] @ values
 
-    def _maximise_others(self, factors: Factors, q: FullGaussian) -> None:
-        """The likelihoods' own parameters by a quasi-Newton method."""
-        total = self._weight.sum()
-        for block in factors.blocks:
-            own = list(block.head.parameters())
-            if own:
-                self._blocks(block).climb_parameters(
-                    own,
-                    lambda rows, block=block: self._of_rows(block, q, rows).sum() / total,
-                    _QUASI_NEWTON,
-                )
+    def _maximise_others(self, block: Block, q: FullGaussian) -> None:
+        """The likelihood's own parameters by a quasi-Newton method."""
+        own, total = list(block.head.parameters()), self._weight.sum()
+        if own:
+            self._blocks(block).climb_parameters(
+                own, lambda rows: self._of_rows(block, q, rows).sum() / total, _QUASI_NEWTON
+            )
 
     def _blocks(self, part: Factors | Block) -> Blocks:
         return Blocks(len(self._u), part.width(self._noise))
