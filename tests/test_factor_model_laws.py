@@ -13,13 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import expit, logsumexp
 from scipy.stats import multivariate_normal, poisson
-from sklearn.decomposition import FactorAnalysis
+from sklearn.decomposition import PCA, FactorAnalysis
 from threadpoolctl import threadpool_limits
 
 from skemvae import VariationalEM
+from skemvae.latent.distributions import FullGaussian
 from skemvae.likelihoods import Gaussian, NegativeBinomial, StudentT
 from skemvae.models import FactorModel
 from skemvae.variational import blocks
+from skemvae.variational.ascent import climb
+from skemvae.variational.factors import LogJoint
 from tests.laws import costly
 from tests.strategies import seeds, weights_of
 
@@ -676,3 +679,65 @@ def test_importing_models_does_not_import_torch():
     code = "import sys, skemvae, skemvae.models; print('torch' in sys.modules)"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "False"
+
+
+# Every row arrives.
+
+
+def deep_counts(n, seed, k=2, d=12):
+    """Counts whose totals differ by factors of a thousand: one factor is their depth."""
+    rng = np.random.default_rng(seed)
+    W = rng.normal(size=(d, k)) * 0.4
+    W[:, 0] += 1.2
+    return rng.poisson(np.exp(rng.normal(size=(n, k)) @ W.T + rng.uniform(1, 7, d))).astype(float)
+
+
+def test_rows_of_any_depth_find_their_place():
+    """The first step of a row whose counts are far above the others' is too long by far."""
+    X = deep_counts(800, 0)
+    em = fitted("poisson", X[:300])
+    new = np.r_[X[300:], np.zeros((1, 12)), np.tile(X[:1], (7, 1)) * [[10.0**i] for i in range(7)]]
+    new = np.minimum(new, 2**24)
+    score, error = em.score_samples(new, return_std=True)
+    assert not (em.transform(new) == 0).all(1).any()
+    assert (score >= em.elbo(new) - 4 * error - 1e-6).all()
+    assert score[:500].min() > -200
+    assert em.score(X[:300]) == pytest.approx(em.lower_bound_, abs=0.1)
+
+
+@pytest.mark.parametrize("kind", ["bernoulli", "poisson", "negative_binomial", "mixed"])
+def test_the_gradient_of_each_rows_bound_vanishes(kind):
+    X = deep_counts(200, 0) if kind == "poisson" else table(kind, 200)
+    model = fitted(kind, X).model_
+    factors, noise = model._factors, model._noise
+    u = torch.from_numpy(model._table.encode(X, np.float64, exact=True))
+    log_joint, prior = LogJoint(factors, u, noise), FullGaussian.standard(len(u), 2)
+    with torch.no_grad():
+        q, expected = climb(log_joint, prior, log_joint(prior), n_steps=100)
+        step = (expected.gradient[:, None] @ q.scale)[:, 0]
+        bend = q.scale.mT @ expected.curvature @ q.scale
+    # In units of q: half the square is what is left to gain, in nats.
+    np.testing.assert_allclose(step, 0, atol=1e-4)
+    np.testing.assert_allclose(bend, np.eye(2)[None].repeat(200, 0), atol=1e-4)
+
+
+@pytest.mark.parametrize("variance", ["feature", "shared"])
+@pytest.mark.parametrize(("n", "d", "k"), [(100, 6, 1), (300, 6, 2), (60, 20, 5)])
+def test_normal_columns_end_at_the_maximum_of_their_likelihood(variance, n, d, k):
+    X = table("gaussian", n, d, k, seed=n)
+    em = VariationalEM(FactorModel(k, Gaussian(variance)), tol=1e-8, random_state=0).fit(X)
+    assert em.converged_
+    assert_no_fall(em.lower_bounds_)
+    if variance == "feature":
+        peer = FactorAnalysis(k, tol=1e-10, max_iter=2000, svd_method="lapack").fit(X)
+    else:  # of columns in standard deviations, as likelihoods see them
+        X = (X - X.mean(0)) / X.std(0)
+        em.fit(X)
+        peer = PCA(k).fit(X)
+        maximum_likelihood = peer.explained_variance_ * (n - 1) / n
+        noise = (d - maximum_likelihood.sum()) / (d - k)
+        density = -0.5 * (np.log(maximum_likelihood).sum() + (d - k) * np.log(noise) + d)
+        assert em.lower_bound_ == pytest.approx(density - 0.5 * d * np.log(2 * np.pi), abs=1e-4)
+        return
+    assert em.lower_bound_ >= peer.score(X) - 1e-4
+    assert em.lower_bound_ == pytest.approx(em.score(X), abs=1e-6)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,16 @@ from skemvae.latent.distributions import FullGaussian
 from skemvae.likelihoods.table import Table, assign_columns
 from skemvae.variational.blocks import Blocks
 from skemvae.variational.expectations import Expected, fixed_points
-from skemvae.variational.factors import Block, Factors, LogJoint, expected_values, newton_sums
+from skemvae.variational.factors import (
+    Block,
+    Factors,
+    FactorState,
+    LogJoint,
+    all_normal,
+    expected_values,
+    newton_sums,
+)
+from skemvae.variational.normal_fit import NormalAscent
 
 # Steps that take q from the prior to its place.
 _FIRST_STEPS = 50
@@ -24,23 +33,6 @@ _FIRST_STEPS = 50
 _HALVINGS = 8
 # L-BFGS iterations of an M step without closed form.
 _QUASI_NEWTON = 3
-
-
-@dataclass(frozen=True)
-class FactorState:
-    """Parameters, q of each row, and the bound at them.
-
-    Attributes
-    ----------
-    factors : Factors
-    q : FullGaussian
-    bound : float
-        Nats per sample, in the units of X.
-    """
-
-    factors: Factors
-    q: FullGaussian
-    bound: float
 
 
 class FactorAscent:
@@ -192,7 +184,11 @@ class FactorFit(Fit):
         if weight is not None:
             self._weight = torch.tensor(weight, dtype=torch.float64)
         log_volume = self._table.log_volume
-        self._ascent = FactorAscent(self._u, self._weight, self._noise, log_volume)
+        self._ascent: FactorAscent | NormalAscent
+        if all_normal(self._heads):
+            self._ascent = NormalAscent(self._u, self._weight, log_volume)
+        else:
+            self._ascent = FactorAscent(self._u, self._weight, self._noise, log_volume)
 
     def _check_design(self) -> None:
         for name, asked in self._design.items():

@@ -23,7 +23,7 @@ from skemvae.likelihoods.continuous import Gaussian
 from skemvae.likelihoods.table import Table
 from skemvae.variational.ascent import climb
 from skemvae.variational.blocks import Blocks
-from skemvae.variational.factors import Factors, LogJoint
+from skemvae.variational.factors import Factors, LogJoint, all_normal
 
 # Rows whose codes are held at a time.
 _CHUNK_ROWS = 2**14
@@ -88,7 +88,7 @@ class FactorInference:
     @property
     def _is_gaussian(self) -> bool:
         """Whether q is the posterior."""
-        return all(isinstance(head, Gaussian) and head.separable for head in self._factors.heads)
+        return all_normal(self._factors.heads)
 
     def _gaussian_conditionals(self, u: Tensor, q: FullGaussian) -> Tensor:
         """In closed form, for the mean of 1 / N(u_j | W_j z + b_j, psi_j) under q has one."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Self, cast
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from skemvae.latent.distributions import FullGaussian
 from skemvae.likelihoods.base import Likelihood, head_of, head_state
+from skemvae.likelihoods.continuous import Gaussian
 from skemvae.likelihoods.table import Table
 from skemvae.variational.expectations import (
     Expected,
@@ -183,11 +184,46 @@ class Factors(nn.Module):
             loadings.copy_(loadings @ rotation * signs)
         return rotated
 
+    def set_intercept(self, intercept: Tensor) -> None:
+        """Replace b of all outputs, shape (o,)."""
+        sizes = [len(b) for b in self.intercepts]
+        for b, new in zip(self.intercepts, intercept.split(sizes), strict=True):
+            b.copy_(new)
+
+    def set_loadings(self, loadings: Tensor) -> None:
+        """Replace W of all outputs, shape (o, k)."""
+        sizes = [len(b) for b in self.intercepts]
+        for W, new in zip(self.loadings, loadings.split(sizes), strict=True):
+            W.copy_(new)
+
     def stretch(self, shift: Tensor, scale: Tensor) -> None:
         """Replace z by shift + scale z in the linear predictors."""
         for loadings, intercept in zip(self.loadings, self.intercepts, strict=True):
             intercept.add_(loadings @ shift)
             loadings.copy_(loadings @ scale)
+
+
+@dataclass(frozen=True)
+class FactorState:
+    """Parameters, q of each row, and the bound at them.
+
+    Attributes
+    ----------
+    factors : Factors
+    q : FullGaussian or None
+        None where it follows from the parameters.
+    bound : float
+        Nats per sample, in the units of X.
+    """
+
+    factors: Factors
+    q: Any
+    bound: float
+
+
+def all_normal(heads: Iterable[Any]) -> bool:
+    """Whether the posterior is normal: columns with likelihoods of given variance."""
+    return all(isinstance(head, Gaussian) and head.separable for head in heads)
 
 
 def _principal(correlation: Tensor, k: int) -> Tensor:
