@@ -17,7 +17,7 @@ PUBLIC = $(addprefix skemvae/, \
 SEED := $(shell date +%s)
 EXAMPLES := 400
 
-.PHONY: help demo test laws test-oldest docs lint format wheel bench clean
+.PHONY: help demo test laws test-oldest docs pictures lint format wheel bench clean
 
 help:
 	@echo "make demo         one search over three families on real data, anomalies, samples, pictures"
@@ -25,6 +25,7 @@ help:
 	@echo "make laws         hunt: try the laws on fresh draws and many examples"
 	@echo "make test-oldest  run the tests with the oldest versions of the dependencies"
 	@echo "make docs         build the site with all examples: docs/_build/html/index.html"
+	@echo "make pictures     draw the pictures of the guide again"
 	@echo "make lint         check style and types"
 	@echo "make format       put the code into the common style"
 	@echo "make wheel        build a wheel with the compiled kernel, and try it in an environment of its own"
@@ -49,6 +50,10 @@ docs: $(VENV)/docs
 	@echo "== Building the site (some minutes: every example runs)"
 	rm -rf docs/generated
 	$(BIN)/sphinx-build -W --keep-going -n -q docs docs/_build/html
+
+pictures: $(VENV)/docs
+	@echo "== Drawing docs/pictures (half a minute)"
+	$(BIN)/python docs/pictures/draw.py
 
 lint: $(VENV)/lint
 	@echo "== Checking style and types"
