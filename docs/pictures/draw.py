@@ -298,20 +298,16 @@ def choosing():
         for name in ("bic", "icl")
     )
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(9, 3.2))
-    for ax, values, name in ((left, icl, "ICL"), (middle, bic, "BIC")):
-        k = ks[values.argmin()]
+    for ax, k, title in (
+        (left, 4, "ICL: 4 components"),
+        (middle, 12, "BIC: 12, or more"),
+    ):
         components(ax, mixtures[k], X)
-        ax.set(title=f"{name} chooses {k}")
+        ax.set_title(title)
         ax.axis("off")
     for values, name in ((icl, "ICL"), (bic, "BIC")):
         right.plot(ks, values / len(X), ".-", label=name)
-        right.plot(
-            ks[values.argmin()],
-            values.min() / len(X),
-            "ko",
-            markerfacecolor="none",
-            ms=9,
-        )
+        right.plot(ks[values.argmin()], values.min() / len(X), "ko", mfc="none", ms=9)
     right.set(xlabel="components", ylabel="per row; lower is better", ylim=(7.85, 9.4))
     right.legend(loc="center right")
     return figure
