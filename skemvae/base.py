@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from sklearn.base import (
     DensityMixin,
     TransformerMixin,
 )
+from sklearn.pipeline import Pipeline
 from sklearn.utils import _safe_indexing
 
 from skemvae._version import __version__
@@ -85,6 +87,58 @@ def weighted_sum(values: Any, weight: Any) -> float:
     return float(weight[weight > 0] @ values[weight > 0])
 
 
+def with_error(log_density: Any, std: Any, return_std: bool) -> Any:
+    """What ``score_samples`` returns; exact values, whose ``std`` is None, have the error 0.
+
+    Parameters
+    ----------
+    log_density : ndarray of shape (n_samples,)
+        Nats.
+    std : ndarray of shape (n_samples,) or None
+        Standard errors.
+    return_std : bool
+        Whether the user asks for them.
+
+    Returns
+    -------
+    ndarray, or tuple of two
+        Of shape (n_samples,).
+    """
+    if not return_std:
+        return log_density
+    return log_density, np.zeros_like(log_density) if std is None else std
+
+
+def scores_of(density: Any, X: Any, return_std: bool) -> Any:
+    """Log densities by any estimator that has them, and their errors.
+
+    Parameters
+    ----------
+    density : estimator
+        Fitted; also a Pipeline or a search that ends in one. One whose
+        ``score_samples`` knows no ``return_std``, such as scikit-learn's, is
+        taken to be exact.
+    X : array-like of shape (n_samples, n_features)
+        Rows to score.
+    return_std : bool
+        Whether to return errors, too.
+
+    Returns
+    -------
+    ndarray, or tuple of two
+        Of shape (n_samples,), nats.
+    """
+    if not return_std:
+        return density.score_samples(X)
+    density = getattr(density, "best_estimator_", density)
+    if isinstance(density, Pipeline):
+        X = density[:-1].transform(X) if len(density) > 1 else X
+        return scores_of(density[-1], X, return_std)
+    if "return_std" in inspect.signature(density.score_samples).parameters:
+        return density.score_samples(X, return_std=True)
+    return with_error(density.score_samples(X), None, return_std)
+
+
 @dataclass(frozen=True)
 class _LogLikelihood:
     """The sum of log densities, and of the weights of their rows."""
@@ -109,8 +163,11 @@ class DensityEstimator(CallbackSupportMixin, DensityMixin, BaseEstimator, ABC):
     """Base of all estimators of log p(x)."""
 
     @abstractmethod
-    def score_samples(self, X: Any) -> Any:
-        """log p(x) of each row, or the best bound on it; shape (n,), nats."""
+    def score_samples(self, X: Any, return_std: bool = False) -> Any:
+        """log p(x) of each row, or the best bound on it; shape (n,), nats.
+
+        With ``return_std`` also the standard error of each, 0 where it is exact.
+        """
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Mean log density of the rows.

@@ -8,15 +8,26 @@ from typing import Any
 
 import numpy as np
 from sklearn.utils import check_array, check_scalar
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from skemvae.base import LatentDensityEstimator
+from skemvae.base import LatentDensityEstimator, with_error
 from skemvae.core.decomposition import BoundDecomposition
 from skemvae.tables.reading import check_rows
 from skemvae.validation import check_random_state
 
 # Rows whose codes are held at a time.
 _CHUNK_ROWS = 2**14
+
+
+def _has_mixture_prior(estimator: Any) -> bool:
+    fitted = getattr(estimator, "_design", None)
+    prior = estimator.prior if fitted is None else fitted["architecture"].prior
+    if prior != "mixture":
+        raise AttributeError(
+            f"prior={prior!r} has no components to predict: fit with prior='mixture'."
+        )
+    return True
 
 
 class DeepDensity(LatentDensityEstimator):
@@ -72,7 +83,7 @@ class DeepDensity(LatentDensityEstimator):
             exact=True,
         )
         log_density = both[:, 0] - both.dtype.type(self._table.log_volume)
-        return (log_density, both[:, 1]) if return_std else log_density
+        return with_error(log_density, both[:, 1], return_std)
 
     def elbo(self, X: Any) -> Any:
         """Evidence lower bound of each row, E_q[log p(x, z)] + H[q].
@@ -148,6 +159,49 @@ class DeepDensity(LatentDensityEstimator):
         return self._by_chunks(
             X, lambda inference, codes: inference.posterior_mean(codes), exact=False
         )
+
+    @available_if(_has_mixture_prior)
+    def predict_proba(self, X: Any) -> Any:
+        """Posterior probability of each component of the prior, p(c | x).
+
+        Only with ``prior="mixture"``.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows to assign.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_prior_components)
+            E[p(c | z) | x] by importance sampling at the points of
+            ``score_samples``, the same at every call. Rows sum to 1.
+        """
+        return self._by_chunks(
+            X,
+            lambda inference, codes: inference.prior_components(
+                codes, self.n_score_samples, self._score_seed
+            ),
+            exact=True,
+        )
+
+    @available_if(_has_mixture_prior)
+    def predict(self, X: Any) -> Any:
+        """The most probable component of the prior for each row.
+
+        Only with ``prior="mixture"``.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows to assign.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            Labels from 0 on.
+        """
+        return self.predict_proba(X).argmax(axis=1)
 
     def inverse_transform(self, Z: Any) -> Any:
         """Mean of the decoder, E[x | z], at each z.

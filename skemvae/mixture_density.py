@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.utils import check_array, check_scalar
 from sklearn.utils.validation import check_is_fitted
 
-from skemvae.base import LatentDensityEstimator, weighted_sum
+from skemvae.base import LatentDensityEstimator, weighted_sum, with_error
 from skemvae.core.bound import Posterior, free_energy
 from skemvae.core.covariance import Covariance
 from skemvae.core.decomposition import BoundDecomposition
@@ -40,20 +40,24 @@ class MixtureDensity(LatentDensityEstimator):
 
     # Density.
 
-    def score_samples(self, X: Any) -> Any:
+    def score_samples(self, X: Any, return_std: bool = False) -> Any:
         """Log density log p(x) of each row.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
             Rows to score.
+        return_std : bool, default=False
+            Whether to return standard errors, too.
 
         Returns
         -------
-        ndarray of shape (n_samples,)
+        log_density : ndarray of shape (n_samples,)
             Nats, in the units of X; of the dtype of X. The lower, the more
             anomalous the row. ``-inf`` where the density underflows float64
             even as a logarithm.
+        std : ndarray of shape (n_samples,)
+            Zeros, for the density is exact. Only if ``return_std``.
 
         Examples
         --------
@@ -62,7 +66,10 @@ class MixtureDensity(LatentDensityEstimator):
         >>> standard_normal.score_samples([[0.0], [2.0]]).round(4)
         array([-0.9189, -2.9189])
         """
-        return self._by_rows(X, (), lambda posterior: posterior.log_evidence, is_density=True)
+        log_density = self._by_rows(
+            X, (), lambda posterior: posterior.log_evidence, is_density=True
+        )
+        return with_error(log_density, None, return_std)
 
     def elbo(self, X: Any) -> Any:
         """Free energy E_q[log p(x, z)] + H[q] of each row, under the exact posterior q.

@@ -10,7 +10,7 @@ from sklearn.utils import check_array, check_scalar
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from skemvae.base import LatentDensityEstimator
+from skemvae.base import LatentDensityEstimator, with_error
 from skemvae.core.decomposition import BoundDecomposition
 from skemvae.models import Model
 from skemvae.tables.reading import check_rows
@@ -48,7 +48,7 @@ class ModelDensity(LatentDensityEstimator):
             ``return_std``.
         """
         log_density, std = self._fitted.log_density(self._rows(X))
-        return (log_density, std) if return_std else log_density
+        return with_error(log_density, std, return_std)
 
     def elbo(self, X: Any, return_std: bool = False) -> Any:
         """Evidence lower bound of each row, E_q[log p(x, z)] + H[q].
@@ -72,7 +72,7 @@ class ModelDensity(LatentDensityEstimator):
             ``return_std``.
         """
         elbo, std = self._fitted.elbo(self._rows(X))
-        return (elbo, std) if return_std else elbo
+        return with_error(elbo, std, return_std)
 
     def decompose_bound(self, X: Any) -> BoundDecomposition:
         """Explain the bound of each row: what z explains, what q costs, what is lost.

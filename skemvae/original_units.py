@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from numbers import Integral
 from typing import Any
 
@@ -14,7 +15,7 @@ from sklearn.utils import _safe_indexing, check_scalar
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from skemvae.base import DensityEstimator, weighted_sum
+from skemvae.base import DensityEstimator, scores_of, weighted_sum, with_error
 from skemvae.bijections import Bijection
 from skemvae.core.decomposition import BoundDecomposition
 from skemvae.tables.numbers import check_no_gaps
@@ -69,7 +70,7 @@ class DensityInOriginalUnits(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             Rows to score.
         return_std : bool, default=False
             Whether to return the standard errors of the density's scores,
-            too. Only for densities that have them.
+            too; zeros where it has none.
 
         Returns
         -------
@@ -79,7 +80,8 @@ class DensityInOriginalUnits(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         std : ndarray of shape (n_samples,)
             Standard errors. Only if ``return_std``.
         """
-        return self._log_density("score_samples", X, return_std)
+        check_is_fitted(self)
+        return self._log_density(partial(scores_of, self.estimator_), X, return_std)
 
     @available_if(_density_has("elbo"))
     def elbo(self, X: Any, return_std: bool = False) -> Any:
@@ -101,7 +103,13 @@ class DensityInOriginalUnits(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         std : ndarray of shape (n_samples,)
             Standard errors. Only if ``return_std``.
         """
-        return self._log_density("elbo", X, return_std)
+        check_is_fitted(self)
+
+        def elbo(rows: Any, return_std: bool) -> Any:
+            both = {"return_std": True} if return_std else {}
+            return self.estimator_.elbo(rows, **both)
+
+        return self._log_density(elbo, X, return_std)
 
     @available_if(_density_has("decompose_bound"))
     def decompose_bound(self, X: Any) -> BoundDecomposition:
@@ -285,23 +293,21 @@ class DensityInOriginalUnits(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
     def _n_features_out(self) -> int:
         return len(self.estimator_.get_feature_names_out())
 
-    def _log_density(self, method: str, X: Any, return_std: bool) -> Any:
-        """A log density of ``estimator_`` in the units of X, and its standard error."""
+    def _log_density(self, answer: Callable[[Any, bool], Any], X: Any, return_std: bool) -> Any:
+        """An answer of ``estimator_`` about transformed rows in the units of X."""
         X = self._rows(X)
         transformed, log_abs_det = self.bijection_.forward(X)
         inside = log_abs_det != -np.inf
         value, std = np.empty(0), np.empty(0)
         if inside.any():
-            answer = getattr(self.estimator_, method)
-            value = answer(transformed, return_std=True) if return_std else answer(transformed)
-            value, std = value if return_std else (value, np.zeros_like(value))
+            answered = answer(transformed, return_std)
+            value, std = answered if return_std else (answered, std)
         log_density = np.full(len(inside), -np.inf, dtype=value.dtype)
         log_density[inside] = value + log_abs_det[inside] - self.log_mass_
-        if not return_std:
-            return log_density
-        error = np.zeros(len(inside), dtype=std.dtype)
-        error[inside] = std
-        return log_density, error
+        error = np.zeros_like(log_density)
+        if return_std:
+            error[inside] = std
+        return with_error(log_density, error, return_std)
 
     def _within(self, X: Any) -> tuple[Any, Any]:
         """Transformed rows and their log volumes, where all rows lie in the domain."""

@@ -14,7 +14,7 @@ from sklearn.utils import _safe_indexing, check_scalar, indexable
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
-from skemvae.base import DensityEstimator
+from skemvae.base import DensityEstimator, scores_of
 from skemvae.em_gaussian_mixture import EMGaussianMixture
 from skemvae.tables.numbers import check_is_table
 from skemvae.validation import check_splits, check_weights, shown
@@ -148,21 +148,26 @@ class DensityOutlierDetector(OutlierMixin, BaseEstimator):
                 delattr(self, name)
         return self
 
-    def score_samples(self, X: Any) -> Any:
+    def score_samples(self, X: Any, return_std: bool = False) -> Any:
         """Log density of each row.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
             Rows to score.
+        return_std : bool, default=False
+            Whether to return standard errors, too; zeros where the density
+            has none.
 
         Returns
         -------
-        ndarray of shape (n_samples,)
+        log_density : ndarray of shape (n_samples,)
             ``estimator_.score_samples(X)``, nats: the lower, the more anomalous.
+        std : ndarray of shape (n_samples,)
+            Standard errors. Only if ``return_std``.
         """
         check_is_fitted(self)
-        return self.estimator_.score_samples(X)
+        return scores_of(self.estimator_, X, return_std)
 
     def decision_function(self, X: Any) -> Any:
         """How far the log density of each row is above the threshold.

@@ -4,6 +4,7 @@ import os
 
 os.environ.setdefault("SCIPY_ARRAY_API", "1")  # else one check is skipped
 
+import inspect
 import pickle
 
 import numpy as np
@@ -17,13 +18,20 @@ from sklearn.datasets import load_iris
 from sklearn.decomposition import PCA
 from sklearn.exceptions import NotFittedError
 from sklearn.mixture import GaussianMixture
-from sklearn.model_selection import TimeSeriesSplit
+from sklearn.model_selection import GridSearchCV, TimeSeriesSplit
 from sklearn.neighbors import KernelDensity
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import MinMaxScaler, RobustScaler, StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from skemvae import DensityOutlierDetector, EMGaussianMixture, VAEEstimator
+from skemvae import (
+    DensityOutlierDetector,
+    EMGaussianMixture,
+    TransformedDensity,
+    VAEEstimator,
+    VariationalEM,
+)
+from skemvae.models import BayesianMixture, FactorModel
 from skemvae.outliers import _lower_tail
 from tests.strategies import seeds, weights_of
 from tests.versions import RECENT
@@ -322,3 +330,44 @@ def test_a_pickle_decides_as_before():
     detector = DensityOutlierDetector(EMGaussianMixture(2)).fit(IRIS)
     again = pickle.loads(pickle.dumps(detector))
     np.testing.assert_array_equal(again.decision_function(IRIS), detector.decision_function(IRIS))
+
+
+VAE = VAEEstimator(hidden_layer_sizes=(4,), max_iter=2, n_score_samples=64, random_state=0)
+EXACT = [
+    EMGaussianMixture(2, random_state=0),
+    VariationalEM(BayesianMixture(2), max_iter=3, random_state=0),
+    VariationalEM(FactorModel(1), max_iter=3, random_state=0),
+    GaussianMixture(2, random_state=0),
+    KernelDensity(),
+]
+SAMPLED = [VAE, VariationalEM(FactorModel(1, "student_t", 64), max_iter=3, random_state=0)]
+
+
+@pytest.mark.parametrize("density", [*EXACT, *SAMPLED], ids=str)
+def test_every_density_tells_its_error_and_what_is_around_it_passes_it_on(density):
+    X = load_iris().data
+    around = [
+        TransformedDensity("log", density),
+        make_pipeline(StandardScaler(), density),
+        make_pipeline(density),
+        GridSearchCV(make_pipeline(StandardScaler(), density), {}, cv=2),
+    ]
+    if "return_std" in inspect.signature(density.score_samples).parameters:
+        around.append(density)
+    for estimator in around:
+        detector = DensityOutlierDetector(estimator, contamination=0.1).fit(X)
+        log_density, error = detector.score_samples(X[:20], return_std=True)
+        np.testing.assert_array_equal(log_density, detector.score_samples(X[:20]))
+        assert log_density.shape == error.shape == (20,)
+        assert (error == 0).all() == (density in EXACT)
+        if not isinstance(estimator, GridSearchCV) and not hasattr(estimator, "steps"):
+            again = detector.estimator_.score_samples(X[:20], return_std=True)
+            np.testing.assert_array_equal(again, [log_density, error])
+
+
+def test_smaller_mixtures_are_exact():
+    mixture = EMGaussianMixture(2, random_state=0).fit(load_iris().data)
+    for smaller in (mixture.marginal([0, 1]), mixture.condition([0, 1], [5.0, 3.0])):
+        log_density, error = smaller.score_samples([[5.0, 3.0], [1.0, 1e30]], return_std=True)
+        np.testing.assert_array_equal(error, 0)
+        assert log_density.dtype == error.dtype

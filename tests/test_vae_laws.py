@@ -5,8 +5,11 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
+from scipy.special import logsumexp
 from scipy.stats import multivariate_normal
 from sklearn.decomposition import PCA, FactorAnalysis
 
@@ -206,3 +209,52 @@ def test_the_iwae_bound_lies_between_the_elbo_and_the_log_density():
         n_importance_samples=8,
     ).fit(LINEAR)
     assert vae.elbo(LINEAR).mean() + 0.05 < vae.lower_bound_ < vae.score(LINEAR) - 0.02
+
+
+@pytest.mark.parametrize("likelihood", ["gaussian", "poisson"])
+def test_components_of_the_prior_have_the_posterior_of_quadrature(likelihood):
+    """p(c | x) is proportional to the integral of p(x | z) p(z, c) over z."""
+    rng = np.random.default_rng(0)
+    centre = rng.choice([0.5, 2.0, 3.0], 300)[:, None]
+    X = rng.poisson(np.exp(centre), (300, 4)).astype(float)
+    vae = quick(
+        n_components=1,
+        likelihood=likelihood,
+        prior="mixture",
+        n_prior_components=4,
+        n_score_samples=1024,
+    ).fit(X)
+    rows = X[:20]
+    probabilities = vae.predict_proba(rows)
+    assert probabilities.shape == (20, 4)
+    np.testing.assert_allclose(probabilities.sum(1), 1, rtol=1e-12)
+    np.testing.assert_array_equal(vae.predict(rows), probabilities.argmax(1))
+    np.testing.assert_array_equal(vae.predict_proba(rows), probabilities)
+    np.testing.assert_allclose(vae.predict_proba(rows[3:5]), probabilities[3:5], rtol=1e-12)
+    networks = vae.module_.double().requires_grad_(False)
+    prior = networks.prior_density()
+    z = torch.linspace(-12, 12, 6001, dtype=torch.float64)[:, None]
+    scale, mean = prior.log_scale.exp(), prior.mean
+    log_joint = stats.norm(mean.T.numpy(), scale.T.numpy()).logpdf(z.numpy())
+    log_joint = log_joint + prior.log_weight.numpy()
+    codes = torch.from_numpy(vae._table.encode(rows, np.float64, exact=True))
+    log_likelihood = networks.decoder.log_prob(codes, z[None]).numpy()
+    total = logsumexp(log_likelihood[:, :, None] + log_joint, axis=1)
+    exact = np.exp(total - logsumexp(total, axis=1, keepdims=True))
+    np.testing.assert_allclose(probabilities, exact, atol=0.02)
+    assert exact.max(0).max() > 0.6  # else nothing was told apart
+    single = vae.predict_proba(rows.astype(np.float32))
+    assert single.dtype == np.float32
+    np.testing.assert_allclose(single, probabilities, atol=1e-3)
+    far = vae.predict_proba(np.full((1, 4), 1e6))
+    np.testing.assert_allclose(far.sum(), 1)
+
+
+@pytest.mark.parametrize("prior", ["normal", "vamp"])
+def test_only_a_mixture_has_components_to_predict(prior):
+    for vae in (quick(prior=prior), quick(prior=prior, max_iter=1).fit(LINEAR[:50])):
+        assert not hasattr(vae, "predict")
+        assert not hasattr(vae, "predict_proba")
+    assert hasattr(quick(prior="mixture"), "predict")
+    fitted = quick(prior="mixture", max_iter=1).fit(LINEAR[:50]).set_params(prior="normal")
+    assert fitted.predict(LINEAR[:3]).shape == (3,)

@@ -189,7 +189,8 @@ class GaussianMixture:
     mean: Tensor
     log_scale: Tensor
 
-    def log_prob(self, z: Tensor) -> Tensor:
+    def log_joint(self, z: Tensor) -> Tensor:
+        """log p(z, c) of each component c, of the leading shape of z and (C,); float64."""
         # The square multiplied out: two thin products instead of an (n, S, C, k) array. Its terms
         # cancel where components are narrow, hence float64.
         precision = torch.exp(-2 * self.log_scale.double())
@@ -201,8 +202,10 @@ class GaussianMixture:
             - 0.5 * _LOG_2PI * self.mean.shape[-1]
         )
         wide = z.double()
-        log_joint = constant + wide @ scaled_mean.mT - 0.5 * (wide**2) @ precision.mT
-        return torch.logsumexp(log_joint, -1).to(z.dtype)
+        return constant + wide @ scaled_mean.mT - 0.5 * (wide**2) @ precision.mT
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        return torch.logsumexp(self.log_joint(z), -1).to(z.dtype)
 
     def kl(self, q: DiagonalGaussian, z: Tensor) -> Tensor:
         return q.log_prob(z) - self.log_prob(z)

@@ -149,6 +149,31 @@ def log_weights(
     return torch.cat(weights, -1), torch.cat(controls, -1)
 
 
+def posterior_mean(
+    function: LogLikelihood,
+    log_likelihood: LogLikelihood,
+    prior: Proposal,
+    q: Posterior,
+    nodes: Nodes,
+) -> Tensor:
+    """E[f(z) | x], by self-normalised weights at points of the defensive proposal.
+
+    ``function`` maps z of shape (n or 1, S, k) to f of shape (n or 1, S, C); the result
+    has the shape (n, C). Where all weights underflow, they are equal.
+    """
+    weights, values = [], []
+    for z, log_p_over_r, _ in _points(prior, q, nodes):
+        weights.append(log_likelihood(z) + log_p_over_r)
+        values.append(function(z))
+    log_weight = torch.cat(weights, 1).double()
+    nothing = log_weight.amax(1, keepdim=True) == -torch.inf
+    share = torch.softmax(torch.where(nothing, 0.0, log_weight), 1)
+    sizes = [each.shape[1] for each in values]
+    parts = zip(share.split(sizes, 1), values, strict=True)
+    total = sum((part[:, None] @ each.double() for part, each in parts), torch.zeros(()))
+    return total[:, 0]
+
+
 @dataclass(frozen=True)
 class _Broadened:
     """A mixture of q, for the first half of ``size`` points, and of a wider one."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from skemvae.devices.names import device_of
-from skemvae.latent.distributions import DiagonalGaussian
+from skemvae.latent.distributions import DiagonalGaussian, GaussianMixture
 from skemvae.latent.importance import (
     Nodes,
     estimate_log_conditionals,
@@ -19,6 +19,7 @@ from skemvae.latent.importance import (
     log_weights,
     matched_noise,
     mean_over_sets,
+    posterior_mean,
 )
 from skemvae.latent.threads import torch_region
 from skemvae.networks.vae import VAE
@@ -89,6 +90,23 @@ class Inference:
                 return log_probs.sum(-1), log_probs
 
             return estimate_log_conditionals(log_likelihoods, prior, self._vae.posterior(u), nodes)
+
+        return self._each(codes, n_samples, estimate)
+
+    def prior_components(self, codes: Any, n_samples: int, seed: int) -> Any:
+        """Importance estimates of p(c | x) for components c of a mixture prior, shape (n, C)."""
+        prior, nodes = self._vae.prior_density(), self._nodes(n_samples, seed)
+        assert isinstance(prior, GaussianMixture)
+
+        def estimate(u: Tensor) -> Tensor:
+            mean = posterior_mean(
+                lambda z: torch.softmax(prior.log_joint(z), -1),
+                lambda z: self._log_likelihood(u, z),
+                prior,
+                self._vae.posterior(u),
+                nodes,
+            )
+            return (mean / mean.sum(-1, keepdim=True)).to(u.dtype)
 
         return self._each(codes, n_samples, estimate)
 
