@@ -222,18 +222,18 @@ def test_components_of_the_prior_have_the_posterior_of_quadrature(likelihood):
         likelihood=likelihood,
         prior="mixture",
         n_prior_components=4,
-        n_score_samples=1024,
+        n_score_samples=8192,
     ).fit(X)
-    rows = X[:20]
+    rows = X[:8]
     probabilities = vae.predict_proba(rows)
-    assert probabilities.shape == (20, 4)
+    assert probabilities.shape == (8, 4)
     np.testing.assert_allclose(probabilities.sum(1), 1, rtol=1e-12)
     np.testing.assert_array_equal(vae.predict(rows), probabilities.argmax(1))
     np.testing.assert_array_equal(vae.predict_proba(rows), probabilities)
     np.testing.assert_allclose(vae.predict_proba(rows[3:5]), probabilities[3:5], rtol=1e-12)
     networks = vae.module_.double().requires_grad_(False)
     prior = networks.prior_density()
-    z = torch.linspace(-12, 12, 6001, dtype=torch.float64)[:, None]
+    z = torch.linspace(-12, 12, 2001, dtype=torch.float64)[:, None]
     scale, mean = prior.log_scale.exp(), prior.mean
     log_joint = stats.norm(mean.T.numpy(), scale.T.numpy()).logpdf(z.numpy())
     log_joint = log_joint + prior.log_weight.numpy()
