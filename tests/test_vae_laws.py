@@ -242,7 +242,7 @@ def test_components_of_the_prior_have_the_posterior_of_quadrature(likelihood):
     total = logsumexp(log_likelihood[:, :, None] + log_joint, axis=1)
     exact = np.exp(total - logsumexp(total, axis=1, keepdims=True))
     np.testing.assert_allclose(probabilities, exact, atol=0.02)
-    assert exact.max(0).max() > 0.6  # else nothing was told apart
+    assert np.ptp(exact, axis=0).max() > 0.2  # else nothing was told apart
     single = vae.predict_proba(rows.astype(np.float32))
     assert single.dtype == np.float32
     np.testing.assert_allclose(single, probabilities, atol=1e-3)
