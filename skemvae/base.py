@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 from sklearn.base import (
@@ -35,6 +35,9 @@ from skemvae.validation import check_weights, shown
 # is about a tenth of a nat. Draws, where there are no rows, are paid for when they are needed.
 _REFERENCE_ROWS = 128
 _REFERENCE_DRAWS = 512
+
+
+_Estimator = TypeVar("_Estimator")
 
 
 class VersionMismatchWarning(UserWarning):
@@ -63,20 +66,33 @@ def warn_of_other_version(name: str, version: str, *, stacklevel: int) -> None:
 
 
 @contextmanager
-def unchanged_if_refused(estimator: Any) -> Iterator[None]:
-    """Restore the attributes of an estimator if an error is raised within.
+def fitting(estimator: _Estimator) -> Iterator[_Estimator]:
+    """Fit a draft, and give the estimator what the draft has become.
 
     Parameters
     ----------
     estimator : estimator
-        About to be fitted.
+        Stays as it is until the end, and if an error is raised within. One
+        assignment makes it new: wherever an interrupt strikes, all fitted
+        attributes are the old ones or all are the new ones.
+
+    Yields
+    ------
+    estimator
+        The draft: a shallow copy.
     """
     before = estimator.__dict__.copy()
-    try:
-        yield
-    except BaseException:
-        estimator.__dict__ = before
-        raise
+    draft = object.__new__(type(estimator))
+    draft.__dict__ = before.copy()
+    yield draft
+    after = draft.__dict__
+    new = {name: value for name, value in after.items() if before.get(name, draft) is not value}
+    kept = {
+        name: value
+        for name, value in estimator.__dict__.items()
+        if name in after or name not in before
+    }
+    estimator.__dict__ = {**kept, **new}
 
 
 def weighted_sum(values: Any, weight: Any) -> float:

@@ -14,6 +14,7 @@ from sklearn.base import is_outlier_detector
 from sklearn.exceptions import FitFailedWarning
 from sklearn.pipeline import Pipeline
 
+from skemvae.core.arrays import quietly
 from skemvae.held_out import (
     HeldOutDensity,
     held_out_densities,
@@ -102,8 +103,8 @@ class Comparison:
         ours, theirs = self[name], self.best if other is None else self[other]
         if ours is theirs:
             return 0.0, 0.0
-        with np.errstate(invalid="ignore"):  # -inf for both: nothing can be said
-            difference = ours.log_density - theirs.log_density
+        # -inf for both: nothing can be said
+        difference = quietly(np.subtract, ours.log_density, theirs.log_density)
         undecided = np.isneginf(ours.log_density) & np.isneginf(theirs.log_density)
         return (math.nan, math.nan) if undecided.any() else mean_and_error(difference)
 

@@ -8,13 +8,14 @@ from typing import Any, Self
 import numpy as np
 from sklearn.utils import check_scalar
 
-from skemvae.base import unchanged_if_refused
+from skemvae.base import fitting
 from skemvae.callbacks import with_callbacks
 from skemvae.core.arrays import power_of_two
+from skemvae.core.compiled_em import State
 from skemvae.core.covariance import Covariance
-from skemvae.core.iterate import Status
+from skemvae.core.iterate import Result, Status
 from skemvae.core.online import Stream
-from skemvae.core.parallel import parallel_region
+from skemvae.core.parallel import in_region
 from skemvae.core.rows import Frame, Rows
 from skemvae.core.structures import STRUCTURES
 from skemvae.core.summary import Extent, Summary
@@ -222,7 +223,6 @@ class EMGaussianMixture(MixtureDensity):
         self.verbose_interval = verbose_interval
         self.learning_decay = learning_decay
 
-    @with_callbacks
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Fit the mixture by EM.
 
@@ -261,22 +261,8 @@ class EMGaussianMixture(MixtureDensity):
             If the best start did not converge, or was interrupted.
         """
         structure = self._check_parameters()
-        warm = self.warm_start and hasattr(self, "means_")
-        metadata = None if sample_weight is None else {"sample_weight": sample_weight}
-        with unchanged_if_refused(self), parallel_region():
-            table, extent, summary = self._read(structure, X, sample_weight)
-            ascent = ExactEM(self, structure, table, summary, warm)
-            result = best_of_starts(
-                self,
-                ascent,
-                ascent.attributes,
-                n_init=ascent.n_init,
-                earlier=self._history() if warm else (),
-                told={"X": X, "y": y, "metadata": metadata},
-            )
-            noise = summary.noise(self.reg_covar)
-            self._set(**remembered(Stream.of(extent, summary, noise)))
-            self._remember_surprise_of(table)
+        with fitting(self) as draft:
+            result = in_region(lambda _: draft._fit(structure, X, y, sample_weight))
         remedy = "Try different init parameters, or increase max_iter, tol, or check for degenerate"
         warn_unless_converged(result, self.max_iter, f"{remedy} data.")
         return self
@@ -360,12 +346,8 @@ class EMGaussianMixture(MixtureDensity):
         True
         """
         structure = self._check_parameters()
-        with unchanged_if_refused(self), parallel_region():
-            going_on = hasattr(self, "means_")
-            n_min = 1 if going_on else 2
-            X = check_rows(self, X, numeric=True, reset=not going_on, n_min=n_min)
-            rows = Rows.of(X, check_weights(sample_weight, X))
-            self._set(**step_on_batch(self, structure, rows))
+        with fitting(self) as draft:
+            in_region(lambda _: draft._take(structure, X, sample_weight))
         return self
 
     def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
@@ -386,6 +368,36 @@ class EMGaussianMixture(MixtureDensity):
             ``fit(X, y, sample_weight).predict(X)``.
         """
         return self.fit(X, y, sample_weight).predict(X)
+
+    @with_callbacks
+    def _fit(
+        self, structure: type[Covariance], X: Any, y: Any, sample_weight: Any
+    ) -> Result[State]:
+        """Fit the mixture, of valid parameters."""
+        warm = self.warm_start and hasattr(self, "means_")
+        metadata = None if sample_weight is None else {"sample_weight": sample_weight}
+        table, extent, summary = self._read(structure, X, sample_weight)
+        ascent = ExactEM(self, structure, table, summary, warm)
+        result = best_of_starts(
+            self,
+            ascent,
+            ascent.attributes,
+            n_init=ascent.n_init,
+            earlier=self._history() if warm else (),
+            told={"X": X, "y": y, "metadata": metadata},
+        )
+        noise = summary.noise(self.reg_covar)
+        self._set(**remembered(Stream.of(extent, summary, noise)))
+        self._remember_surprise_of(table)
+        return result
+
+    def _take(self, structure: type[Covariance], X: Any, sample_weight: Any) -> None:
+        """Take a step on a batch."""
+        going_on = hasattr(self, "means_")
+        n_min = 1 if going_on else 2
+        X = check_rows(self, X, numeric=True, reset=not going_on, n_min=n_min)
+        rows = Rows.of(X, check_weights(sample_weight, X))
+        self._set(**step_on_batch(self, structure, rows))
 
     def _read(
         self, structure: type[Covariance], X: Any, sample_weight: Any

@@ -15,6 +15,8 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import _safe_indexing
 from sklearn.utils.parallel import Parallel, delayed
 
+from skemvae.core.arrays import quietly
+
 
 @dataclass(frozen=True, eq=False)
 class HeldOutDensity:
@@ -162,8 +164,7 @@ def _merged(name: str, parts: list[_Fold], folds: Any, n: int) -> HeldOutDensity
     for part, (_, test) in zip(parts, folds, strict=True):
         total[test] += part.log_density
         count[test] += 1
-    with np.errstate(invalid="ignore"):
-        log_density = total / count
+    log_density = quietly(np.divide, total, count)
     sizes = [part.n_parameters for part in parts]
     return HeldOutDensity(
         name,

@@ -11,6 +11,7 @@ from sklearn.utils import check_array, check_scalar
 from sklearn.utils.validation import check_is_fitted
 
 from skemvae.base import LatentDensityEstimator, weighted_sum, with_error
+from skemvae.core.arrays import quietly
 from skemvae.core.bound import Posterior, free_energy
 from skemvae.core.covariance import Covariance
 from skemvae.core.decomposition import BoundDecomposition
@@ -104,8 +105,7 @@ class MixtureDensity(LatentDensityEstimator):
         BoundDecomposition
             Nats for each row. Its gaps are 0, for the posterior is exact.
         """
-        with np.errstate(divide="ignore"):
-            log_prior = np.log(self._mixture().weights)
+        log_prior = quietly(np.log, self._mixture().weights)
         kl = self._by_rows(X, (), lambda posterior: posterior.kl(log_prior))
         log_likelihood, elbo = self.score_samples(X), self.elbo(X)
         exact = np.zeros_like(elbo)

@@ -135,4 +135,4 @@ def warn_unless_converged(result: Result[S], max_iter: int, remedy: str) -> None
         message = f"Best performing initialization did not converge. {remedy}"
     else:
         return
-    warnings.warn(message, ConvergenceWarning, stacklevel=4)
+    warnings.warn(message, ConvergenceWarning, stacklevel=3)

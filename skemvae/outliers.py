@@ -14,7 +14,8 @@ from sklearn.utils import _safe_indexing, check_scalar, indexable
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
-from skemvae.base import DensityEstimator, scores_of
+from skemvae.base import DensityEstimator, fitting, scores_of
+from skemvae.core.arrays import quietly
 from skemvae.em_gaussian_mixture import EMGaussianMixture
 from skemvae.tables.numbers import check_is_table
 from skemvae.validation import check_splits, check_weights, shown
@@ -131,22 +132,26 @@ class DensityOutlierDetector(OutlierMixin, BaseEstimator):
         """
         self._check_parameters()
         check_is_table(X)
+        with fitting(self) as draft:
+            draft._fit(X, sample_weight)
+        return self
+
+    def _fit(self, X: Any, sample_weight: Any) -> None:
+        """Fit the density and the threshold, with valid parameters."""
         fitted = self._fit_density(X, sample_weight)
         if self.contamination == "auto":
             scores, weight = self._held_out_scores(X, sample_weight)
-            offset = _lower_tail(scores, weight, self.false_alarm_rate)
+            self.offset_ = _lower_tail(scores, weight, self.false_alarm_rate)
         else:
             scores = fitted.score_samples(X)
             weight = check_weights(sample_weight, scores)
-            offset = _lower_tail(scores, weight, self.contamination)
+            self.offset_ = _lower_tail(scores, weight, self.contamination)
         self.estimator_ = fitted
-        self.offset_ = offset
         for name in ("n_features_in_", "feature_names_in_"):
             if hasattr(fitted, name):
                 setattr(self, name, getattr(fitted, name))
             elif hasattr(self, name):
                 delattr(self, name)
-        return self
 
     def score_samples(self, X: Any, return_std: bool = False) -> Any:
         """Log density of each row.
@@ -183,8 +188,7 @@ class DensityOutlierDetector(OutlierMixin, BaseEstimator):
             ``score_samples(X) - offset_``, nats: negative for outliers.
         """
         scores = self.score_samples(X)
-        with np.errstate(invalid="ignore"):
-            above = scores - self.offset_
+        above = quietly(np.subtract, scores, self.offset_)
         # Densities of 0 are no outliers where most training rows have them, too.
         return np.where(np.isneginf(scores) & np.isneginf(self.offset_), 0.0, above)
 

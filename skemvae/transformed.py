@@ -12,7 +12,7 @@ from sklearn.compose import ColumnTransformer
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.validation import has_fit_parameter
 
-from skemvae.base import unchanged_if_refused
+from skemvae.base import fitting
 from skemvae.bijections import bijection_of
 from skemvae.bijections.base import check_known, rows_where
 from skemvae.bijections.elementary import ELEMENTARY
@@ -133,7 +133,6 @@ class TransformedDensity(DensityInOriginalUnits):
         self.columns = columns
         self.log_abs_det = log_abs_det
 
-    @with_callbacks
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Fit the transformer, then the density to the transformed rows.
 
@@ -162,33 +161,40 @@ class TransformedDensity(DensityInOriginalUnits):
             If the estimator is no density.
         """
         self._check_parameters(sample_weight)
+        with fitting(self) as draft:
+            draft._fit(X, y, sample_weight)
+        return self
+
+    @with_callbacks
+    def _fit(self, X: Any, y: Any, sample_weight: Any) -> None:
+        """Fit both, with valid parameters."""
         context = self._init_callback_context(max_subtasks=2)
         context.call_on_fit_task_begin(estimator=self, X=X, y=y)
-        with unchanged_if_refused(self):
-            rows, y, weight = self._counting(self._rows(X, reset=True), y, sample_weight)
-            transformer = self._new_transformer()
-            takes_weight = weight is not None and has_fit_parameter(transformer, "sample_weight")
-            with fit_part(context, "fit-transformer", self, transformer, rows, y):
-                self._fit_transformer(transformer, rows, y, weight if takes_weight else None)
-            bijection = bijection_of(transformer)
-            differentiate(bijection, self.log_abs_det)
-            transformed, log_abs_det = bijection.forward(rows)
-            self._check_domain(bijection, rows, log_abs_det, "would be 0 whatever the fit")
-            check_one_to_one(bijection, rows, transformed)
-            density = clone(self.estimator)
-            with fit_part(context, "fit-density", self, density, transformed, y):
-                weights = {} if weight is None else {"sample_weight": weight}
-                density.fit(transformed, y, **weights)
-            self.log_mass_, self.log_mass_std_ = log_mass_within(bijection, density)
-            self.transformer_, self.estimator_, self.bijection_ = transformer, density, bijection
-            self._mean_log_slopes = None
-            if bijection.acts_by_column:
-                log_slopes = bijection.by_columns(rows)[1]
-                self._mean_log_slopes = np.average(log_slopes, axis=0, weights=weight)
-            if hasattr(density, "n_parameters_"):
-                self.n_parameters_ = density.n_parameters_ + bijection.n_parameters
+        rows, targets, weight = self._counting(self._rows(X, reset=True), y, sample_weight)
+        transformer = self._new_transformer()
+        takes_weight = weight is not None and has_fit_parameter(transformer, "sample_weight")
+        with fit_part(context, "fit-transformer", self, transformer, rows, targets):
+            self._fit_transformer(transformer, rows, targets, weight if takes_weight else None)
+        bijection = bijection_of(transformer)
+        differentiate(bijection, self.log_abs_det)
+        transformed, log_abs_det = bijection.forward(rows)
+        self._check_domain(bijection, rows, log_abs_det, "would be 0 whatever the fit")
+        check_one_to_one(bijection, rows, transformed)
+        density = clone(self.estimator)
+        with fit_part(context, "fit-density", self, density, transformed, targets):
+            weights = {} if weight is None else {"sample_weight": weight}
+            density.fit(transformed, targets, **weights)
+        self.log_mass_, self.log_mass_std_ = log_mass_within(bijection, density)
+        self.transformer_, self.estimator_, self.bijection_ = transformer, density, bijection
+        self._mean_log_slopes = None
+        if bijection.acts_by_column:
+            log_slopes = bijection.by_columns(rows)[1]
+            self._mean_log_slopes = np.average(log_slopes, axis=0, weights=weight)
+        if hasattr(density, "n_parameters_"):
+            self.n_parameters_ = density.n_parameters_ + bijection.n_parameters
+        elif hasattr(self, "n_parameters_"):  # of another density
+            del self.n_parameters_
         context.call_on_fit_task_end(estimator=self, X=X, y=y)
-        return self
 
     def _fit_transformer(self, transformer: Any, X: Any, y: Any, weight: Any) -> None:
         # A ColumnTransformer may leave columns without numbers to a density that takes labels.

@@ -11,9 +11,10 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_scalar
 
-from skemvae.base import unchanged_if_refused
+from skemvae.base import fitting
 from skemvae.callbacks import LoopProgress, with_callbacks
 from skemvae.core.iterate import Result, Status
+from skemvae.core.parallel import in_region
 from skemvae.deep_density import DeepDensity
 from skemvae.optional import require
 from skemvae.validation import check_choice, check_flags, check_integer_or, check_verbose
@@ -236,7 +237,6 @@ class VAEEstimator(DeepDensity):
         self.warm_start = warm_start
         self.verbose = verbose
 
-    @with_callbacks
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Fit encoder, decoder and prior by stochastic ascent of the bound.
 
@@ -272,22 +272,8 @@ class VAEEstimator(DeepDensity):
             bound was undone, or if the posterior has collapsed.
         """
         self._check_parameters()
-        going_on = self.warm_start and hasattr(self, "module_")
-        kl_warmup = 0 if going_on else min(self.kl_warmup, self.max_iter // 4)
-        fit = self._begin(X, sample_weight, going_on, self.early_stopping, kl_warmup)
-        metadata = None if sample_weight is None else {"sample_weight": sample_weight}
-        told = {"estimator": self, "X": X, "y": y, "metadata": metadata}
-        context = self._init_callback_context(max_subtasks=self.max_iter)
-        loop = LoopProgress(self, context, "epoch", 10, told)
-
-        def on_step(so_far: Result[Any]) -> bool:
-            bound = so_far.bounds[-1] - fit.table.log_volume
-            return loop.end_step(so_far.n_iter, bound, lambda: fit.attributes(so_far))
-
-        result = fit.run(self.max_iter, loop.step(fit.trainer.step), on_step)
-        self._set(**fit.attributes(result))
-        loop.end()
-        self._remember_surprise(fit.rows, fit.weight)
+        with fitting(self) as draft:
+            result = in_region(lambda _: draft._fit(X, y, sample_weight))
         self._report(result)
         return self
 
@@ -319,30 +305,58 @@ class VAEEstimator(DeepDensity):
             After Ctrl-C, with the weights before.
         """
         self._check_parameters()
-        going_on = hasattr(self, "module_")
-        n_iter = self.n_iter_ if going_on else 0
-        fit = self._begin(X, sample_weight, going_on, early_stopping=False, kl_warmup=0)
-        if going_on and self._optimiser is not None:
-            fit.trainer.optimiser.load_state_dict(self._optimiser)
-        result = fit.run(1)
-        self._set(**fit.attributes(result, last=True))
-        self._set(n_iter_=n_iter + result.n_iter, _optimiser=fit.trainer.optimiser.state_dict())
-        self._mean_surprise = None  # of rows that the networks have moved away from
-        if result.status is Status.INTERRUPTED:
-            raise KeyboardInterrupt  # the loop is the caller's
+        with fitting(self) as draft:
+            result = in_region(lambda _: draft._train(X, sample_weight))
         if result.status is Status.DIVERGED:
             self._report(result)
         return self
 
-    def _begin(
-        self, X: Any, sample_weight: Any, going_on: bool, early_stopping: bool, kl_warmup: int
-    ) -> Any:
-        """Make a ``VAEFit``; if it refuses, the estimator is as before."""
+    @with_callbacks
+    def _fit(self, X: Any, y: Any, sample_weight: Any) -> Result[Any]:
+        """Fit everything, with valid parameters."""
         require("torch", purpose=type(self).__name__)
         from skemvae.vae_fit import VAEFit
 
-        with unchanged_if_refused(self):
-            return VAEFit(self, X, sample_weight, going_on, early_stopping, kl_warmup)
+        going_on = self.warm_start and hasattr(self, "module_")
+        kl_warmup = 0 if going_on else min(self.kl_warmup, self.max_iter // 4)
+        fit = VAEFit(self, X, sample_weight, going_on, self.early_stopping, kl_warmup)
+        metadata = None if sample_weight is None else {"sample_weight": sample_weight}
+        told = {"estimator": self, "X": X, "y": y, "metadata": metadata}
+        context = self._init_callback_context(max_subtasks=self.max_iter)
+        loop = LoopProgress(self, context, "epoch", 10, told)
+
+        def on_step(so_far: Result[Any]) -> bool:
+            bound = so_far.bounds[-1] - fit.table.log_volume
+            return loop.end_step(so_far.n_iter, bound, lambda: fit.attributes(so_far))
+
+        result: Result[Any] = fit.run(self.max_iter, loop.step(fit.trainer.step), on_step)
+        self._set(**fit.attributes(result))
+        loop.end()
+        self._remember_surprise(fit.rows, fit.weight)
+        return result
+
+    def _train(self, X: Any, sample_weight: Any) -> Result[Any]:
+        """Train for one epoch."""
+        require("torch", purpose=type(self).__name__)
+        from skemvae.vae_fit import VAEFit
+
+        going_on = hasattr(self, "module_")
+        n_iter = self.n_iter_ if going_on else 0
+        fit = VAEFit(self, X, sample_weight, going_on, early_stopping=False, kl_warmup=0)
+        if going_on and self._optimiser is not None:
+            fit.trainer.optimiser.load_state_dict(self._optimiser)
+        result: Result[Any] = fit.run(1)
+        if result.status is Status.INTERRUPTED:
+            raise KeyboardInterrupt  # the loop is the caller's
+        self._set(
+            **fit.attributes(result, last=True)
+            | {
+                "n_iter_": n_iter + result.n_iter,
+                "_optimiser": fit.trainer.optimiser.state_dict(),
+                "_mean_surprise": None,  # of rows that the networks have moved away from
+            }
+        )
+        return result
 
     def _report(self, result: Result[Any]) -> None:
         """Say how the fit ended, unless all is well."""
@@ -367,7 +381,7 @@ class VAEEstimator(DeepDensity):
             )
         else:
             return
-        warnings.warn(message, ConvergenceWarning, stacklevel=4)
+        warnings.warn(message, ConvergenceWarning, stacklevel=3)
 
     # Parameters.
 

@@ -13,7 +13,6 @@ import torch
 
 from skemvae.core.iterate import Patience, Result, Status, iterate
 from skemvae.devices.names import device_of
-from skemvae.latent.threads import torch_region
 from skemvae.likelihoods.table import Table, assign_columns, is_numeric
 from skemvae.networks.architecture import Architecture
 from skemvae.networks.gradients import ESTIMATORS
@@ -110,14 +109,13 @@ class VAEFit:
         on_step: Callable[[Result[Progress]], bool] | None = None,
     ) -> Result[Progress]:
         """Train for some epochs; ``step`` may wrap the trainer's."""
-        with torch_region():
-            result = iterate(
-                step or self.trainer.step,
-                self.trainer.start(),
-                stop=self.trainer.schedule.patience,
-                max_iter=max_iter,
-                on_step=on_step,
-            )
+        result = iterate(
+            step or self.trainer.step,
+            self.trainer.start(),
+            stop=self.trainer.schedule.patience,
+            max_iter=max_iter,
+            on_step=on_step,
+        )
         if result.status is Status.MAX_ITER and self.trainer.schedule.kind == "cosine":
             return replace(result, status=Status.CONVERGED)  # it has gone its way
         return result
@@ -136,9 +134,8 @@ class VAEFit:
         )
         if not len(self.trainer.held_out):
             validation[len(self.earlier[1]) :] = np.nan
-        with torch_region():
-            lower_bound = self.trainer.evaluate(self.trainer.training, vae) - log_volume
-            active = n_active_units(vae, self.trainer.training)
+        lower_bound = self.trainer.evaluate(self.trainer.training, vae) - log_volume
+        active = n_active_units(vae, self.trainer.training)
         return {
             "lower_bounds_": training,
             "validation_lower_bounds_": None if np.isnan(validation).all() else validation,

@@ -9,10 +9,10 @@ from typing import Any, Self
 from sklearn.base import clone
 from sklearn.utils import check_scalar
 
-from skemvae.base import unchanged_if_refused
+from skemvae.base import fitting
 from skemvae.callbacks import with_callbacks
-from skemvae.core.iterate import Fit
-from skemvae.core.parallel import parallel_region
+from skemvae.core.iterate import Fit, Result
+from skemvae.core.parallel import in_region
 from skemvae.model_density import ModelDensity
 from skemvae.models import MODELS, Model
 from skemvae.multistart import best_of_starts, warn_unless_converged
@@ -161,7 +161,6 @@ class VariationalEM(ModelDensity):
             super().set_params(**{name: params[name] for name in params.keys() - own.keys()})
         return self
 
-    @with_callbacks
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Fit the model by variational EM.
 
@@ -195,25 +194,31 @@ class VariationalEM(ModelDensity):
         """
         self._check_parameters()
         model = self._chosen_model()
+        with fitting(self) as draft:
+            result = in_region(lambda _: draft._fit(model, X, y, sample_weight))
+        remedy = "Increase max_iter or tol, try another random_state, or a smaller model."
+        warn_unless_converged(result, self.max_iter, remedy)
+        return self
+
+    @with_callbacks
+    def _fit(self, model: Model, X: Any, y: Any, sample_weight: Any) -> Result[Any]:
+        """Fit a model, with valid parameters."""
         metadata = None if sample_weight is None else {"sample_weight": sample_weight}
-        with unchanged_if_refused(self), parallel_region():
-            rows, weight = self._read(model, X, sample_weight)
-            fit, earlier = self._begin(model, rows, weight)
-            result = best_of_starts(
-                self,
-                fit,
-                lambda state: self._parameters(fit.fitted(state)),
-                n_init=1 if earlier else self.n_init,
-                earlier=earlier,
-                told={"X": X, "y": y, "metadata": metadata},
-            )
+        rows, weight = self._read(model, X, sample_weight)
+        fit, earlier = self._begin(model, rows, weight)
+        result = best_of_starts(
+            self,
+            fit,
+            lambda state: self._parameters(fit.fitted(state)),
+            n_init=1 if earlier else self.n_init,
+            earlier=earlier,
+            told={"X": X, "y": y, "metadata": metadata},
+        )
         if model.reads_tables:
             self._remember_surprise_of(rows)
         else:
             self._remember_surprise(rows, weight)
-        remedy = "Increase max_iter or tol, try another random_state, or a smaller model."
-        warn_unless_converged(result, self.max_iter, remedy)
-        return self
+        return result
 
     def _read(self, model: Model, X: Any, sample_weight: Any) -> tuple[Any, Any]:
         """Valid rows, as the model wants them, and their weights."""

@@ -10,6 +10,7 @@ from sklearn.preprocessing import FunctionTransformer
 
 from skemvae.bijections.base import Bijection, bijection_for
 from skemvae.bijections.elementary import ELEMENTARY, Elementary, elementary_of
+from skemvae.core.arrays import quietly
 
 # How far, in the scale of a column, T(x) may lie from y for x to count as its inverse.
 _TOLERANCE = 1e-6
@@ -81,15 +82,16 @@ class Function(Bijection):
                 f"{self.transformer} cannot be undone: samples, and the mass in the image of "
                 "other transformers, need its inverse_func."
             )
-        Y = np.asarray(Y, dtype=np.float64)
-        with np.errstate(all="ignore"):
-            X = np.asarray(self.transformer.inverse_transform(Y))
-            inside = np.isfinite(X).all(axis=1)
-            X, Y = X[inside], Y[inside]
-            again = np.asarray(self.transformer.transform(X)) if len(X) else Y
-            unit = np.median(np.abs(Y), axis=0) if len(Y) else 1.0
-            # For instance, the square of -2 is 4, but the root of 4 is not -2.
-            is_inverse = (np.abs(again - Y) <= _TOLERANCE * (np.abs(Y) + unit)).all(axis=1)
+        return quietly(self._inverse, np.asarray(Y, dtype=np.float64))
+
+    def _inverse(self, Y: Any) -> tuple[Any, Any]:
+        X = np.asarray(self.transformer.inverse_transform(Y))
+        inside = np.isfinite(X).all(axis=1)
+        X, Y = X[inside], Y[inside]
+        again = np.asarray(self.transformer.transform(X)) if len(X) else Y
+        unit = np.median(np.abs(Y), axis=0) if len(Y) else 1.0
+        # For instance, the square of -2 is 4, but the root of 4 is not -2.
+        is_inverse = (np.abs(again - Y) <= _TOLERANCE * (np.abs(Y) + unit)).all(axis=1)
         inside[inside] = is_inverse
         return X[is_inverse], inside
 

@@ -8,13 +8,14 @@ import numpy as np
 from sklearn.preprocessing import PowerTransformer
 
 from skemvae.bijections.base import Columnwise, bijection_for
+from skemvae.core.arrays import quietly
 
 
 def _log_of_box_cox_inverse(value: Any, exponent: Any) -> Any:
     """log u where (u^exponent - 1) / exponent = value; not finite where there is no such u > 0."""
     product = np.asarray(exponent * value)  # may be rounded to 0, also where neither is
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return value * np.where(product == 0, 1.0, np.log1p(product) / product)
+    ratio = quietly(lambda: np.log1p(product) / product)
+    return value * np.where(product == 0, 1.0, ratio)
 
 
 @bijection_for(PowerTransformer)
@@ -65,13 +66,13 @@ class Power(Columnwise):
     def inverse(self, Y: Any) -> tuple[Any, Any]:
         # PowerTransformer's own inverse loses digits where lambda or x is small.
         value = np.asarray(Y, dtype=np.float64) * self._scale + self._shift
-        with np.errstate(over="ignore", invalid="ignore"):
-            if self._is_box_cox:
-                X = np.exp(_log_of_box_cox_inverse(value, self._lambda))
-                inside = np.isfinite(X) & (X > 0)
-            else:
-                exponent = np.where(value < 0, 2 - self._lambda, self._lambda)
-                X = np.copysign(np.expm1(_log_of_box_cox_inverse(np.abs(value), exponent)), value)
-                inside = np.isfinite(X)
+        if self._is_box_cox:
+            X = quietly(np.exp, _log_of_box_cox_inverse(value, self._lambda))
+            inside = np.isfinite(X) & (X > 0)
+        else:
+            exponent = np.where(value < 0, 2 - self._lambda, self._lambda)
+            log_u = _log_of_box_cox_inverse(np.abs(value), exponent)
+            X = np.copysign(quietly(np.expm1, log_u), value)
+            inside = np.isfinite(X)
         inside = inside.all(axis=1)
         return X[inside], inside

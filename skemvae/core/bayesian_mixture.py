@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from skemvae.core.arrays import Array
+from skemvae.core.arrays import Array, quietly
 from skemvae.core.chart import Point
 from skemvae.core.em import EMState, MixtureEM
 from skemvae.core.mixing import MixingWeights
@@ -130,8 +130,7 @@ class Predictive:
     @property
     def log_normaliser(self) -> Array:
         """The part of the log joint density that does not depend on x, shape (K,)."""
-        with np.errstate(divide="ignore"):
-            log_weights = np.log(self.q.weights.mean)
+        log_weights = quietly(np.log, self.q.weights.mean)
         normaliser: Array = log_weights + self.q.components.predictive_log_normaliser
         return normaliser
 

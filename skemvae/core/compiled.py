@@ -19,7 +19,7 @@ from skemvae.core.axis_scan import AxisScan, ExpandedScan, SphericalScan
 from skemvae.core.dense_scan import DenseScan, SingleScan, TiedScan
 from skemvae.core.factors import readable, symmetric, unwhiten
 from skemvae.core.moments import Moments
-from skemvae.core.parallel import Region, parallel_region
+from skemvae.core.parallel import Region, in_region
 from skemvae.core.rows import Rows
 from skemvae.core.scan import Scan
 from skemvae.core.sums import Sums
@@ -169,8 +169,8 @@ def _read(X: AnyArray) -> AnyArray:
 def compiled_keys(level: str, rows: Rows, slope: Array, shift: float) -> Array:
     """The part behind the point of slope · z + shift, for each of a few rows in memory."""
     keys = np.empty(rows.n_rows)
-    with parallel_region() as region:
-        native.kernel.keys(
+    in_region(
+        lambda region: native.kernel.keys(
             level,
             region.n_workers,
             _read(rows.X),
@@ -181,6 +181,7 @@ def compiled_keys(level: str, rows: Rows, slope: Array, shift: float) -> Array:
             shift,
             keys,
         )
+    )
     return keys
 
 

@@ -32,7 +32,7 @@ from skemvae.core.expectation import (
 from skemvae.core.factors import SMALL, readable
 from skemvae.core.gaussian_mixture import GaussianMixture
 from skemvae.core.iterate import Aitken, Status, iterate
-from skemvae.core.parallel import parallel_region
+from skemvae.core.parallel import in_region
 from skemvae.core.rows import Rows
 from skemvae.core.table import Table
 
@@ -172,8 +172,8 @@ def begin(
         np.empty((n, k, d)),
         np.empty((n, *unit.values.shape)),
     )
-    with parallel_region() as region:
-        are_ordinary = take(
+    are_ordinary = in_region(
+        lambda region: take(
             level,
             region.n_workers,
             n,
@@ -188,6 +188,7 @@ def begin(
             means,
             values,
         )
+    )
     return [
         GaussianMixture(weights[i], means[i], type(unit)(values[i]), noise) if is_ordinary else None
         for i, is_ordinary in enumerate(are_ordinary)
@@ -251,8 +252,8 @@ def _steps(
         values[i, 0] = model.covariance.values
     X, frame, cost = rows.X, rows.frame, _cost(first.covariance)
     n_runs = cost.n_runs(rows.n_rows) if len(models) == 1 else 1
-    with parallel_region() as region:
-        arrivals = take(
+    arrivals = in_region(
+        lambda region: take(
             level,
             cost.tile,
             n_runs,
@@ -272,6 +273,7 @@ def _steps(
             bounds,
             counts.reshape(-1),
         )
+    )
     structure = type(first.covariance)
 
     def model_at(i: int, j: int) -> GaussianMixture:

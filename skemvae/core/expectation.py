@@ -15,7 +15,7 @@ from skemvae.core.bound import Posterior, log_conditionals
 from skemvae.core.compiled import compiled
 from skemvae.core.covariance import Covariance
 from skemvae.core.moments import Moments
-from skemvae.core.parallel import Region, parallel_region
+from skemvae.core.parallel import Region, in_region
 from skemvae.core.rows import Block, Rows
 from skemvae.core.scan import Metric, Scan
 from skemvae.core.sums import Sums
@@ -77,14 +77,16 @@ def each_block(
     ``visit`` makes of one row under one component.
     """
     scan, log_normaliser = model.scan(), model.log_normaliser
+    block = _block_size(max(width * len(log_normaliser), scan.width))
 
-    def visit_run(run: range) -> None:
-        for seen in _observe(log_normaliser, scan, rows, run, region.workspace):
-            visit(seen)
+    def visit_all(region: Region) -> None:
+        def visit_run(run: range) -> None:
+            for seen in _observe(log_normaliser, scan, rows, run, region.workspace):
+                visit(seen)
 
-    with parallel_region() as region:
-        block = _block_size(max(width * len(log_normaliser), scan.width))
         region.map(visit_run, rows.runs(block, block))
+
+    in_region(visit_all)
 
 
 def map_rows(
@@ -243,8 +245,7 @@ def _expectation_of_part(
 ) -> Expectation:
     """The E step on one part, in the way that is the fastest where it lies."""
     way = choose(log_normaliser, scan, second_scan, rows)
-    with parallel_region() as region:
-        sums = way.sums(rows, region)
+    sums = in_region(partial(way.sums, rows))
     return Expectation(way.moments(sums), sums.evidence, rows.total)
 
 

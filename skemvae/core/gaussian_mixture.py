@@ -7,7 +7,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from skemvae.core.arrays import AnyArray, Array
+from skemvae.core.arrays import AnyArray, Array, quietly
 from skemvae.core.bound import Posterior
 from skemvae.core.chart import Point
 from skemvae.core.covariance import Covariance
@@ -50,8 +50,7 @@ class GaussianMixture:
     @property
     def log_normaliser(self) -> Array:
         """The part of the log joint density that does not depend on x, shape (K,)."""
-        with np.errstate(divide="ignore"):
-            log_weights = np.log(self.weights)
+        log_weights = quietly(np.log, self.weights)
         d = self.means.shape[1]
         penalty = self.covariance.trace_precision(self.noise)
         normaliser: Array = log_weights - 0.5 * (

@@ -8,7 +8,7 @@ from skemvae.core import native
 from skemvae.core.arrays import AnyArray, Array
 from skemvae.core.compiled import Cost
 from skemvae.core.factors import readable
-from skemvae.core.parallel import parallel_region
+from skemvae.core.parallel import in_region
 
 # After so many multiplications, some tenths of a second, Ctrl-C is heard.
 _PATIENCE = 2**32
@@ -89,8 +89,8 @@ def _divide(
     n, k, d = centres.shape
     draws = np.empty((n, k, 0)) if draws is None else readable(draws)
     labels = np.empty((n, len(X)), dtype=np.int32)
-    with parallel_region() as region:
-        native.kernel.divide(
+    in_region(
+        lambda region: native.kernel.divide(
             level,
             Cost.axes(draws.shape[2], d).tile,
             region.n_workers,
@@ -105,6 +105,7 @@ def _divide(
             centres,
             labels,
         )
+    )
     return labels
 
 

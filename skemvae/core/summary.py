@@ -12,7 +12,7 @@ import numpy as np
 from skemvae.core.arrays import EPS, TINY, AnyArray, Array, power_of_two
 from skemvae.core.axis_scan import ExpandedScan
 from skemvae.core.expectation import expectation
-from skemvae.core.parallel import parallel_region
+from skemvae.core.parallel import in_region
 from skemvae.core.rows import Frame, Rows
 from skemvae.core.scan import Scan
 from skemvae.core.table import Table
@@ -89,9 +89,8 @@ class Extent:
                 extent = extent + cls._of_block(np.asarray(rows.X[where]), weight)
             return extent
 
-        with parallel_region() as region:
-            runs = rows.runs(_WORTH_A_THREAD // d + 1, _BLOCK // d + 1)
-            return reduce(add, region.map(of_run, runs))
+        runs = rows.runs(_WORTH_A_THREAD // d + 1, _BLOCK // d + 1)
+        return reduce(add, in_region(lambda region: region.map(of_run, runs)))
 
     @classmethod
     def _of_block(cls, X: AnyArray, weight: Array | None) -> Extent:

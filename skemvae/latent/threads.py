@@ -1,29 +1,22 @@
-"""Threads over batches and blocks, with torch's own held to one meanwhile."""
+"""Regions of ``core.parallel`` for what uses torch: each of their threads has torch on one.
+
+Splitting each product of some hundred rows gains little, and loses a
+hundredfold where other processes keep the cores busy: the threads that
+wait for each other spin. Whole parts of a batch, in an order that does not
+depend on the number of threads, gain more, and give the same result
+everywhere.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 
-from skemvae.core.parallel import Region, parallel_region
+from skemvae.core.parallel import Region, Setting, give_back_also, in_region
 
+__all__ = ["Region", "in_region"]
 
-@contextmanager
-def torch_region() -> Iterator[Region]:
-    """Use as many threads as BLAS and OpenMP were allowed to, each with torch on one thread.
-
-    Splitting each product of some hundred rows gains little, and loses a
-    hundredfold where other processes keep the cores busy: the threads that
-    wait for each other spin. Whole parts of a batch, in an order that does not
-    depend on the number of threads, gain more, and give the same result
-    everywhere.
-    """
-    before = torch.get_num_threads()  # before others are held to one, for it looks at OpenMP
-    try:
-        with parallel_region() as region:
-            torch.set_num_threads(1)
-            yield region
-    finally:
-        torch.set_num_threads(before)
+give_back_also(
+    Setting("torch", torch.get_num_threads, torch.set_num_threads, True, is_of_thread=False),
+    # An interrupt at the end of torch.no_grad() would leave it so.
+    Setting("graphs", torch.is_grad_enabled, torch.set_grad_enabled, False, is_of_thread=True),
+)

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from skemvae.core.arrays import quietly
 from skemvae.likelihoods.base import Likelihood
 from skemvae.likelihoods.continuous import Gaussian, LogNormal, StudentT
 from skemvae.likelihoods.discrete import Bernoulli, Categorical, NegativeBinomial, Poisson
@@ -214,12 +215,14 @@ class Table:
     def encode(self, X: Any, dtype: Any, *, exact: bool) -> Any:
         """Codes of the rows, of the given dtype and shape (n, d); infinite if they overflow it."""
         codes = np.empty((X.shape[0], sum(map(len, self.columns))), dtype=dtype)
-        with np.errstate(over="ignore"):
-            pairs = list(zip(self.columns, self.blocks, strict=True))
-            values = _values(X, ((columns, units.names, units.numeric) for columns, units in pairs))
-            for where, units, one in zip(self.slices, self.blocks, values, strict=True):
-                codes[:, where] = units.encode(one, exact=exact)
+        quietly(self._encode, X, exact, codes)
         return codes
+
+    def _encode(self, X: Any, exact: bool, codes: Any) -> None:
+        pairs = list(zip(self.columns, self.blocks, strict=True))
+        values = _values(X, ((columns, units.names, units.numeric) for columns, units in pairs))
+        for where, units, one in zip(self.slices, self.blocks, values, strict=True):
+            codes[:, where] = units.encode(one, exact=exact)
 
     def in_order(self, values: Any) -> Any:
         """Numbers (n, d) for the columns of the codes, in the order of the table."""

@@ -21,7 +21,7 @@ from skemvae.latent.importance import (
     mean_over_sets,
     posterior_mean,
 )
-from skemvae.latent.threads import torch_region
+from skemvae.latent.threads import in_region
 from skemvae.networks.vae import VAE
 
 # Numbers in the widest intermediate array of a block: it stays in the cache.
@@ -210,7 +210,9 @@ class Inference:
 
     def _each(self, array: Any, n_samples: int, function: Callable[[Tensor], Tensor]) -> Any:
         size = max(1, _BLOCK_NUMBERS // (n_samples * self._width))
+
+        def of_block(start: int) -> Tensor:
+            return function(self._tensor(array[start : start + size])).cpu()
+
         starts = range(0, len(array), size)
-        with torch_region() as region:
-            parts = region.map(lambda i: function(self._tensor(array[i : i + size])).cpu(), starts)
-        return torch.cat(parts).numpy()
+        return torch.cat(in_region(lambda region: region.map(of_block, starts))).numpy()

@@ -15,7 +15,7 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
 from skemvae.core.iterate import DivergenceError, Patience
-from skemvae.latent.threads import torch_region
+from skemvae.latent.threads import Region, in_region
 from skemvae.likelihoods.base import weighted_variance
 from skemvae.networks.gradients import Estimator
 from skemvae.networks.vae import VAE
@@ -315,21 +315,24 @@ class Trainer:
                     parameter.requires_grad_((self.first_epoch + epoch) % 2 == turn)
         for group in self.optimiser.param_groups:
             group["lr"] = rate * group["speed"]
-        total = torch.zeros((), dtype=torch.float64, device=self.device)
         climbing = [parameter for parameter in self.parameters if parameter.requires_grad]
         self.optimiser.zero_grad()
-        with torch_region() as region:
-            for batch in self.training.batches(self.batch_size, self.generator):
-                parts = list(zip(batch.parts(len(self._generators)), self._generators, strict=True))
-                for parameter in climbing:  # before new ones are made: memory is used again
-                    parameter.grad = None
-                gradient = partial(self._gradient, climbing=climbing, beta=beta, n=len(batch))
-                gradients, bounds = zip(*region.map(gradient, parts), strict=True)
-                for parameter, *terms in zip(climbing, *gradients, strict=True):
-                    parameter.grad = _sum(terms)
-                self._cut_gradient()
-                self.optimiser.step()
-                total += sum(bounds)
+        return in_region(partial(self._climb_batches, climbing=climbing, beta=beta))
+
+    def _climb_batches(self, region: Region, climbing: list[Tensor], beta: float) -> float:
+        """Ascend in some parameters."""
+        total = torch.zeros((), dtype=torch.float64, device=self.device)
+        for batch in self.training.batches(self.batch_size, self.generator):
+            parts = list(zip(batch.parts(len(self._generators)), self._generators, strict=True))
+            for parameter in climbing:  # before new ones are made: memory is used again
+                parameter.grad = None
+            gradient = partial(self._gradient, climbing=climbing, beta=beta, n=len(batch))
+            gradients, bounds = zip(*region.map(gradient, parts), strict=True)
+            for parameter, *terms in zip(climbing, *gradients, strict=True):
+                parameter.grad = _sum(terms)
+            self._cut_gradient()
+            self.optimiser.step()
+            total += sum(bounds)
         return float(total) / len(self.training)
 
     def _gradient(

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from skemvae.latent.distributions import FullGaussian
-from skemvae.latent.threads import torch_region
+from skemvae.latent.threads import in_region
 from skemvae.variational.ascent import Family, climb, full
 from skemvae.variational.expectations import Expectation, Expected
 from skemvae.variational.maximise import maximise
@@ -45,8 +45,7 @@ class Blocks:
             with torch.no_grad():  # a setting of each thread
                 return function(rows)
 
-        with torch_region() as region:
-            return region.map(without_graph, slices)
+        return in_region(lambda region: region.map(without_graph, slices))
 
     def sums(self, function: Callable[[slice], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
         """Sum what a function makes of each block."""

@@ -152,21 +152,16 @@ class FactorInference:
 
 def expected_codes(factors: Factors, Z: Any) -> Any:
     """E[u | z], shape (n, d)."""
-    with torch.no_grad():
-        z = torch.tensor(Z, dtype=torch.float64)
-        parts = [
-            block.head.mean(z @ block.loadings.mT + block.intercept) for block in factors.blocks
-        ]
+    z = torch.tensor(Z, dtype=torch.float64)
+    parts = [block.head.mean(z @ block.loadings.mT + block.intercept) for block in factors.blocks]
     return torch.cat(parts, 1).numpy().astype(Z.dtype)
 
 
 def draw_codes(factors: Factors, n: int, rng: Any) -> tuple[Any, Any]:
     """Codes of n rows, and their z."""
     Z = rng.standard_normal((n, factors.n_factors))
-    with torch.no_grad():
-        z = torch.from_numpy(Z)
-        parts = [
-            block.head.sample(z @ block.loadings.mT + block.intercept, rng)
-            for block in factors.blocks
-        ]
+    z = torch.from_numpy(Z)
+    parts = [
+        block.head.sample(z @ block.loadings.mT + block.intercept, rng) for block in factors.blocks
+    ]
     return np.concatenate(parts, axis=1), Z

@@ -3,6 +3,7 @@
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from skemvae.core.arrays import EPS
 from skemvae.core.compiled import compiled
 from skemvae.core.expectation import expectation
 from skemvae.core.gaussian_mixture import GaussianMixture
-from skemvae.core.parallel import parallel_region
+from skemvae.core.parallel import in_region
 from skemvae.core.rows import Frame, Rows
 from skemvae.core.structures import STRUCTURES
 from tests.levels import levels, path
@@ -56,9 +57,10 @@ def test_its_moments_need_no_second_look(mixture, seed, level):
     with path(None):
         assume((expectation(mixture, rows).moments.variances > 1e-3).all())
     scan = mixture.scan()
-    with path(level), parallel_region() as region:
+    with path(level):
         taken = compiled(scan, mixture.log_normaliser)
-        assert scan.sharper(taken.moments(taken.sums(rows, region))) is None
+        sums = in_region(partial(taken.sums, rows))
+    assert scan.sharper(taken.moments(sums)) is None
 
 
 @pytest.mark.parametrize("level", native.LEVELS)

@@ -1,6 +1,5 @@
 """The E step: chunk-invariant, additive, the same on any number of threads."""
 
-import threading
 from dataclasses import replace
 from functools import reduce
 from operator import add
@@ -10,12 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import logsumexp
-from threadpoolctl import threadpool_info, threadpool_limits
+from threadpoolctl import threadpool_limits
 
 from skemvae.core import expectation as module
 from skemvae.core.expectation import expectation, moments_given
 from skemvae.core.gaussian_mixture import GaussianMixture
-from skemvae.core.parallel import parallel_region
 from skemvae.core.rows import Frame, Rows
 from skemvae.core.structures import STRUCTURES
 from tests.pooling import assert_same_expectation, shared_covariances
@@ -100,47 +98,6 @@ def test_the_number_of_threads_does_not_change_a_bit(structure):
     for other in results[1:]:
         assert other.evidence == results[0].evidence
         np.testing.assert_array_equal(other.moments.second, results[0].moments.second)
-
-
-def blas_threads():
-    return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
-
-
-def test_a_region_holds_blas_and_gives_it_back():
-    with threadpool_limits(2, "blas"):
-        with parallel_region() as outer:
-            assert outer.n_workers == 2
-            assert blas_threads() == {1}
-            with parallel_region() as inner:
-                assert inner is outer
-            assert blas_threads() == {1}
-        assert blas_threads() == {2}
-
-
-def test_regions_at_the_same_time_do_not_share_out_more_cores_than_there_are():
-    workers, barrier = [], threading.Barrier(3)
-
-    def work():
-        with parallel_region() as region:
-            barrier.wait(10)
-            workers.append(region.n_workers)
-            barrier.wait(10)
-
-    with threadpool_limits(2, "blas"):
-        threads = [threading.Thread(target=work) for _ in range(3)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert sorted(workers) == [1, 1, 2]
-        assert blas_threads() == {2}
-
-
-def test_an_error_in_a_worker_is_raised_and_the_region_closes():
-    with threadpool_limits(2, "blas"):
-        with pytest.raises(ZeroDivisionError), parallel_region() as region:
-            region.map(lambda x: 1 // x, [1, 0, 1])
-        assert blas_threads() == {2}
 
 
 @given(mixtures(), seeds)
