@@ -254,9 +254,9 @@ class _Regions:
 
         def give_back() -> None:
             region.end_threads()
-            _give_back(region.before)
             if len(self.by_thread) == 1:
                 _give_back(self._before)
+            _give_back(region.before)  # after that of the process, which may set the thread's, too
             self.by_thread.pop(thread, None)  # at last: until then it can be closed again
 
         self._alone(give_back)
