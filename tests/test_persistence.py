@@ -21,7 +21,7 @@ from sklearn.base import clone
 from sklearn.mixture import GaussianMixture
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 import skemvae
 from skemvae import EMGaussianMixture, VAEEstimator, VariationalEM, VersionMismatchWarning
@@ -424,6 +424,10 @@ def with_attribute():
         (make_pipeline(StandardScaler(), EMGaussianMixture()), "Pipeline.*skops.io.dump"),
         (GridSearchCV(EMGaussianMixture(), {}), "GridSearchCV.*trusted"),
         (GaussianMixture(), "GaussianMixture.*skops"),
+        (
+            make_pipeline(FunctionTransformer(lambda X: X), EMGaussianMixture()),
+            "Pipeline.*skops.* But functiontransformer__func is a lambda, which neither",
+        ),
         (Child(), "cannot save Child"),
         (BayesianMixture(), "cannot save BayesianMixture"),
         (EMGaussianMixture, "cannot save"),

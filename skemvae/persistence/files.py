@@ -72,7 +72,7 @@ def save(estimator: Any, path: str | os.PathLike[str]) -> None:
             "VariationalEM and VAEEstimator. For what is built around them, such as a Pipeline or "
             "a search, use skops: skops.io.dump(estimator, path), and then "
             "skops.io.load(path, trusted=...) with the types that you trust, of which "
-            "skops.io.get_untrusted_types(file=path) makes a list to be read."
+            f"skops.io.get_untrusted_types(file=path) makes a list to be read.{_lambdas(estimator)}"
         )
     encoder = Encoder()
     document = json.dumps(encoder.encode(estimator, ""), separators=(",", ":"))
@@ -81,6 +81,24 @@ def save(estimator: Any, path: str | os.PathLike[str]) -> None:
         write(temporary, text, encoder.arrays)
         failure = f"This {type(estimator).__name__} cannot be saved"
         _read(temporary, own_models(encoder.own_models), failure)
+
+
+def _lambdas(estimator: Any) -> str:
+    """What else is in the way: functions without a name, which no other format saves either."""
+    parameters: dict[str, Any] = {}
+    if not isinstance(estimator, type):
+        parameters = getattr(estimator, "get_params", dict)()
+    names = [name for name, value in parameters.items() if _is_lambda(value)]
+    if not names:
+        return ""
+    return (
+        f" But {', '.join(names)} is a lambda, which neither skops nor joblib can save: give a "
+        "function that has a name in a module, such as numpy.log."
+    )
+
+
+def _is_lambda(value: Any) -> bool:
+    return getattr(value, "__name__", "") == "<lambda>"
 
 
 def load(path: str | os.PathLike[str], *, models: Iterable[type] = ()) -> Any:
