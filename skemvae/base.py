@@ -29,6 +29,7 @@ from skemvae.core.even_sample import EvenSample, at_even_steps
 from skemvae.core.rows import Rows
 from skemvae.core.table import Table
 from skemvae.tables.reading import is_read_in_parts, open_table
+from skemvae.typing import ArrayLike, FloatArray, MatrixLike, Scores
 from skemvae.validation import check_weights, shown
 
 # Mean surprises come from at most so many training rows, for every fit pays for them: the error
@@ -103,7 +104,7 @@ def weighted_sum(values: Any, weight: Any) -> float:
     return float(weight[weight > 0] @ values[weight > 0])
 
 
-def with_error(log_density: Any, std: Any, return_std: bool) -> Any:
+def with_error(log_density: ArrayLike, std: Any, return_std: bool) -> Scores:
     """What ``score_samples`` returns; exact values, whose ``std`` is None, have the error 0.
 
     Parameters
@@ -125,7 +126,7 @@ def with_error(log_density: Any, std: Any, return_std: bool) -> Any:
     return log_density, np.zeros_like(log_density) if std is None else std
 
 
-def scores_of(density: Any, X: Any, return_std: bool) -> Any:
+def scores_of(density: Any, X: MatrixLike, return_std: bool) -> Scores:
     """Log densities by any estimator that has them, and their errors.
 
     Parameters
@@ -179,13 +180,15 @@ class DensityEstimator(CallbackSupportMixin, DensityMixin, BaseEstimator, ABC):
     """Base of all estimators of log p(x)."""
 
     @abstractmethod
-    def score_samples(self, X: Any, return_std: bool = False) -> Any:
+    def score_samples(self, X: MatrixLike, return_std: bool = False) -> Scores:
         """log p(x) of each row, or the best bound on it; shape (n,), nats.
 
         With ``return_std`` also the standard error of each, 0 where it is exact.
         """
 
-    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
+    def score(
+        self, X: MatrixLike, y: object = None, sample_weight: ArrayLike | None = None
+    ) -> float:
         """Mean log density of the rows.
 
         Parameters
@@ -240,10 +243,10 @@ class LatentDensityEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
     """
 
     @abstractmethod
-    def decompose_bound(self, X: Any) -> BoundDecomposition:
+    def decompose_bound(self, X: MatrixLike) -> BoundDecomposition:
         """Explain the bound of each row: what z explains, what q costs, what is lost."""
 
-    def feature_scores(self, X: Any) -> Any:
+    def feature_scores(self, X: MatrixLike) -> FloatArray:
         """How surprising each value of a row is, given all its other values.
 
         Parameters
@@ -328,7 +331,7 @@ class LatentDensityEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
     def _log_conditionals(self, rows: Any) -> Any:
         """``log p(x_j | x_-j)`` of valid rows, but for a constant of each column; shape (n, d)."""
 
-    def aic(self, X: Any, sample_weight: Any = None) -> float:
+    def aic(self, X: MatrixLike, sample_weight: ArrayLike | None = None) -> float:
         """Akaike's information criterion; the lower, the better.
 
         Parameters
@@ -347,7 +350,7 @@ class LatentDensityEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         log_likelihood, _ = self._total(X, sample_weight)
         return float(-2 * log_likelihood + 2 * self.n_parameters_)
 
-    def bic(self, X: Any, sample_weight: Any = None) -> float:
+    def bic(self, X: MatrixLike, sample_weight: ArrayLike | None = None) -> float:
         """Bayesian information criterion; the lower, the better.
 
         Parameters

@@ -14,10 +14,12 @@ from numbers import Integral
 from pathlib import Path
 from typing import Any
 
+from sklearn.base import BaseEstimator
 from sklearn.utils import check_scalar
 
 from skemvae.callbacks import CALLBACKS_EXIST, ended_step
 from skemvae.optional import require
+from skemvae.typing import CallbackContext, DataFrame, MatrixLike, StepRecord
 from skemvae.validation import check_choice
 
 
@@ -47,9 +49,9 @@ class BoundLog:
     run_id: str
     estimator_name: str
     timestamp: str
-    data: list[dict[str, Any]]
+    data: list[StepRecord]
 
-    def to_frame(self) -> Any:
+    def to_frame(self) -> DataFrame:
         """The steps as a pandas DataFrame.
 
         Returns
@@ -111,11 +113,11 @@ class BoundMonitor:
 
     def __init__(
         self,
-        X_val: Any = None,
+        X_val: MatrixLike | None = None,
         *,
         every: int = 1,
         patience: int | None = None,
-        stop: Callable[[list[dict[str, Any]]], bool] | None = None,
+        stop: Callable[[list[StepRecord]], bool] | None = None,
     ):
         if not CALLBACKS_EXIST:
             raise ImportError(
@@ -136,7 +138,7 @@ class BoundMonitor:
         self._journal = _Journal()
         self._loops: dict[Any, list[dict[str, Any]]] = {}
 
-    def get_logs(self, select: str = "most_recent") -> Any:
+    def get_logs(self, select: str = "most_recent") -> BoundLog | list[BoundLog]:
         """Return what was logged.
 
         Parameters
@@ -175,7 +177,7 @@ class BoundMonitor:
 
     # What scikit-learn calls.
 
-    def setup(self, estimator: Any, context: Any) -> None:
+    def setup(self, estimator: BaseEstimator, context: CallbackContext) -> None:
         """Nothing is prepared.
 
         Parameters
@@ -186,7 +188,7 @@ class BoundMonitor:
             Its outermost task.
         """
 
-    def on_fit_task_begin(self, estimator: Any, context: Any) -> None:
+    def on_fit_task_begin(self, estimator: BaseEstimator, context: CallbackContext) -> None:
         """Nothing is logged of a task that begins.
 
         Parameters
@@ -197,7 +199,7 @@ class BoundMonitor:
             The task.
         """
 
-    def on_fit_task_end(self, estimator: Any, context: Any) -> bool:
+    def on_fit_task_end(self, estimator: BaseEstimator, context: CallbackContext) -> bool:
         """Log the task if it is a step.
 
         Parameters
@@ -238,7 +240,7 @@ class BoundMonitor:
         self._journal.write({"run": run, "step": step})
         return self._has_run_out_of_patience(steps) or bool(self.stop and self.stop(list(steps)))
 
-    def teardown(self, estimator: Any, context: Any) -> None:
+    def teardown(self, estimator: BaseEstimator, context: CallbackContext) -> None:
         """Forget the loops of this fit; the log stays.
 
         Parameters

@@ -25,6 +25,7 @@ from skemvae.held_out import (
 )
 from skemvae.optional import require
 from skemvae.tables.reading import check_in_memory
+from skemvae.typing import ArrayLike, Axes, DataFrame, Estimators, FloatArray, MatrixLike, Splits
 from skemvae.validation import check_choice, check_splits
 
 
@@ -59,7 +60,7 @@ class Comparison:
         return self.results[0]
 
     @property
-    def log_densities(self) -> dict[str, Any]:
+    def log_densities(self) -> dict[str, FloatArray]:
         """Held-out log density of each row, by name.
 
         Returns
@@ -108,7 +109,7 @@ class Comparison:
         undecided = np.isneginf(ours.log_density) & np.isneginf(theirs.log_density)
         return (math.nan, math.nan) if undecided.any() else mean_and_error(difference)
 
-    def to_frame(self) -> Any:
+    def to_frame(self) -> DataFrame:
         """The table as a pandas DataFrame, a row for each estimator, the best first.
 
         Returns
@@ -133,7 +134,7 @@ class Comparison:
         frame.insert(3, "difference_error", error)
         return frame
 
-    def plot(self, ax: Any = None) -> Any:
+    def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the means, with paired errors: a dot for each estimator.
 
         Parameters
@@ -221,11 +222,11 @@ class Comparison:
 
 
 def compare(
-    estimators: Any,
-    X: Any,
+    estimators: Estimators,
+    X: MatrixLike,
     *,
-    cv: Any = 5,
-    groups: Any = None,
+    cv: Splits = 5,
+    groups: ArrayLike | None = None,
     error_score: str = "warn",
     n_jobs: int | None = None,
     verbose: int = 0,

@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from skemvae.base import LatentDensityEstimator, with_error
 from skemvae.core.decomposition import BoundDecomposition
 from skemvae.tables.reading import check_rows
+from skemvae.typing import Array, ArrayLike, FloatArray, IntArray, MatrixLike, RandomState, Scores
 from skemvae.validation import check_random_state
 
 # Rows whose codes are held at a time.
@@ -39,7 +40,7 @@ class DeepDensity(LatentDensityEstimator):
 
     _optimiser: Any
 
-    def score_samples(self, X: Any, return_std: bool = False) -> Any:
+    def score_samples(self, X: MatrixLike, return_std: bool = False) -> Scores:
         """Estimate log p(x) of each row by importance sampling.
 
         The value is the logarithm of an estimate of p(x), so on average it
@@ -85,7 +86,7 @@ class DeepDensity(LatentDensityEstimator):
         log_density = both[:, 0] - both.dtype.type(self._table.log_volume)
         return with_error(log_density, both[:, 1], return_std)
 
-    def elbo(self, X: Any) -> Any:
+    def elbo(self, X: MatrixLike) -> FloatArray:
         """Evidence lower bound of each row, E_q[log p(x, z)] + H[q].
 
         Parameters
@@ -106,7 +107,7 @@ class DeepDensity(LatentDensityEstimator):
         )
         return bound - bound.dtype.type(self._table.log_volume)
 
-    def decompose_bound(self, X: Any) -> BoundDecomposition:
+    def decompose_bound(self, X: MatrixLike) -> BoundDecomposition:
         """Explain the bound of each row: what z explains, what q costs, what is lost.
 
         For the amortisation gap the best q of the encoder's family is sought
@@ -143,7 +144,7 @@ class DeepDensity(LatentDensityEstimator):
         columns[:2] -= columns.dtype.type(self._table.log_volume)
         return BoundDecomposition(*columns)
 
-    def transform(self, X: Any) -> Any:
+    def transform(self, X: MatrixLike) -> FloatArray:
         """Posterior mean E_q[z | x] of each row.
 
         Parameters
@@ -161,7 +162,7 @@ class DeepDensity(LatentDensityEstimator):
         )
 
     @available_if(_has_mixture_prior)
-    def predict_proba(self, X: Any) -> Any:
+    def predict_proba(self, X: MatrixLike) -> FloatArray:
         """Posterior probability of each component of the prior, p(c | x).
 
         Only with ``prior="mixture"``.
@@ -186,7 +187,7 @@ class DeepDensity(LatentDensityEstimator):
         )
 
     @available_if(_has_mixture_prior)
-    def predict(self, X: Any) -> Any:
+    def predict(self, X: MatrixLike) -> IntArray:
         """The most probable component of the prior for each row.
 
         Only with ``prior="mixture"``.
@@ -203,7 +204,7 @@ class DeepDensity(LatentDensityEstimator):
         """
         return self.predict_proba(X).argmax(axis=1)
 
-    def inverse_transform(self, Z: Any) -> Any:
+    def inverse_transform(self, Z: ArrayLike) -> Array:
         """Mean of the decoder, E[x | z], at each z.
 
         Parameters
@@ -218,14 +219,14 @@ class DeepDensity(LatentDensityEstimator):
             the most probable one. Of dtype object if labels are not numbers.
         """
         check_is_fitted(self)
-        Z = check_array(Z, dtype=[np.float64, np.float32], input_name="Z")
-        if Z.shape[1] != self._n_features_out:
+        points = check_array(Z, dtype=[np.float64, np.float32], input_name="Z")
+        if points.shape[1] != self._n_features_out:
             raise ValueError(
-                f"Z has {Z.shape[1]} columns, but n_components={self._n_features_out}."
+                f"Z has {points.shape[1]} columns, but n_components={self._n_features_out}."
             )
-        return self._table.decode(self._inference(Z.dtype).decode(Z))
+        return self._table.decode(self._inference(points.dtype).decode(points))
 
-    def sample(self, n_samples: int = 1, random_state: Any = None) -> tuple[Any, Any]:
+    def sample(self, n_samples: int = 1, random_state: RandomState = None) -> tuple[Array, Array]:
         """Draw rows from p(x, z).
 
         Parameters

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any, Self
 
@@ -26,6 +27,7 @@ from skemvae.mixture_density import MixtureDensity
 from skemvae.multistart import best_of_starts, warn_unless_converged
 from skemvae.online import remembered, step_on_batch
 from skemvae.tables.reading import check_extent, check_rows, read
+from skemvae.typing import ArrayLike, IntArray, MatrixLike, RandomState
 from skemvae.validation import (
     check_acceleration,
     check_choice,
@@ -34,6 +36,7 @@ from skemvae.validation import (
     check_range,
     check_verbose,
     check_weights,
+    keywords_named,
 )
 
 
@@ -184,6 +187,7 @@ class EMGaussianMixture(MixtureDensity):
     True
     """
 
+    @keywords_named
     def __init__(
         self,
         n_components: int = 1,
@@ -193,13 +197,13 @@ class EMGaussianMixture(MixtureDensity):
         reg_covar: float = 1e-6,
         max_iter: int = 100,
         n_init: int = 1,
-        init_params: Any = "auto",
-        weights_init: Any = None,
-        means_init: Any = None,
-        precisions_init: Any = None,
+        init_params: str | ArrayLike | Callable[..., ArrayLike] = "auto",
+        weights_init: ArrayLike | None = None,
+        means_init: ArrayLike | None = None,
+        precisions_init: ArrayLike | None = None,
         acceleration: str | None = "auto",
         device: str = "cpu",
-        random_state: Any = None,
+        random_state: RandomState = None,
         warm_start: bool = False,
         verbose: int | None = None,
         verbose_interval: int = 10,
@@ -223,7 +227,7 @@ class EMGaussianMixture(MixtureDensity):
         self.verbose_interval = verbose_interval
         self.learning_decay = learning_decay
 
-    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+    def fit(self, X: MatrixLike, y: object = None, sample_weight: ArrayLike | None = None) -> Self:
         """Fit the mixture by EM.
 
         Parameters
@@ -267,7 +271,9 @@ class EMGaussianMixture(MixtureDensity):
         warn_unless_converged(result, self.max_iter, f"{remedy} data.")
         return self
 
-    def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+    def partial_fit(
+        self, X: MatrixLike, y: object = None, sample_weight: ArrayLike | None = None
+    ) -> Self:
         """Take one step of on-line EM on a batch of rows.
 
         The expected moments of the batch are averaged with those of all rows
@@ -350,7 +356,9 @@ class EMGaussianMixture(MixtureDensity):
             in_region(lambda _: draft._take(structure, X, sample_weight))
         return self
 
-    def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
+    def fit_predict(
+        self, X: MatrixLike, y: object = None, sample_weight: ArrayLike | None = None
+    ) -> IntArray:
         """Fit the mixture, and return the most probable component of each row.
 
         Parameters

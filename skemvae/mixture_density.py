@@ -20,6 +20,16 @@ from skemvae.core.gaussian_mixture import GaussianMixture
 from skemvae.core.rows import Rows
 from skemvae.core.structures import STRUCTURES
 from skemvae.tables.reading import check_rows
+from skemvae.typing import (
+    Array,
+    ArrayLike,
+    Columns,
+    FloatArray,
+    IntArray,
+    MatrixLike,
+    RandomState,
+    Scores,
+)
 from skemvae.validation import (
     LARGEST_SQUARE,
     check_choice,
@@ -41,7 +51,7 @@ class MixtureDensity(LatentDensityEstimator):
 
     # Density.
 
-    def score_samples(self, X: Any, return_std: bool = False) -> Any:
+    def score_samples(self, X: MatrixLike, return_std: bool = False) -> Scores:
         """Log density log p(x) of each row.
 
         Parameters
@@ -72,7 +82,7 @@ class MixtureDensity(LatentDensityEstimator):
         )
         return with_error(log_density, None, return_std)
 
-    def elbo(self, X: Any) -> Any:
+    def elbo(self, X: MatrixLike) -> FloatArray:
         """Free energy E_q[log p(x, z)] + H[q] of each row, under the exact posterior q.
 
         Parameters
@@ -92,7 +102,7 @@ class MixtureDensity(LatentDensityEstimator):
 
         return self._by_rows(X, (), bound, is_density=True)
 
-    def decompose_bound(self, X: Any) -> BoundDecomposition:
+    def decompose_bound(self, X: MatrixLike) -> BoundDecomposition:
         """Explain log p(x) of each row: what z explains, and what knowing z costs.
 
         Parameters
@@ -111,7 +121,7 @@ class MixtureDensity(LatentDensityEstimator):
         exact = np.zeros_like(elbo)
         return BoundDecomposition.own_posteriors(log_likelihood, exact, elbo, exact, kl)
 
-    def icl(self, X: Any, sample_weight: Any = None) -> float:
+    def icl(self, X: MatrixLike, sample_weight: ArrayLike | None = None) -> float:
         """Integrated completed likelihood; the lower, the better.
 
         Parameters
@@ -138,7 +148,7 @@ class MixtureDensity(LatentDensityEstimator):
 
     # Components.
 
-    def predict_proba(self, X: Any) -> Any:
+    def predict_proba(self, X: MatrixLike) -> FloatArray:
         """Responsibilities: the posterior probability of each component.
 
         Parameters
@@ -154,7 +164,7 @@ class MixtureDensity(LatentDensityEstimator):
         columns = (len(self._mixture().weights),)
         return self._by_rows(X, columns, lambda posterior: posterior.weight)
 
-    def transform(self, X: Any) -> Any:
+    def transform(self, X: MatrixLike) -> FloatArray:
         """Responsibilities, as features for the next step of a Pipeline.
 
         Parameters
@@ -169,7 +179,7 @@ class MixtureDensity(LatentDensityEstimator):
         """
         return self.predict_proba(X)
 
-    def predict(self, X: Any) -> Any:
+    def predict(self, X: MatrixLike) -> IntArray:
         """The most probable component of each row.
 
         Parameters
@@ -185,7 +195,7 @@ class MixtureDensity(LatentDensityEstimator):
         labels = self._by_rows(X, (), lambda posterior: posterior.log_joint.argmax(1), dtype=int)
         return labels
 
-    def inverse_transform(self, X: Any) -> Any:
+    def inverse_transform(self, X: MatrixLike) -> Array:
         """Expected rows E[x] under given responsibilities.
 
         Parameters
@@ -209,7 +219,7 @@ class MixtureDensity(LatentDensityEstimator):
 
     # Samples.
 
-    def sample(self, n_samples: int = 1, random_state: Any = None) -> tuple[Any, Any]:
+    def sample(self, n_samples: int = 1, random_state: RandomState = None) -> tuple[Array, Array]:
         """Draw rows from the mixture, in random order.
 
         Parameters
@@ -234,7 +244,7 @@ class MixtureDensity(LatentDensityEstimator):
 
     # Smaller mixtures.
 
-    def marginal(self, columns: Any) -> Self:
+    def marginal(self, columns: Columns) -> Self:
         """The fitted mixture of some of the features.
 
         Parameters
@@ -258,7 +268,7 @@ class MixtureDensity(LatentDensityEstimator):
         positions = check_columns(self, columns)
         return self._smaller(self._mixture().marginal(positions), positions)
 
-    def condition(self, columns: Any, values: Any) -> Self:
+    def condition(self, columns: Columns, values: ArrayLike) -> Self:
         """The fitted mixture of the other features, given the values of some.
 
         Parameters
@@ -295,12 +305,12 @@ class MixtureDensity(LatentDensityEstimator):
     @classmethod
     def from_parameters(
         cls,
-        weights: Any,
-        means: Any,
-        covariances: Any,
+        weights: ArrayLike,
+        means: ArrayLike,
+        covariances: ArrayLike,
         *,
         covariance_type: str = "full",
-        random_state: Any = None,
+        random_state: RandomState = None,
     ) -> Self:
         """A fitted estimator from known parameters, without data.
 
@@ -336,14 +346,14 @@ class MixtureDensity(LatentDensityEstimator):
                 f"means has shape {np.shape(means)}, expected (n_components, n_features)."
             )
         k, d = np.shape(means)
-        means = check_parameter_array("means", means, (k, d))
-        weights = check_mixture_weights("weights", weights, k)
+        centres = check_parameter_array("means", means, (k, d))
+        shares = check_mixture_weights("weights", weights, k)
         shape = structure.public_shape(k, d)
-        covariances = check_parameter_array("covariances", covariances, shape, LARGEST_SQUARE)
-        covariance = structure.from_public(covariances, k, d)
+        public = check_parameter_array("covariances", covariances, shape, LARGEST_SQUARE)
+        covariance = structure.from_public(public, k, d)
         check_positive_definite("covariances", covariance.values)
         estimator = cls(k, covariance_type=covariance_type, random_state=random_state)
-        mixture = GaussianMixture(weights, means, covariance, np.zeros(d))
+        mixture = GaussianMixture(shares, centres, covariance, np.zeros(d))
         return estimator._set(**cls._parameters(mixture))
 
     # Between the public parameters and the model.

@@ -14,6 +14,7 @@ from skemvae.base import LatentDensityEstimator, with_error
 from skemvae.core.decomposition import BoundDecomposition
 from skemvae.models import Model
 from skemvae.tables.reading import check_rows
+from skemvae.typing import Array, ArrayLike, FloatArray, IntArray, MatrixLike, RandomState, Scores
 from skemvae.validation import check_random_state
 
 
@@ -27,7 +28,7 @@ class ModelDensity(LatentDensityEstimator):
 
     model_: Model
 
-    def score_samples(self, X: Any, return_std: bool = False) -> Any:
+    def score_samples(self, X: MatrixLike, return_std: bool = False) -> Scores:
         """log p(x) of each row: exact where it can be had, else an importance estimate.
 
         Bayesian mixtures give the predictive density, E_q[p(x | parameters)].
@@ -50,7 +51,7 @@ class ModelDensity(LatentDensityEstimator):
         log_density, std = self._fitted.log_density(self._rows(X))
         return with_error(log_density, std, return_std)
 
-    def elbo(self, X: Any, return_std: bool = False) -> Any:
+    def elbo(self, X: MatrixLike, return_std: bool = False) -> Scores:
         """Evidence lower bound of each row, E_q[log p(x, z)] + H[q].
 
         Parameters
@@ -74,7 +75,7 @@ class ModelDensity(LatentDensityEstimator):
         elbo, std = self._fitted.elbo(self._rows(X))
         return with_error(elbo, std, return_std)
 
-    def decompose_bound(self, X: Any) -> BoundDecomposition:
+    def decompose_bound(self, X: MatrixLike) -> BoundDecomposition:
         """Explain the bound of each row: what z explains, what q costs, what is lost.
 
         Parameters
@@ -97,7 +98,7 @@ class ModelDensity(LatentDensityEstimator):
             self._fitted.kl_to_prior(rows),
         )
 
-    def transform(self, X: Any) -> Any:
+    def transform(self, X: MatrixLike) -> FloatArray:
         """Posterior expectation E_q[z | x] of each row.
 
         Parameters
@@ -112,7 +113,7 @@ class ModelDensity(LatentDensityEstimator):
         """
         return self._fitted.posterior_mean(self._rows(X))
 
-    def inverse_transform(self, Z: Any) -> Any:
+    def inverse_transform(self, Z: ArrayLike) -> Array:
         """Expected rows E[x | z].
 
         Parameters
@@ -127,15 +128,15 @@ class ModelDensity(LatentDensityEstimator):
             the most probable one.
         """
         model = self._fitted
-        Z = check_array(Z, dtype=[np.float64, np.float32], input_name="Z")
-        if Z.shape[1] != self._n_features_out:
+        points = check_array(Z, dtype=[np.float64, np.float32], input_name="Z")
+        if points.shape[1] != self._n_features_out:
             raise ValueError(
-                f"Z has {Z.shape[1]} columns, but transform returns {self._n_features_out}."
+                f"Z has {points.shape[1]} columns, but transform returns {self._n_features_out}."
             )
-        return model.expected_rows(Z)
+        return model.expected_rows(points)
 
     @available_if(_has_discrete_latent)
-    def predict_proba(self, X: Any) -> Any:
+    def predict_proba(self, X: MatrixLike) -> FloatArray:
         """Responsibilities: the posterior probability of each state of z.
 
         Parameters
@@ -151,7 +152,7 @@ class ModelDensity(LatentDensityEstimator):
         return self._fitted.posterior_mean(self._rows(X))
 
     @available_if(_has_discrete_latent)
-    def predict(self, X: Any) -> Any:
+    def predict(self, X: MatrixLike) -> IntArray:
         """The most probable state of z of each row.
 
         Parameters
@@ -166,7 +167,7 @@ class ModelDensity(LatentDensityEstimator):
         """
         return self._fitted.posterior_mean(self._rows(X)).argmax(1)
 
-    def sample(self, n_samples: int = 1, random_state: Any = None) -> tuple[Any, Any]:
+    def sample(self, n_samples: int = 1, random_state: RandomState = None) -> tuple[Array, Array]:
         """Draw rows from p(x, z).
 
         Parameters

@@ -21,6 +21,7 @@ from skemvae.core.decomposition import BoundDecomposition
 from skemvae.tables.numbers import check_no_gaps
 from skemvae.tables.reading import check_in_memory, check_rows, validated
 from skemvae.truncation import draw_within
+from skemvae.typing import Array, ArrayLike, FloatArray, IntArray, MatrixLike, RandomState, Scores
 from skemvae.validation import check_random_state, check_weights
 
 
@@ -61,7 +62,7 @@ class DensityInOriginalUnits(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
 
     # Densities.
 
-    def score_samples(self, X: Any, return_std: bool = False) -> Any:
+    def score_samples(self, X: MatrixLike, return_std: bool = False) -> Scores:
         """Log density log p(x) of each row.
 
         Parameters
@@ -84,7 +85,7 @@ class DensityInOriginalUnits(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         return self._log_density(partial(scores_of, self.estimator_), X, return_std)
 
     @available_if(_density_has("elbo"))
-    def elbo(self, X: Any, return_std: bool = False) -> Any:
+    def elbo(self, X: MatrixLike, return_std: bool = False) -> Scores:
         """Evidence lower bound of each row.
 
         Parameters
@@ -112,7 +113,7 @@ class DensityInOriginalUnits(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         return self._log_density(elbo, X, return_std)
 
     @available_if(_density_has("decompose_bound"))
-    def decompose_bound(self, X: Any) -> BoundDecomposition:
+    def decompose_bound(self, X: MatrixLike) -> BoundDecomposition:
         """Explain the bound of each row: what z explains, what q costs, what is lost.
 
         Parameters
@@ -134,7 +135,7 @@ class DensityInOriginalUnits(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         )
 
     @available_if(_can_explain)
-    def feature_scores(self, X: Any) -> Any:
+    def feature_scores(self, X: MatrixLike) -> FloatArray:
         """How surprising each value of a row is, given all its other values.
 
         Parameters
@@ -165,7 +166,7 @@ class DensityInOriginalUnits(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         return surprise - (log_slopes - self._mean_log_slopes).astype(surprise.dtype)
 
     @available_if(_density_has("aic"))
-    def aic(self, X: Any, sample_weight: Any = None) -> float:
+    def aic(self, X: MatrixLike, sample_weight: ArrayLike | None = None) -> float:
         """Akaike's information criterion; the lower, the better.
 
         Parameters
@@ -184,7 +185,7 @@ class DensityInOriginalUnits(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         return self._criterion("aic", X, sample_weight, lambda n: 2)
 
     @available_if(_density_has("bic"))
-    def bic(self, X: Any, sample_weight: Any = None) -> float:
+    def bic(self, X: MatrixLike, sample_weight: ArrayLike | None = None) -> float:
         """Bayesian information criterion; the lower, the better.
 
         Parameters
@@ -205,7 +206,7 @@ class DensityInOriginalUnits(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
     # What the density says of transformed rows.
 
     @available_if(_density_has("predict"))
-    def predict(self, X: Any) -> Any:
+    def predict(self, X: MatrixLike) -> IntArray:
         """Predict of the density, such as the most probable component of each row.
 
         Parameters
@@ -222,7 +223,7 @@ class DensityInOriginalUnits(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         return self.estimator_.predict(transformed)
 
     @available_if(_density_has("predict_proba"))
-    def predict_proba(self, X: Any) -> Any:
+    def predict_proba(self, X: MatrixLike) -> FloatArray:
         """Probabilities of the density's components.
 
         Parameters
@@ -238,7 +239,7 @@ class DensityInOriginalUnits(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         transformed, _ = self._within(X)
         return self.estimator_.predict_proba(transformed)
 
-    def transform(self, X: Any) -> Any:
+    def transform(self, X: MatrixLike) -> FloatArray:
         """What the density knows of the latent z of each row.
 
         Parameters
@@ -255,7 +256,7 @@ class DensityInOriginalUnits(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         return self.estimator_.transform(transformed)
 
     @available_if(_density_has("sample"))
-    def sample(self, n_samples: int = 1, random_state: Any = None) -> tuple[Any, Any]:
+    def sample(self, n_samples: int = 1, random_state: RandomState = None) -> tuple[Array, Array]:
         """Draw rows in the units of X.
 
         Parameters

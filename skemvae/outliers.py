@@ -18,7 +18,8 @@ from skemvae.base import DensityEstimator, fitting, scores_of
 from skemvae.core.arrays import quietly
 from skemvae.em_gaussian_mixture import EMGaussianMixture
 from skemvae.tables.numbers import check_is_table
-from skemvae.validation import check_splits, check_weights, shown
+from skemvae.typing import ArrayLike, FloatArray, IntArray, MatrixLike, Scores, Splits
+from skemvae.validation import check_splits, check_weights, keywords_named, shown
 
 # Steps that shift and stretch each column by itself: they leave feature scores as they are.
 _COLUMNWISE = (StandardScaler, MinMaxScaler, MaxAbsScaler, RobustScaler)
@@ -91,20 +92,21 @@ class DensityOutlierDetector(OutlierMixin, BaseEstimator):
            [False, False]])
     """
 
+    @keywords_named
     def __init__(
         self,
-        estimator: Any = None,
+        estimator: BaseEstimator | None = None,
         *,
-        contamination: Any = "auto",
+        contamination: float | str = "auto",
         false_alarm_rate: float = 0.05,
-        cv: Any = 5,
+        cv: Splits = 5,
     ):
         self.estimator = estimator
         self.contamination = contamination
         self.false_alarm_rate = false_alarm_rate
         self.cv = cv
 
-    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+    def fit(self, X: MatrixLike, y: object = None, sample_weight: ArrayLike | None = None) -> Self:
         """Fit the density, and find the threshold.
 
         Parameters
@@ -145,7 +147,7 @@ class DensityOutlierDetector(OutlierMixin, BaseEstimator):
         else:
             scores = fitted.score_samples(X)
             weight = check_weights(sample_weight, scores)
-            self.offset_ = _lower_tail(scores, weight, self.contamination)
+            self.offset_ = _lower_tail(scores, weight, float(self.contamination))
         self.estimator_ = fitted
         for name in ("n_features_in_", "feature_names_in_"):
             if hasattr(fitted, name):
@@ -153,7 +155,7 @@ class DensityOutlierDetector(OutlierMixin, BaseEstimator):
             elif hasattr(self, name):
                 delattr(self, name)
 
-    def score_samples(self, X: Any, return_std: bool = False) -> Any:
+    def score_samples(self, X: MatrixLike, return_std: bool = False) -> Scores:
         """Log density of each row.
 
         Parameters
@@ -174,7 +176,7 @@ class DensityOutlierDetector(OutlierMixin, BaseEstimator):
         check_is_fitted(self)
         return scores_of(self.estimator_, X, return_std)
 
-    def decision_function(self, X: Any) -> Any:
+    def decision_function(self, X: MatrixLike) -> FloatArray:
         """How far the log density of each row is above the threshold.
 
         Parameters
@@ -192,7 +194,7 @@ class DensityOutlierDetector(OutlierMixin, BaseEstimator):
         # Densities of 0 are no outliers where most training rows have them, too.
         return np.where(np.isneginf(scores) & np.isneginf(self.offset_), 0.0, above)
 
-    def predict(self, X: Any) -> Any:
+    def predict(self, X: MatrixLike) -> IntArray:
         """Whether each row is an outlier.
 
         Parameters
@@ -213,7 +215,7 @@ class DensityOutlierDetector(OutlierMixin, BaseEstimator):
         return True
 
     @available_if(_can_explain)
-    def feature_scores(self, X: Any) -> Any:
+    def feature_scores(self, X: MatrixLike) -> FloatArray:
         """How surprising each value of a row is, given all its other values.
 
         Parameters

@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from typing import Any, Self
 
 import numpy as np
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, clone
 from sklearn.compose import ColumnTransformer
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.validation import has_fit_parameter
@@ -23,7 +23,8 @@ from skemvae.callbacks import fit_part, with_callbacks
 from skemvae.original_units import DensityInOriginalUnits
 from skemvae.tables.numbers import naming_columns
 from skemvae.truncation import log_mass_within
-from skemvae.validation import check_choice, check_weights, shown
+from skemvae.typing import ArrayLike, Columns, LogAbsDet, MatrixLike
+from skemvae.validation import check_choice, check_weights, keywords_named, shown
 
 
 class TransformedDensity(DensityInOriginalUnits):
@@ -125,15 +126,21 @@ class TransformedDensity(DensityInOriginalUnits):
     True
     """
 
+    @keywords_named
     def __init__(
-        self, transformer: Any, estimator: Any, *, columns: Any = None, log_abs_det: Any = None
+        self,
+        transformer: BaseEstimator | str,
+        estimator: BaseEstimator,
+        *,
+        columns: Columns | None = None,
+        log_abs_det: LogAbsDet | None = None,
     ):
         self.transformer = transformer
         self.estimator = estimator
         self.columns = columns
         self.log_abs_det = log_abs_det
 
-    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+    def fit(self, X: MatrixLike, y: object = None, sample_weight: ArrayLike | None = None) -> Self:
         """Fit the transformer, then the density to the transformed rows.
 
         Parameters

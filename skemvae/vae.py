@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any, Self
 
@@ -17,7 +18,14 @@ from skemvae.core.iterate import Result, Status
 from skemvae.core.parallel import in_region
 from skemvae.deep_density import DeepDensity
 from skemvae.optional import require
-from skemvae.validation import check_choice, check_flags, check_integer_or, check_verbose
+from skemvae.typing import ArrayLike, LikelihoodLike, MatrixLike, RandomState
+from skemvae.validation import (
+    check_choice,
+    check_flags,
+    check_integer_or,
+    check_verbose,
+    keywords_named,
+)
 
 _CHOICES = {
     "activation": {"identity", "logistic", "tanh", "relu", "softplus", "elu", "silu", "gelu"},
@@ -182,13 +190,14 @@ class VAEEstimator(DeepDensity):
     True
     """
 
+    @keywords_named
     def __init__(
         self,
         n_components: int = 2,
         *,
-        hidden_layer_sizes: Any = (128, 128),
+        hidden_layer_sizes: int | Sequence[int] = (128, 128),
         activation: str = "relu",
-        likelihood: Any = "gaussian",
+        likelihood: LikelihoodLike = "gaussian",
         prior: str = "normal",
         n_prior_components: int = 16,
         objective: str = "elbo",
@@ -198,7 +207,7 @@ class VAEEstimator(DeepDensity):
         kl_warmup: int = 30,
         learning_rate: str = "adaptive",
         learning_rate_init: float = 3e-3,
-        batch_size: Any = "auto",
+        batch_size: int | str = "auto",
         max_iter: int = 500,
         early_stopping: bool = True,
         validation_fraction: float = 0.1,
@@ -207,7 +216,7 @@ class VAEEstimator(DeepDensity):
         standardize: bool = True,
         n_score_samples: int = 256,
         device: str = "auto",
-        random_state: Any = None,
+        random_state: RandomState = None,
         warm_start: bool = False,
         verbose: int | None = None,
     ):
@@ -237,7 +246,7 @@ class VAEEstimator(DeepDensity):
         self.warm_start = warm_start
         self.verbose = verbose
 
-    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+    def fit(self, X: MatrixLike, y: object = None, sample_weight: ArrayLike | None = None) -> Self:
         """Fit encoder, decoder and prior by stochastic ascent of the bound.
 
         Parameters
@@ -277,7 +286,9 @@ class VAEEstimator(DeepDensity):
         self._report(result)
         return self
 
-    def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+    def partial_fit(
+        self, X: MatrixLike, y: object = None, sample_weight: ArrayLike | None = None
+    ) -> Self:
         """Train for one epoch over these rows.
 
         The first call makes the networks and fixes the units: its rows should

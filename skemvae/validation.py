@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import functools
+import inspect
+from collections.abc import Callable, Collection
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from sklearn import utils
@@ -18,6 +20,8 @@ _LARGEST = 1e150
 _SMALLEST = 1e-150
 LARGEST_SQUARE = _LARGEST**2
 
+F = TypeVar("F", bound=Callable[..., None])
+
 
 def escaped(text: Any, most: int = 100) -> str:
     """Text of others in a message: without what a terminal would obey, and cut."""
@@ -30,6 +34,25 @@ def escaped(text: Any, most: int = 100) -> str:
 def shown(value: Any) -> str:
     """A value of others in a message, as ``repr`` has it: on one line, escaped, and cut."""
     return escaped(" ".join(repr(value).split()))
+
+
+def keywords_named(init: F) -> F:
+    """Let a constructor name the keywords of what comes by position and must not, as a remedy."""
+    parameters = [*inspect.signature(init).parameters.values()][1:]
+    n_by_position = sum(p.kind is p.POSITIONAL_OR_KEYWORD for p in parameters)
+
+    @functools.wraps(init)
+    def checked(self: Any, *args: Any, **kwargs: Any) -> None:
+        if n_by_position < len(args) <= len(parameters):
+            named = zip(parameters, args, strict=False)
+            written = ", ".join(f"{p.name}={shown(value)}" for p, value in named)
+            raise TypeError(
+                f"{type(self).__name__} takes {n_by_position} of its parameters by position: write "
+                f"{type(self).__name__}({written})."
+            )
+        init(self, *args, **kwargs)
+
+    return cast(F, checked)
 
 
 def check_choice(name: str, value: Any, choices: Collection[str]) -> None:

@@ -17,6 +17,7 @@ from skemvae.model_density import ModelDensity
 from skemvae.models import MODELS, Model
 from skemvae.multistart import best_of_starts, warn_unless_converged
 from skemvae.tables.reading import check_rows, read
+from skemvae.typing import ArrayLike, MatrixLike, RandomState
 from skemvae.validation import (
     check_acceleration,
     check_choice,
@@ -24,6 +25,7 @@ from skemvae.validation import (
     check_random_state,
     check_verbose,
     counting_rows,
+    keywords_named,
 )
 
 
@@ -106,15 +108,16 @@ class VariationalEM(ModelDensity):
     True
     """
 
+    @keywords_named
     def __init__(
         self,
-        model: Any = None,
+        model: Model | str | None = None,
         *,
         tol: float = 1e-3,
         max_iter: int = 200,
         n_init: int = 1,
         acceleration: str | None = "auto",
-        random_state: Any = None,
+        random_state: RandomState = None,
         warm_start: bool = False,
         verbose: int | None = None,
         verbose_interval: int = 10,
@@ -161,7 +164,7 @@ class VariationalEM(ModelDensity):
             super().set_params(**{name: params[name] for name in params.keys() - own.keys()})
         return self
 
-    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+    def fit(self, X: MatrixLike, y: object = None, sample_weight: ArrayLike | None = None) -> Self:
         """Fit the model by variational EM.
 
         Parameters

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from skemvae.core.arrays import AnyArray
 from skemvae.core.bound import free_energy, importance_bound
 from skemvae.optional import require
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 # What holds for every decomposition, and is computed from its fields.
 _DERIVED = ("expected_log_likelihood", "gap", "gap_std", "approximation_gap")
@@ -64,7 +68,12 @@ class BoundDecomposition:
 
     @classmethod
     def own_posteriors(
-        cls, log_likelihood: Any, log_likelihood_std: Any, elbo: Any, elbo_std: Any, kl: Any
+        cls,
+        log_likelihood: AnyArray,
+        log_likelihood_std: AnyArray,
+        elbo: AnyArray,
+        elbo_std: AnyArray,
+        kl: AnyArray,
     ) -> BoundDecomposition:
         """Where each row has a q of its own."""
         zero = np.zeros_like(elbo)
@@ -93,7 +102,7 @@ class BoundDecomposition:
         """What the best q of the family leaves, shape (n_samples,)."""
         return self.gap - self.amortisation_gap
 
-    def to_frame(self) -> Any:
+    def to_frame(self) -> DataFrame:
         """All parts as a pandas DataFrame.
 
         Returns
@@ -108,7 +117,11 @@ class BoundDecomposition:
 
 
 def decompose_bound(
-    log_likelihood: Any, log_prior: Any, log_q: Any, weight: Any, log_evidence: Any = None
+    log_likelihood: npt.ArrayLike,
+    log_prior: npt.ArrayLike,
+    log_q: npt.ArrayLike,
+    weight: npt.ArrayLike,
+    log_evidence: npt.ArrayLike | None = None,
 ) -> BoundDecomposition:
     """Decompose the bound of any pair of a model p(x, z) and a posterior q(z|x).
 

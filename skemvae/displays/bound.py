@@ -9,6 +9,7 @@ import numpy as np
 
 from skemvae.displays.style import NATS, axes_for, colours, legend_beside
 from skemvae.displays.subject import look_into, named
+from skemvae.typing import ArrayLike, Axes, Estimators, MatrixLike, PlotOption
 
 # The first tenth of a climb is cut off where it takes more than so much of the height.
 _START = 0.1
@@ -59,9 +60,9 @@ class BoundDisplay:
 
     def __init__(
         self,
-        lower_bounds: Mapping[str, Any],
+        lower_bounds: Mapping[str, ArrayLike],
         *,
-        validation_lower_bounds: Mapping[str, Any] | None = None,
+        validation_lower_bounds: Mapping[str, ArrayLike] | None = None,
         kept: Mapping[str, int] | None = None,
         step: str = "iteration",
     ):
@@ -72,7 +73,12 @@ class BoundDisplay:
 
     @classmethod
     def from_estimator(
-        cls, estimator: Any, X: Any = None, *, ax: Any = None, **kwargs: Any
+        cls,
+        estimator: Estimators,
+        X: MatrixLike | None = None,
+        *,
+        ax: Axes | None = None,
+        **kwargs: PlotOption,
     ) -> Self:
         """Draw the bounds that a fit, or several of them, has recorded.
 
@@ -120,7 +126,7 @@ class BoundDisplay:
         )
         return display.plot(ax, **kwargs)
 
-    def plot(self, ax: Any = None, **kwargs: Any) -> Self:
+    def plot(self, ax: Axes | None = None, **kwargs: PlotOption) -> Self:
         """Draw the bounds.
 
         If the start lies so far below that the rest would be a flat line, it
@@ -139,7 +145,9 @@ class BoundDisplay:
             Drawn.
         """
         (ax,) = axes_for(ax)
-        validation, kept = self.validation_lower_bounds or {}, self.kept or {}
+        given = self.validation_lower_bounds or {}
+        validation = {name: np.asarray(bounds, dtype=float) for name, bounds in given.items()}
+        kept = self.kept or {}
         one = len(self.lower_bounds) == 1
         self.ax_, self.figure_ = ax, ax.figure
         self.lines_, self.validation_lines_ = {}, {}

@@ -9,10 +9,12 @@ from typing import Any, Self
 
 import numpy as np
 from scipy.special import logsumexp
+from sklearn.base import BaseEstimator
 from sklearn.utils import check_scalar
 
 from skemvae.displays.style import PALETTE, axes_for, colours, point_size
 from skemvae.displays.subject import Subject, look_into, numbers
+from skemvae.typing import ArrayLike, Axes, Columns, FloatArray, MatrixLike, PlotOption, RandomState
 from skemvae.validation import check_positive, check_random_state
 
 # What of the model's own draws a picture shows at least, beside all rows of X.
@@ -79,10 +81,10 @@ class DensityDisplay:
 
     def __init__(
         self,
-        grid: Sequence[Any],
-        log_density: Any,
+        grid: Sequence[object],
+        log_density: ArrayLike,
         *,
-        X: Any = None,
+        X: MatrixLike | None = None,
         feature_names: Sequence[str] = ("x0", "x1"),
     ):
         self.grid = [np.asarray(axis, dtype=float) for axis in grid]
@@ -93,16 +95,16 @@ class DensityDisplay:
     @classmethod
     def from_estimator(
         cls,
-        estimator: Any,
-        X: Any,
+        estimator: BaseEstimator,
+        X: MatrixLike,
         *,
-        features: Any = None,
-        feature_names: Any = None,
+        features: Columns | None = None,
+        feature_names: ArrayLike | None = None,
         grid_resolution: int = 100,
         n_samples: int = 100_000,
-        random_state: Any = 0,
-        ax: Any = None,
-        **kwargs: Any,
+        random_state: RandomState = 0,
+        ax: Axes | None = None,
+        **kwargs: PlotOption,
     ) -> Self:
         """Draw the density that an estimator gives to one or two features.
 
@@ -151,9 +153,8 @@ class DensityDisplay:
         check_scalar(n_samples, "n_samples", Integral, min_val=2)
         subject = look_into(estimator, ("sample", "score_samples"), X, feature_names)
         names = subject.feature_names
-        if features is None:
-            features = range(min(2, len(names)))
-        chosen = subject.positions(list(features) if np.ndim(features) else features)
+        wanted: Any = range(min(2, len(names))) if features is None else features
+        chosen = subject.positions(list(wanted) if np.ndim(wanted) else wanted)
         if len(chosen) > 2:
             raise ValueError(f"features={features!r} are {len(chosen)} features: give one or two.")
         rows = subject.columns(chosen)
@@ -166,7 +167,7 @@ class DensityDisplay:
         display = cls(grid, log_density, X=rows, feature_names=[names[j] for j in chosen])
         return display.plot(ax, **kwargs)
 
-    def levels(self, masses: Any) -> Any:
+    def levels(self, masses: ArrayLike) -> FloatArray:
         """Log densities at the edges of the smallest regions of given probability.
 
         Parameters
@@ -190,12 +191,12 @@ class DensityDisplay:
 
     def plot(
         self,
-        ax: Any = None,
+        ax: Axes | None = None,
         *,
         masses: Sequence[float] = (0.5, 0.9, 0.99),
         marginals: bool = True,
-        scatter_kwargs: dict[str, Any] | None = None,
-        contour_kwargs: dict[str, Any] | None = None,
+        scatter_kwargs: dict[str, PlotOption] | None = None,
+        contour_kwargs: dict[str, PlotOption] | None = None,
     ) -> Self:
         """Draw regions, rows and marginals.
 

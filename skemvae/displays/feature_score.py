@@ -7,10 +7,12 @@ from numbers import Integral
 from typing import Any, Self
 
 import numpy as np
+from sklearn.base import BaseEstimator
 from sklearn.utils import check_scalar
 
 from skemvae.displays.style import DIVERGING, PALETTE, axes_for, shorten
 from skemvae.displays.subject import look_into
+from skemvae.typing import ArrayLike, Axes, MatrixLike, PlotOption
 
 # Scores up to here are drawn in proportion, larger ones by their logarithms.
 _LINEAR = 10.0
@@ -53,7 +55,9 @@ class FeatureScoreDisplay:
     >>> plt.close(display.figure_)
     """
 
-    def __init__(self, scores: Any, feature_names: Sequence[str], row_names: Sequence[Any]):
+    def __init__(
+        self, scores: ArrayLike, feature_names: Sequence[str], row_names: Sequence[object]
+    ):
         self.scores = scores
         self.feature_names = feature_names
         self.row_names = row_names
@@ -61,13 +65,13 @@ class FeatureScoreDisplay:
     @classmethod
     def from_estimator(
         cls,
-        estimator: Any,
-        X: Any,
+        estimator: BaseEstimator,
+        X: MatrixLike,
         *,
-        rows: Any = None,
-        feature_names: Any = None,
-        ax: Any = None,
-        **kwargs: Any,
+        rows: ArrayLike | None = None,
+        feature_names: ArrayLike | None = None,
+        ax: Axes | None = None,
+        **kwargs: PlotOption,
     ) -> Self:
         """Draw the feature scores of some rows.
 
@@ -104,10 +108,11 @@ class FeatureScoreDisplay:
         """
         subject = look_into(estimator, ("feature_scores",), X, feature_names)
         scores = np.asarray(subject.estimator.feature_scores(subject.X))
+        chosen: Any = rows
         if rows is None:
-            rows = np.argsort(subject.estimator.score_samples(subject.X), kind="stable")[:10]
+            chosen = np.argsort(subject.estimator.score_samples(subject.X), kind="stable")[:10]
         try:
-            positions = np.atleast_1d(np.arange(len(scores))[rows])
+            positions = np.atleast_1d(np.arange(len(scores))[chosen])
         except IndexError as error:
             raise ValueError(f"rows={rows!r} are not rows of X: {error}.") from error
         if len(positions) == 0:
@@ -117,7 +122,7 @@ class FeatureScoreDisplay:
         display = cls(scores[positions], subject.feature_names, list(names))
         return display.plot(ax, **kwargs)
 
-    def plot(self, ax: Any = None, *, n_features: int = 10, **kwargs: Any) -> Self:
+    def plot(self, ax: Axes | None = None, *, n_features: int = 10, **kwargs: PlotOption) -> Self:
         """Draw the features with the largest scores, the largest on top.
 
         Parameters

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
 from skemvae.core.decomposition import BoundDecomposition
 from skemvae.displays.style import NATS, PALETTE, axes_for, number
 from skemvae.displays.subject import look_into, named
+from skemvae.typing import Axes, Estimators, MatrixLike, PlotOption
 
 _PARTS = {"approximation_gap": "approximation gap", "amortisation_gap": "amortisation gap"}
 # Relative to log p(x), rounding looks like a gap of this size.
@@ -75,7 +76,9 @@ class GapDisplay:
         self.decompositions = decompositions
 
     @classmethod
-    def from_estimator(cls, estimator: Any, X: Any, *, ax: Any = None, **kwargs: Any) -> Self:
+    def from_estimator(
+        cls, estimator: Estimators, X: MatrixLike, *, ax: Axes | None = None, **kwargs: PlotOption
+    ) -> Self:
         """Decompose the bounds of one or several estimators on the same rows, and draw them.
 
         Parameters
@@ -112,7 +115,7 @@ class GapDisplay:
             decompositions[name] = subject.estimator.decompose_bound(subject.X)
         return cls(decompositions).plot(ax, **kwargs)
 
-    def plot(self, ax: Any = None, *, values: bool = True, **kwargs: Any) -> Self:
+    def plot(self, ax: Axes | None = None, *, values: bool = True, **kwargs: PlotOption) -> Self:
         """Draw the bars.
 
         Parameters

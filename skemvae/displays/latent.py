@@ -8,6 +8,7 @@ from numbers import Integral
 from typing import Any, Self
 
 import numpy as np
+from sklearn.base import BaseEstimator
 from sklearn.utils import check_consistent_length, check_scalar
 from sklearn.utils.multiclass import type_of_target
 
@@ -21,6 +22,7 @@ from skemvae.displays.style import (
     point_size,
 )
 from skemvae.displays.subject import look_into
+from skemvae.typing import ArrayLike, Axes, Columns, MatrixLike, PlotOption
 from skemvae.validation import select_columns
 
 # More different numbers than this are a scale, not classes.
@@ -79,13 +81,13 @@ class LatentDisplay:
 
     def __init__(
         self,
-        Z: Any,
+        Z: ArrayLike,
         *,
-        y: Any = None,
+        y: object = None,
         target_name: str | None = None,
         latent_names: Sequence[str] = ("z0", "z1"),
-        images: Any = None,
-        image_grid: tuple[Any, Any] | None = None,
+        images: ArrayLike | None = None,
+        image_grid: tuple[ArrayLike, ArrayLike] | None = None,
     ):
         self.Z = Z
         self.y = y
@@ -97,15 +99,15 @@ class LatentDisplay:
     @classmethod
     def from_estimator(
         cls,
-        estimator: Any,
-        X: Any,
-        y: Any = None,
+        estimator: BaseEstimator,
+        X: MatrixLike,
+        y: object = None,
         *,
-        dimensions: Any = None,
+        dimensions: Columns | None = None,
         image_shape: Sequence[int] | None = None,
         n_images: int = 12,
-        ax: Any = None,
-        **kwargs: Any,
+        ax: Axes | None = None,
+        **kwargs: PlotOption,
     ) -> Self:
         """Draw the posterior means E_q[z | x] of rows, and images if these have a shape.
 
@@ -171,10 +173,10 @@ class LatentDisplay:
 
     def plot(
         self,
-        ax: Any = None,
+        ax: Axes | None = None,
         *,
-        scatter_kwargs: dict[str, Any] | None = None,
-        image_kwargs: dict[str, Any] | None = None,
+        scatter_kwargs: dict[str, PlotOption] | None = None,
+        image_kwargs: dict[str, PlotOption] | None = None,
     ) -> Self:
         """Draw rows, and images if there are any.
 

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
+from sklearn.base import BaseEstimator
 
 from skemvae.core.structures import STRUCTURES
 from skemvae.displays.style import axes_for, colours, outlined, point_size
 from skemvae.displays.subject import Subject, look_into
+from skemvae.typing import ArrayLike, Axes, Columns, MatrixLike, PlotOption
 from skemvae.validation import check_positive
 
 _CIRCLE = np.linspace(0, 2 * np.pi, 181)
@@ -67,12 +69,12 @@ class MixtureDisplay:
 
     def __init__(
         self,
-        means: Any,
-        covariances: Any,
+        means: ArrayLike,
+        covariances: ArrayLike,
         *,
-        X: Any = None,
-        responsibilities: Any = None,
-        components: Any = None,
+        X: MatrixLike | None = None,
+        responsibilities: ArrayLike | None = None,
+        components: ArrayLike | None = None,
         feature_names: Sequence[str] = ("x0", "x1"),
     ):
         self.means = means
@@ -85,13 +87,13 @@ class MixtureDisplay:
     @classmethod
     def from_estimator(
         cls,
-        estimator: Any,
-        X: Any = None,
+        estimator: BaseEstimator,
+        X: MatrixLike | None = None,
         *,
-        features: Any = (0, 1),
-        feature_names: Any = None,
-        ax: Any = None,
-        **kwargs: Any,
+        features: Columns = (0, 1),
+        feature_names: ArrayLike | None = None,
+        ax: Axes | None = None,
+        **kwargs: PlotOption,
     ) -> Self:
         """Draw a fitted mixture, and rows in the colours of its components.
 
@@ -160,11 +162,11 @@ class MixtureDisplay:
 
     def plot(
         self,
-        ax: Any = None,
+        ax: Axes | None = None,
         *,
         n_std: Sequence[float] = (1, 2),
-        scatter_kwargs: dict[str, Any] | None = None,
-        ellipse_kwargs: dict[str, Any] | None = None,
+        scatter_kwargs: dict[str, PlotOption] | None = None,
+        ellipse_kwargs: dict[str, PlotOption] | None = None,
     ) -> Self:
         """Draw rows and ellipses.
 
@@ -195,7 +197,7 @@ class MixtureDisplay:
         # Points on a circle under the Cholesky factor: sound whatever the units of the features.
         circle = np.array([np.cos(_CIRCLE), np.sin(_CIRCLE)])
         self.ellipses_, self.labels_ = [], []
-        numbers = range(len(means)) if self.components is None else self.components
+        numbers = range(len(means)) if self.components is None else np.asarray(self.components)
         for mean, covariance, colour, number in zip(
             means, np.asarray(self.covariances), palette, numbers, strict=True
         ):

@@ -27,6 +27,7 @@ from skemvae.core.table import Table
 from skemvae.initialisation import Initialiser
 from skemvae.models.base import Model
 from skemvae.tables.reading import check_extent
+from skemvae.typing import ArrayLike
 from skemvae.validation import (
     LARGEST_SQUARE,
     check_choice,
@@ -115,10 +116,10 @@ class BayesianMixture(Model):
         covariance_type: str = "full",
         weight_concentration_prior_type: str = "dirichlet_process",
         weight_concentration_prior: float | None = None,
-        mean_prior: Any = None,
+        mean_prior: ArrayLike | None = None,
         mean_precision_prior: float | None = None,
         degrees_of_freedom_prior: float | None = None,
-        covariance_prior: Any = None,
+        covariance_prior: ArrayLike | None = None,
     ):
         self.n_components = n_components
         self.covariance_type = covariance_type

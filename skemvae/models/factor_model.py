@@ -11,6 +11,7 @@ from sklearn.utils import check_scalar
 from skemvae.core.iterate import Fit
 from skemvae.models.base import Model
 from skemvae.optional import require
+from skemvae.typing import FloatArray, LikelihoodLike
 
 if TYPE_CHECKING:  # torch is imported when a factor model is fitted
     from skemvae.likelihoods.table import Table
@@ -71,7 +72,10 @@ class FactorModel(Model):
     """
 
     def __init__(
-        self, n_factors: int = 2, likelihood: Any = "gaussian", n_score_samples: int = 256
+        self,
+        n_factors: int = 2,
+        likelihood: LikelihoodLike = "gaussian",
+        n_score_samples: int = 256,
     ):
         self.n_factors = n_factors
         self.likelihood = likelihood
@@ -121,7 +125,7 @@ class FactorModel(Model):
     def posterior_mean(self, X: Any) -> Any:
         return self._inference(X).posterior_mean()
 
-    def posterior_covariance(self, X: Any) -> Any:
+    def posterior_covariance(self, X: Any) -> FloatArray:
         """The covariance of q(z) of each row.
 
         Parameters

@@ -8,6 +8,8 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
+from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from skemvae._version import __version__
@@ -24,7 +26,10 @@ if TYPE_CHECKING:
 
 
 def to_onnx(
-    estimator: Any, path: str | PathLike[str] | None = None, *, dtype: Any = np.float64
+    estimator: BaseEstimator,
+    path: str | PathLike[str] | None = None,
+    *,
+    dtype: npt.DTypeLike = np.float64,
 ) -> ModelProto:
     """Write density and latent means of a fitted estimator as an ONNX model.
 

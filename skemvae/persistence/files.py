@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from sklearn.base import BaseEstimator
+
 from skemvae._version import __version__
 from skemvae.base import LatentDensityEstimator, warn_of_other_version
 from skemvae.persistence.container import file_path, parse, read, replacing, write
@@ -19,7 +21,7 @@ from skemvae.validation import escaped
 _LONGEST_REASON = 500
 
 
-def save(estimator: Any, path: str | os.PathLike[str]) -> None:
+def save(estimator: BaseEstimator, path: str | os.PathLike[str]) -> None:
     """Save an estimator of skemvae in one file.
 
     The file holds arrays and JSON only, and ``load`` runs no code from it. It
@@ -101,7 +103,7 @@ def _is_lambda(value: Any) -> bool:
     return getattr(value, "__name__", "") == "<lambda>"
 
 
-def load(path: str | os.PathLike[str], *, models: Iterable[type] = ()) -> Any:
+def load(path: str | os.PathLike[str], *, models: Iterable[type] = ()) -> LatentDensityEstimator:
     """Load an estimator that ``save`` has saved.
 
     No code comes from the file: it names classes of skemvae, which are made

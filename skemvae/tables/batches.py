@@ -20,7 +20,7 @@ from skemvae.validation import check_each_weight, shown
 _PART_NUMBERS = 2**18
 
 
-def from_batches(source: Any, sample_weight: str | None = None) -> Batches:
+def from_batches(source: object, sample_weight: str | None = None) -> Batches:
     """Rows that come in batches: what ``fit`` takes as X where the table is not in memory.
 
     Parameters
@@ -81,7 +81,7 @@ class Batches:
         Name of the column of weights.
     """
 
-    def __init__(self, source: Any, sample_weight: str | None):
+    def __init__(self, source: object, sample_weight: str | None):
         if isinstance(source, str | bytes | PathLike):
             how = how_to_read(source)
             raise TypeError(f"source={shown(source)} holds no batches: if it names a file, {how}.")
