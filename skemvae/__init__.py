@@ -5,6 +5,7 @@ from skemvae.base import VersionMismatchWarning
 from skemvae.bound_monitor import BoundLog, BoundMonitor
 from skemvae.comparison import Comparison, IncomparableDensitiesWarning, compare
 from skemvae.core.decomposition import BoundDecomposition, decompose_bound
+from skemvae.doubts import DoubtfulFitWarning
 from skemvae.em_gaussian_mixture import EMGaussianMixture
 from skemvae.onnx.export import to_onnx
 from skemvae.outliers import DensityOutlierDetector
@@ -21,6 +22,7 @@ __all__ = [
     "BoundMonitor",
     "Comparison",
     "DensityOutlierDetector",
+    "DoubtfulFitWarning",
     "EMGaussianMixture",
     "IncomparableDensitiesWarning",
     "TransformedDensity",

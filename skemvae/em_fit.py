@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,11 +10,13 @@ import numpy as np
 
 from skemvae.core.compiled_em import State, em_on
 from skemvae.core.covariance import Covariance
+from skemvae.core.dense_covariance import DenseCovariance
 from skemvae.core.gaussian_mixture import GaussianMixture
 from skemvae.core.rows import Rows
 from skemvae.core.summary import Summary
 from skemvae.core.table import Table
 from skemvae.devices.choice import passes_on
+from skemvae.doubts import Columns, is_beyond_doubt
 from skemvae.initialisation import Initialiser, Start
 from skemvae.validation import (
     LARGEST_SQUARE,
@@ -91,6 +93,20 @@ class ExactEM:
             state.model.out_of(self._em.table.frame)
         )
         return parameters
+
+    def doubts(self, state: State, names: Sequence[Any]) -> Iterator[str]:
+        """What a user should be told of a fit that succeeded."""
+        model, table, covariance = state.model, self._em.table, state.model.covariance
+        varies = self._summary.spread > self._summary.floor
+        is_spherical = covariance.name == "spherical"
+        floor = np.full_like(self._noise, self._noise.mean()) if is_spherical else self._noise
+        if is_beyond_doubt(covariance, floor, varies):
+            return
+        columns = Columns(table, names, varies, "reg_covar")
+        if isinstance(covariance, DenseCovariance):
+            yield from columns.dependence(model.total_covariance, self._noise)
+        means = table.frame.origin + table.frame.scale * model.means
+        yield from columns.collapse(means, covariance.variances, floor)
 
     # Starts.
 

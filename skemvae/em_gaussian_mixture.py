@@ -21,6 +21,7 @@ from skemvae.core.rows import Frame, Rows
 from skemvae.core.structures import STRUCTURES
 from skemvae.core.summary import Extent, Summary
 from skemvae.core.table import Table
+from skemvae.doubts import warn_of_doubts
 from skemvae.em_fit import ExactEM
 from skemvae.initialisation import METHODS
 from skemvae.mixture_density import MixtureDensity
@@ -263,12 +264,17 @@ class EMGaussianMixture(MixtureDensity):
         -----
         ConvergenceWarning
             If the best start did not converge, or was interrupted.
+        DoubtfulFitWarning
+            If columns determine each other linearly, or components have collapsed
+            on values that are repeated: the density then has no bound but
+            ``reg_covar``.
         """
         structure = self._check_parameters()
         with fitting(self) as draft:
-            result = in_region(lambda _: draft._fit(structure, X, y, sample_weight))
+            result, doubts = in_region(lambda _: draft._fit(structure, X, y, sample_weight))
         remedy = "Try different init parameters, or increase max_iter, tol, or check for degenerate"
         warn_unless_converged(result, self.max_iter, f"{remedy} data.")
+        warn_of_doubts(doubts)
         return self
 
     def partial_fit(
@@ -380,8 +386,8 @@ class EMGaussianMixture(MixtureDensity):
     @with_callbacks
     def _fit(
         self, structure: type[Covariance], X: Any, y: Any, sample_weight: Any
-    ) -> Result[State]:
-        """Fit the mixture, of valid parameters."""
+    ) -> tuple[Result[State], list[str]]:
+        """Fit the mixture, of valid parameters; what there is to doubt, too."""
         warm = self.warm_start and hasattr(self, "means_")
         metadata = None if sample_weight is None else {"sample_weight": sample_weight}
         table, extent, summary = self._read(structure, X, sample_weight)
@@ -397,7 +403,8 @@ class EMGaussianMixture(MixtureDensity):
         noise = summary.noise(self.reg_covar)
         self._set(**remembered(Stream.of(extent, summary, noise)))
         self._remember_surprise_of(table)
-        return result
+        names = getattr(self, "feature_names_in_", range(self.n_features_in_))
+        return result, list(ascent.doubts(result.state, names))
 
     def _take(self, structure: type[Covariance], X: Any, sample_weight: Any) -> None:
         """Take a step on a batch."""

@@ -13,6 +13,7 @@ from skemvae.base import fitting
 from skemvae.callbacks import with_callbacks
 from skemvae.core.iterate import Fit, Result
 from skemvae.core.parallel import in_region
+from skemvae.doubts import warn_of_doubts
 from skemvae.model_density import ModelDensity
 from skemvae.models import MODELS, Model
 from skemvae.multistart import best_of_starts, warn_unless_converged
@@ -194,18 +195,25 @@ class VariationalEM(ModelDensity):
         -----
         ConvergenceWarning
             If the best start did not converge, or was interrupted.
+        DoubtfulFitWarning
+            Of Bayesian mixtures: if columns determine each other linearly, or
+            components have collapsed on values that are repeated; if all of 5
+            components or more hold rows, so that there may be too few of them.
         """
         self._check_parameters()
         model = self._chosen_model()
         with fitting(self) as draft:
-            result = in_region(lambda _: draft._fit(model, X, y, sample_weight))
+            result, doubts = in_region(lambda _: draft._fit(model, X, y, sample_weight))
         remedy = "Increase max_iter or tol, try another random_state, or a smaller model."
         warn_unless_converged(result, self.max_iter, remedy)
+        warn_of_doubts(doubts)
         return self
 
     @with_callbacks
-    def _fit(self, model: Model, X: Any, y: Any, sample_weight: Any) -> Result[Any]:
-        """Fit a model, with valid parameters."""
+    def _fit(
+        self, model: Model, X: Any, y: Any, sample_weight: Any
+    ) -> tuple[Result[Any], list[str]]:
+        """Fit a model, with valid parameters; what there is to doubt, too."""
         metadata = None if sample_weight is None else {"sample_weight": sample_weight}
         rows, weight = self._read(model, X, sample_weight)
         fit, earlier = self._begin(model, rows, weight)
@@ -221,7 +229,8 @@ class VariationalEM(ModelDensity):
             self._remember_surprise_of(rows)
         else:
             self._remember_surprise(rows, weight)
-        return result
+        names = getattr(self, "feature_names_in_", range(self.n_features_in_))
+        return result, list(fit.doubts(result.state, names))
 
     def _read(self, model: Model, X: Any, sample_weight: Any) -> tuple[Any, Any]:
         """Valid rows, as the model wants them, and their weights."""

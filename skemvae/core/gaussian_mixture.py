@@ -130,6 +130,14 @@ class GaussianMixture:
         """The number of free parameters."""
         return self.point.n_parameters
 
+    @property
+    def total_covariance(self) -> Array:
+        """That of the whole density, shape (d, d), of covariances that are matrices."""
+        away = self.means - self.weights @ self.means
+        within = np.tensordot(self.weights, self.covariance.values, 1)
+        total: Array = within + (self.weights * away.T) @ away
+        return total
+
     # Change of coordinates.
 
     def frame(self) -> Frame:

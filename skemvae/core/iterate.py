@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Generic, Protocol, TypeVar
@@ -208,6 +208,10 @@ class Fit(ABC):
     @abstractmethod
     def fitted(self, state: Any) -> Any:
         """The model with its parameters set, in the units of the data."""
+
+    def doubts(self, state: Any, names: Sequence[Any]) -> Iterable[str]:
+        """What a user should be told of a fit that succeeded."""
+        return ()
 
 
 def iterate(

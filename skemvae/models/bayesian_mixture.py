@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from numbers import Integral, Real
 from typing import Any, Self
 
@@ -14,6 +14,7 @@ from skemvae.core import bayesian_mixture as core
 from skemvae.core.arrays import Array
 from skemvae.core.bound import Posterior
 from skemvae.core.covariance import Covariance
+from skemvae.core.dense_covariance import DenseCovariance
 from skemvae.core.em import MixtureEM
 from skemvae.core.expectation import expectation, map_conditionals, map_rows
 from skemvae.core.gaussian_mixture import GaussianMixture, frame_of
@@ -24,6 +25,7 @@ from skemvae.core.rows import Frame, Rows
 from skemvae.core.structures import STRUCTURES
 from skemvae.core.summary import Summary
 from skemvae.core.table import Table
+from skemvae.doubts import Columns
 from skemvae.initialisation import Initialiser
 from skemvae.models.base import Model
 from skemvae.tables.reading import check_extent
@@ -40,6 +42,13 @@ from skemvae.validation import (
 _START_RIDGE = 1e-6
 # A component is active if it holds more than so many rows.
 _ACTIVE = 1.0
+# With so many components, all of them in use, there may be too few; fewer are chosen on purpose.
+_MANY = 5
+
+
+def _held(mixture: core.BayesianMixture) -> Array:
+    """How many rows each component holds."""
+    return mixture.q.components.mean_precision - mixture.prior.components.mean_precision
 
 
 class BayesianMixture(Model):
@@ -207,13 +216,8 @@ class BayesianMixture(Model):
     def _inverse_scale(self, structure: type[Covariance], table: Table, summary: Summary) -> Array:
         d, frame = len(table.frame.origin), table.frame
         if self.covariance_prior is None:
-            unit = structure.identity(1, d)
-            # The posterior of a mixture of one component is 1.
-            one = GaussianMixture(np.ones(1), np.zeros((1, d)), unit, np.zeros(d))
-            everything = expectation(one, table)
-            noise = summary.noise(0) / frame.scale**2
-            values = unit.maximise(everything.moments, noise).values[0]
-            return _shrunk(values, everything.total) if values.ndim == 2 else np.array(values)
+            values, total = _pooled(structure, table, summary)
+            return _shrunk(values, total) if values.ndim == 2 else np.array(values)
         shape = {"full": (d, d), "tied": (d, d), "diag": (d,), "spherical": ()}
         public = check_parameter_array(
             "covariance_prior", self.covariance_prior, shape[structure.name], LARGEST_SQUARE
@@ -301,10 +305,20 @@ class BayesianMixture(Model):
         self.weight_concentration_ = q.weights.public
         self.mean_precision_ = q.components.mean_precision
         self.degrees_of_freedom_ = q.components.dof
-        held = q.components.mean_precision - mixture.prior.components.mean_precision
-        self.n_active_components_ = int((held > _ACTIVE).sum())
+        self.n_active_components_ = int((_held(mixture) > _ACTIVE).sum())
         self.n_parameters_ = k - 1 + k * d + covariance.n_parameters
         return self
+
+
+def _pooled(structure: type[Covariance], table: Table, summary: Summary) -> tuple[Array, float]:
+    """The covariance of all rows, in the frame of the table, and their weight."""
+    d = len(table.frame.origin)
+    unit = structure.identity(1, d)
+    # The posterior of a mixture of one component is 1.
+    one = GaussianMixture(np.ones(1), np.zeros((1, d)), unit, np.zeros(d))
+    everything = expectation(one, table)
+    noise = summary.noise(0) / table.frame.scale**2
+    return unit.maximise(everything.moments, noise).values[0], everything.total
 
 
 def _shrunk(covariance: Array, n_rows: float) -> Array:
@@ -371,6 +385,27 @@ class BayesianMixtureFit(Fit):
 
     def jump(self, state: core.State) -> core.State | None:
         return self._ascent.jump(state)
+
+    def doubts(self, state: core.State, names: Sequence[Any]) -> Iterator[str]:
+        model, table, summary = state.model, self._table, self._summary
+        q, prior = model.q.components, model.prior.components
+        columns = Columns(table, names, summary.spread > summary.floor, "covariance_prior")
+        if isinstance(q.covariance, DenseCovariance):
+            pooled, _ = _pooled(type(q.covariance), table, summary)
+            yield from columns.dependence(pooled, summary.noise(0) / table.frame.scale**2)
+        is_active = _held(model) > _ACTIVE
+        means = table.frame.origin + table.frame.scale * q.mean
+        variances = np.where(is_active[:, None], q.covariance.variances, np.nan)
+        # A tied covariance has the rows of all components.
+        floor = prior.covariance.variances * (prior.dof / q.dof)[:, None]
+        yield from columns.collapse(means, variances, floor)
+        if is_active.all() and len(is_active) >= _MANY:
+            yield (
+                f"All n_components={len(is_active)} components are in use: more may be needed, or "
+                "the density is no mixture of a few Gaussians. Raise n_components until some stay "
+                "empty, and compare held-out nats (score), which judge the density; for clusters "
+                "compare EMGaussianMixture.icl of a few numbers of components."
+            )
 
     def fitted(self, state: core.State) -> BayesianMixture:
         model: BayesianMixture = clone(self._model)

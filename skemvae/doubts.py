@@ -1,0 +1,193 @@
+"""What makes a fit doubtful, though it succeeded: densities without bound, too few components."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any
+
+import numpy as np
+
+from skemvae.core.arrays import AnyArray, Array
+from skemvae.core.covariance import Covariance
+from skemvae.core.dense_covariance import DenseCovariance
+from skemvae.core.even_sample import EvenSample
+from skemvae.core.table import Table
+from skemvae.validation import escaped
+
+# Rows that are looked at where a fit looks doubtful; so many of one value are no accident, and so
+# large a share of the rows beside it are no density.
+_ROWS, _REPEATED, _SHARE = 2000, 10, 0.9
+# With fewer rows for each column, columns may depend on each other by chance.
+_ROWS_PER_COLUMN = 10
+# A component has collapsed if regularisation is half of its variance, at least.
+_COLLAPSED = 2.0
+# Columns determine each other if so little of the variance in a direction is their own, or so small
+# a part of what regularisation adds: standardised, and in squares.
+_OWN, _OWN_PART, _INVOLVED = 1e-8, 1e-4, 1e-4
+# Where columns determine each other, some component is so flat, or by so many times regularisation.
+_FLAT, _FLAT_PART = 1e-2, 400.0
+# What a message names at most.
+_NAMED = 5
+
+
+class DoubtfulFitWarning(UserWarning):
+    """A fit succeeded, but its density or its components do not mean what they seem to."""
+
+
+def warn_of_doubts(doubts: Iterable[str]) -> None:
+    """Say each of them; called by ``fit`` itself."""
+    for doubt in doubts:
+        warnings.warn(doubt, DoubtfulFitWarning, stacklevel=3)
+
+
+def is_beyond_doubt(covariance: Covariance, floor: Array, varies: AnyArray) -> bool:
+    """Whether no component is as narrow or as flat as its regularisation; quick, for every fit.
+
+    Parameters
+    ----------
+    covariance : Covariance
+        In a frame where the columns have unit scale.
+    floor : array of shape (d,)
+        The variances that regularise it.
+    varies : array of shape (d,)
+        Whether a column is not constant.
+    """
+    if ((covariance.variances <= _COLLAPSED * floor) & varies).any():
+        return False
+    if not isinstance(covariance, DenseCovariance):
+        return True
+    return not covariance.is_singular(max(_FLAT, _FLAT_PART * float(floor.max())))
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns of a fitted table, of which some rows are looked at if there is reason to.
+
+    Attributes
+    ----------
+    table : Table
+    names : sequence
+        What messages call them.
+    varies : array of shape (d,)
+        Whether a column is not constant.
+    regularisation : str
+        The parameter that bounds the density where the rows do not.
+    """
+
+    table: Table
+    names: Sequence[Any]
+    varies: AnyArray
+    regularisation: str
+
+    def dependence(self, covariance: Array, noise: Array) -> Iterator[str]:
+        """Columns that determine each other linearly.
+
+        Parameters
+        ----------
+        covariance : array of shape (d, d)
+            Of all rows, in the frame of the table, with what regularises it.
+        noise : array of shape (d,)
+            The variances that regularise it.
+        """
+        which = np.flatnonzero(self.varies)
+        total = covariance.diagonal()[which]
+        own = covariance[np.ix_(which, which)] - np.diag(noise[which])
+        correlation = own / np.sqrt(np.outer(total, total))
+        least = _OWN + _OWN_PART * float((noise[which] / total).max(initial=0))
+        if _is_regular(correlation, least) or len(self._rows) < _ROWS_PER_COLUMN * len(which):
+            return
+        values, directions = np.linalg.eigh(correlation)
+        without_variance = directions[:, values < least]
+        sets = _connected(np.abs(without_variance @ without_variance.T) > _INVOLVED)
+        said = _listed([f"({_listed([self._name(which[j]) for j in one])})" for one in sets])
+        if said:
+            yield (
+                f"Columns determine each other linearly: {said}. The density lies on a plane, "
+                f"and how high it is there is up to {self.regularisation} alone. Leave out one of "
+                "them (of one-hot columns, too), or give labels as one column with "
+                "likelihood='categorical' to VAEEstimator or FactorModel."
+            )
+
+    def collapse(self, means: Array, variances: Array, floor: Array) -> Iterator[str]:
+        """Components that hold one value of a column many times.
+
+        Parameters
+        ----------
+        means : array of shape (K, d)
+            In the units of the rows.
+        variances : array of shape (K, d)
+            In the frame of the table; NaN in components without rows.
+        floor : array of shape (d,) or (K, d)
+            What they would be if all rows of a component were equal.
+        """
+        collapsed = (variances <= _COLLAPSED * floor) & self.varies
+        if not collapsed.any():
+            return
+        widths = np.sqrt(variances) * self.table.frame.scale
+        found = [
+            (k, j, value)
+            for k, j in np.argwhere(collapsed)
+            if (value := self._repeated(j, means[k, j], 2 * widths[k, j])) is not None
+        ]
+        if not found:
+            return
+        of_components = _listed([str(k) for k in sorted({int(k) for k, _, _ in found})])
+        of_columns = _listed([self._name(j) for j in sorted({j for _, j, _ in found})])
+        values = _listed([f"{x:.6g}" for x in sorted({x for _, _, x in found})])
+        yield (
+            f"Components ({of_components}) have collapsed in columns ({of_columns}) on values that "
+            f"are repeated ({values}): their variance there is up to {self.regularisation} alone, "
+            "and log densities mean little. Take fewer components, a larger "
+            f"{self.regularisation}, a likelihood for counts or labels (VAEEstimator, "
+            "FactorModel), or add noise as wide as the values are apart."
+        )
+
+    @cached_property
+    def _rows(self) -> AnyArray:
+        sample = self.table.fold(partial(EvenSample.of, size=_ROWS))
+        rows: AnyArray = sample.X[sample.weight > 0]
+        return rows
+
+    def _repeated(self, column: int, middle: float, reach: float) -> float | None:
+        """The value that almost all rows within reach have in a column, if they are many."""
+        values = self._rows[:, column]
+        near, counts = np.unique(values[np.abs(values - middle) <= reach], return_counts=True)
+        most = counts.max(initial=0)
+        repeated = most >= _REPEATED and most >= _SHARE * counts.sum()
+        return float(near[counts.argmax()]) if repeated else None
+
+    def _name(self, j: int) -> str:
+        return escaped(self.names[j])
+
+
+def _is_regular(matrix: Array, least: float) -> bool:
+    """Whether no eigenvalue is near 0; quick, and not sure of it."""
+    try:
+        pivots = np.linalg.cholesky(matrix).diagonal()
+    except np.linalg.LinAlgError:
+        return False
+    return bool((pivots**2 > 100 * len(matrix) * least).all())
+
+
+def _connected(edges: AnyArray) -> list[list[int]]:
+    """Sets of two or more places that are connected."""
+    left, sets = set(range(len(edges))), []
+    while left:
+        new = {left.pop()}
+        one = set(new)
+        while new:
+            new = {int(j) for i in new for j in np.flatnonzero(edges[i])} & left
+            left -= new
+            one |= new
+        if len(one) > 1:
+            sets.append(sorted(one))
+    return sets
+
+
+def _listed(names: Sequence[str], comma: str = ", ") -> str:
+    """Some names, and how many there are beside them."""
+    more = len(names) - _NAMED
+    return comma.join([*names[:_NAMED], *([f"and {more} more"] if more > 0 else [])])
