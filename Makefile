@@ -17,12 +17,13 @@ PUBLIC = $(addprefix skemvae/, \
 SEED := $(shell date +%s)
 EXAMPLES := 400
 
-.PHONY: help demo test laws test-oldest docs pictures lint format wheel bench clean
+.PHONY: help demo test laws sanitize test-oldest docs pictures lint format wheel bench clean
 
 help:
 	@echo "make demo         one search over three families on real data, anomalies, samples, pictures"
 	@echo "make test         run the tests, with the same draws on every machine"
 	@echo "make laws         hunt: try the laws on fresh draws and many examples"
+	@echo "make sanitize     run the tests of the compiled kernel under the sanitizers of GCC"
 	@echo "make test-oldest  run the tests with the oldest versions of the dependencies"
 	@echo "make docs         build the site with all examples: docs/_build/html/index.html"
 	@echo "make pictures     draw the pictures of the guide again"
@@ -44,6 +45,25 @@ laws: $(VENV)/test
 	@echo "== Trying the laws on fresh draws: SEED=$(SEED) EXAMPLES=$(EXAMPLES)"
 	HYPOTHESIS_PROFILE=laws EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest -n 2 --dist worksteal \
 	  -m hypothesis --hypothesis-seed=$(SEED) tests
+
+# A copy of the library, whose kernel stops at the first access beyond memory and the first overflow.
+SANITIZED := build/sanitized
+SANITIZE = -fsanitize=address,undefined -fno-sanitize-recover=undefined
+KERNEL_TESTS = $(addprefix tests/core/test_, \
+  compiled.py compiled_em.py groups.py factors.py quasi_newton.py sizes.py)
+
+sanitize: $(VENV)/test
+	@echo "== Building the kernel with sanitizers in $(SANITIZED)"
+	rm -rf $(SANITIZED)
+	mkdir -p $(SANITIZED)
+	cp -r skemvae tests pyproject.toml $(SANITIZED)
+	$(CXX) -std=c++17 -O1 -g -fPIC -shared -pthread -Wno-ignored-attributes $(SANITIZE) \
+	  -I$$($(BIN)/python -c "import sysconfig; print(sysconfig.get_path('include'))") \
+	  skemvae/core/kernel/*.cpp -o $(SANITIZED)/skemvae/core/_kernel.abi3.so
+	@echo "== Running the tests of the kernel under them"
+	cd $(SANITIZED) && PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0 \
+	  LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so)" \
+	  $(abspath $(BIN))/python -m pytest -p no:cacheprovider $(KERNEL_TESTS)
 
 # -W: a warning is an error; -n: so is a reference to nothing.
 docs: $(VENV)/docs

@@ -204,6 +204,7 @@ def test_equal_means_as_a_start_leave_no_component_dead():
     assert mixture.weights_.min() > 0.05
 
 
+@pytest.mark.filterwarnings("ignore::skemvae.DoubtfulFitWarning")
 def test_more_components_than_distinct_rows():
     X = np.repeat([[0.0, 1.0], [5.0, 2.0]], 10, axis=0)
     mixture = fit(X, n_components=4)
