@@ -12,6 +12,7 @@ from skemvae.core.compiled_em import State, em_on
 from skemvae.core.covariance import Covariance
 from skemvae.core.dense_covariance import DenseCovariance
 from skemvae.core.gaussian_mixture import GaussianMixture
+from skemvae.core.iterate import Result
 from skemvae.core.rows import Rows
 from skemvae.core.summary import Summary
 from skemvae.core.table import Table
@@ -94,9 +95,10 @@ class ExactEM:
         )
         return parameters
 
-    def doubts(self, state: State, names: Sequence[Any]) -> Iterator[str]:
+    def doubts(self, result: Result[State], names: Sequence[Any]) -> Iterator[str]:
         """What a user should be told of a fit that succeeded."""
-        model, table, covariance = state.model, self._em.table, state.model.covariance
+        model, table = result.state.model, self._em.table
+        covariance = model.covariance
         varies = self._summary.spread > self._summary.floor
         is_spherical = covariance.name == "spherical"
         floor = np.full_like(self._noise, self._noise.mean()) if is_spherical else self._noise

@@ -404,7 +404,7 @@ class EMGaussianMixture(MixtureDensity):
         self._set(**remembered(Stream.of(extent, summary, noise)))
         self._remember_surprise_of(table)
         names = getattr(self, "feature_names_in_", range(self.n_features_in_))
-        return result, list(ascent.doubts(result.state, names))
+        return result, list(ascent.doubts(result, names))
 
     def _take(self, structure: type[Covariance], X: Any, sample_weight: Any) -> None:
         """Take a step on a batch."""

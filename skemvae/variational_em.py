@@ -230,7 +230,7 @@ class VariationalEM(ModelDensity):
         else:
             self._remember_surprise(rows, weight)
         names = getattr(self, "feature_names_in_", range(self.n_features_in_))
-        return result, list(fit.doubts(result.state, names))
+        return result, list(fit.doubts(result, names))
 
     def _read(self, model: Model, X: Any, sample_weight: Any) -> tuple[Any, Any]:
         """Valid rows, as the model wants them, and their weights."""

@@ -234,6 +234,7 @@ def with_five_far_rows(rng):
     ("draw", "structure"),
     [(with_year, "full"), (with_year, "diag"), (with_five_far_rows, "tied")],
 )
+@pytest.mark.filterwarnings("ignore::skemvae.DoubtfulFitWarning")
 def test_a_component_without_variance_in_a_column_may_be_a_cluster(draw, structure, n_init):
     for seed in range(5):
         X, labels = draw(np.random.default_rng(seed))

@@ -209,7 +209,7 @@ class Fit(ABC):
     def fitted(self, state: Any) -> Any:
         """The model with its parameters set, in the units of the data."""
 
-    def doubts(self, state: Any, names: Sequence[Any]) -> Iterable[str]:
+    def doubts(self, result: Result[Any], names: Sequence[Any]) -> Iterable[str]:
         """What a user should be told of a fit that succeeded."""
         return ()
 

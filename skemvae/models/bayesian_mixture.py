@@ -18,7 +18,7 @@ from skemvae.core.dense_covariance import DenseCovariance
 from skemvae.core.em import MixtureEM
 from skemvae.core.expectation import expectation, map_conditionals, map_rows
 from skemvae.core.gaussian_mixture import GaussianMixture, frame_of
-from skemvae.core.iterate import Fit
+from skemvae.core.iterate import Fit, Result, Status
 from skemvae.core.mixing import MIXING_WEIGHTS
 from skemvae.core.normal_wishart import NormalWishart
 from skemvae.core.rows import Frame, Rows
@@ -386,8 +386,8 @@ class BayesianMixtureFit(Fit):
     def jump(self, state: core.State) -> core.State | None:
         return self._ascent.jump(state)
 
-    def doubts(self, state: core.State, names: Sequence[Any]) -> Iterator[str]:
-        model, table, summary = state.model, self._table, self._summary
+    def doubts(self, result: Result[core.State], names: Sequence[Any]) -> Iterator[str]:
+        model, table, summary = result.state.model, self._table, self._summary
         q, prior = model.q.components, model.prior.components
         columns = Columns(table, names, summary.spread > summary.floor, "covariance_prior")
         if isinstance(q.covariance, DenseCovariance):
@@ -399,7 +399,8 @@ class BayesianMixtureFit(Fit):
         # A tied covariance has the rows of all components.
         floor = prior.covariance.variances * (prior.dof / q.dof)[:, None]
         yield from columns.collapse(means, variances, floor)
-        if is_active.all() and len(is_active) >= _MANY:
+        has_converged = result.status is Status.CONVERGED  # otherwise they may yet run empty
+        if has_converged and is_active.all() and len(is_active) >= _MANY:
             yield (
                 f"All n_components={len(is_active)} components are in use: more may be needed, or "
                 "the density is no mixture of a few Gaussians. Raise n_components until some stay "
