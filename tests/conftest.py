@@ -4,8 +4,7 @@ import os
 
 # Where tests run side by side, each has one core: threads of several would wait for each other.
 if "PYTEST_XDIST_WORKER" in os.environ:
-    for threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        os.environ.setdefault(threads, "1")
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import contextlib
 import functools
