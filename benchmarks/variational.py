@@ -1,6 +1,7 @@
 """Variational EM against its peers in the same run.
 
-    python benchmarks/variational.py [--repeats 5] [--only mixture factors] [--max-rows 100000]
+    python benchmarks/variational.py [--repeats 5] [--only mixture factors costs]
+                                     [--max-rows 100000]
 
 ``mixture``: the table of ``em.py`` for the Bayesian mixture and scikit-learn's. Both are started
 once, then go on (``warm_start``) for the same number of iterations, taking turns; medians and
@@ -8,6 +9,8 @@ their ratios, by the compiled kernel and without it. ``whole`` is the ratio of w
 with its own start: ours is a tournament, scikit-learn's one k-means.
 ``factors``: logistic and Poisson factor models on 20,000 x 50 tables, to convergence; held-out
 nats beside those of independent columns, and of a VAE with linear maps, on the same split.
+``costs``: seconds of the processor that a fit and the score of 500 rows take, medians, for tables
+of one kind of column and of many kinds.
 """
 
 from __future__ import annotations
@@ -33,6 +36,7 @@ from skemvae.models import BayesianMixture, FactorModel
 
 PATHS = ("kernel", "BLAS")
 N_FACTORS = 5
+KINDS = ("gaussian", "poisson", "bernoulli")
 
 
 def timed(function, *arguments):
@@ -127,11 +131,65 @@ def factors():
         )
 
 
+# Two factors behind 11 columns: real, counts, bits, labels of 4 and of 12 kinds.
+MIXED = [
+    ("gaussian", [0, 1, 2, 3, 4]),
+    ("poisson", [5, 6]),
+    ("bernoulli", [7, 8]),
+    ("categorical", [9, 10]),
+]
+
+
+def columns(kind, n):
+    """A table of a kind."""
+    rng = np.random.default_rng(0)
+    Z, W = rng.standard_normal((n, 2)), rng.standard_normal((25, 2))
+    linear = Z @ W.T
+    if kind == "mixed":
+        labels = [
+            (linear[:, which] + rng.gumbel(size=linear[:, which].shape)).argmax(1)
+            for which in (slice(9, 13), slice(13, 25))
+        ]
+        parts = [columns("gaussian", n)[:, :5], columns("poisson", n)[:, 5:7]]
+        return np.column_stack([*parts, columns("bernoulli", n)[:, 7:9], *labels])
+    linear = linear[:, :10]
+    if kind == "gaussian":
+        return linear + 0.7 * rng.standard_normal(linear.shape)
+    if kind == "poisson":
+        return rng.poisson(np.exp(0.5 * linear + 0.5)).astype(float)
+    return (rng.random(linear.shape) < expit(linear)).astype(float)
+
+
+def processor(function, *arguments):
+    begin = time.process_time()
+    function(*arguments)
+    return time.process_time() - begin
+
+
+def costs(repeats, max_rows):
+    print("\nFactor models, two factors: seconds of the processor, medians")
+    print(f"{'columns':>10} {'rows':>7} | {'fit':>7} {'iterations':>10} | {'score 500':>9}")
+    VariationalEM(FactorModel(1)).fit(columns("gaussian", 50))  # loads what has to be loaded
+    for kind, likelihood in {"mixed": MIXED, **{k: k for k in KINDS}}.items():
+        for n in (2_000, 20_000):
+            if n > max_rows:
+                continue
+            X = columns(kind, n)
+            model = VariationalEM(FactorModel(2, likelihood), random_state=0)
+            fits = [processor(model.fit, X) for _ in range(repeats)]
+            scores = [processor(model.score_samples, X[:500]) for _ in range(repeats)]
+            print(
+                f"{kind:>10} {n:>7} | {np.median(fits):>6.2f}s {model.n_iter_:>10} | "
+                f"{np.median(scores):>8.3f}s",
+                flush=True,
+            )
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--max-rows", type=int, default=100_000)
-    parser.add_argument("--only", nargs="+", choices=["mixture", "factors"])
+    parser.add_argument("--only", nargs="+", choices=["mixture", "factors", "costs"])
     arguments = parser.parse_args()
     warnings.simplefilter("ignore", ConvergenceWarning)
     print(
@@ -141,6 +199,8 @@ def main():
         mixtures(arguments.repeats, arguments.max_rows)
     if not arguments.only or "factors" in arguments.only:
         factors()
+    if not arguments.only or "costs" in arguments.only:
+        costs(arguments.repeats, arguments.max_rows)
 
 
 if __name__ == "__main__":
