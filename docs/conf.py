@@ -20,6 +20,7 @@ extensions = [
 ]
 templates_path = ["_templates"]
 exclude_patterns = ["_build", "gallery/README.*"]
+highlight_language = "none"  # a block without a language is output
 nitpicky = True
 # Without a network there is nothing of other libraries to refer to.
 nitpick_ignore_regex = [("py:.*", r"(matplotlib|numpy|sklearn|torch)\..*")]

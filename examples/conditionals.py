@@ -42,8 +42,16 @@ for value, colour in ((2.5, "C0"), (3.0, "C1"), (3.8, "C3")):
         )[::-1]
     )
     print(f"{value} cm wide: petals are {shares}")
-left.set(xlabel="sepal width (cm)", ylabel="petal length (cm)")
-right.set(xlabel="petal length (cm)", ylabel="density given the width")
+left.set(
+    xlabel="sepal width (cm)",
+    ylabel="petal length (cm)",
+    title="Irises, and three given widths",
+)
+right.set(
+    xlabel="petal length (cm)",
+    ylabel="density given the width",
+    title="Petal lengths, given the width",
+)
 right.legend()
 
 # %%

@@ -107,6 +107,11 @@ axis.hist(
 axis.hist(
     log_probability[is_zero[test]], bins, alpha=0.7, density=True, label="0, never seen"
 )
-axis.set(xlabel="log probability of an image, nats", ylabel="share", yticks=[])
+axis.set(
+    xlabel="log probability of an image, nats",
+    ylabel="share",
+    yticks=[],
+    title="Unseen images of zeros and of other digits",
+)
 axis.legend()
 plt.show()

@@ -88,6 +88,7 @@ axis.set(
     xlabel="θ, the mean of the second component",
     ylabel="nats per sample",
     ylim=(-3.2, -1),
+    title="Three bounds, each of which touches the log density",
 )
 axis.legend()
 

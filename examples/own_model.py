@@ -92,6 +92,11 @@ figure, axis = plt.subplots(
 )
 axis.hist(X[:, 0], bins=36, density=True, alpha=0.4, label="wind")
 axis.plot(angles, density, label="p(x)")
-axis.set(yticklabels=[], theta_zero_location="N", theta_direction=-1)
+axis.set(
+    yticklabels=[],
+    theta_zero_location="N",
+    theta_direction=-1,
+    title="Wind directions, and their fitted density",
+)
 axis.legend(loc="lower right", bbox_to_anchor=(1.1, -0.05))
 plt.show()

@@ -30,13 +30,15 @@ from skemvae.models import FactorModel
 iris = load_iris(as_frame=True).data
 petals = ["petal length (cm)", "petal width (cm)"]
 em = EMGaussianMixture(3, random_state=0).fit(iris)
-MixtureDisplay.from_estimator(em, iris, features=petals)
+display = MixtureDisplay.from_estimator(em, iris, features=petals)
+display.figure_.suptitle("Three components of the irises")
 
 # %%
 # The same mixture as a density: the smallest regions that hold 50, 90 and 99 % of the
 # probability.
 
-DensityDisplay.from_estimator(em, iris, features=petals)
+display = DensityDisplay.from_estimator(em, iris, features=petals)
+display.figure_.suptitle("The density of the irises")
 
 # %%
 # A VAE with two latent dimensions, for counts: grey levels of handwritten digits go
@@ -48,13 +50,17 @@ vae = VAEEstimator(
     2, likelihood="poisson", learning_rate="cosine", max_iter=100, random_state=0
 )
 vae.fit(digits.data)
-LatentDisplay.from_estimator(vae, digits.data, digits.target, image_shape=(8, 8))
+display = LatentDisplay.from_estimator(
+    vae, digits.data, digits.target, image_shape=(8, 8)
+)
+display.figure_.suptitle("Latent means of the digits, and what z stands for")
 
 # %%
 # Its bound, epoch by epoch, on the rows that it was trained on and on those that were
 # held out.
 
-BoundDisplay.from_estimator(vae)
+display = BoundDisplay.from_estimator(vae)
+display.figure_.suptitle("The bound of the VAE in each epoch")
 
 # %%
 # How far bounds are from log p(x), on chemical analyses of wines. EM's posterior is
@@ -69,7 +75,10 @@ fits = {
     ),
     "VAE": VAEEstimator(2, hidden_layer_sizes=(32,), random_state=0),
 }
-GapDisplay.from_estimator({name: fit.fit(wine) for name, fit in fits.items()}, wine)
+display = GapDisplay.from_estimator(
+    {name: fit.fit(wine) for name, fit in fits.items()}, wine
+)
+display.figure_.suptitle("Gaps of the bounds of three models")
 
 # %%
 # Which measurements make tumours unlike the benign ones? Those of the ten rows with the
@@ -80,7 +89,8 @@ pipeline = make_pipeline(
     StandardScaler(), EMGaussianMixture(2, reg_covar=1e-2, random_state=0)
 )
 pipeline.fit(cancer.data[cancer.target == 1])
-FeatureScoreDisplay.from_estimator(
+display = FeatureScoreDisplay.from_estimator(
     pipeline, cancer.data, feature_names=cancer.feature_names
 )
+display.figure_.suptitle("Feature scores of ten anomalous tumours")
 plt.show()

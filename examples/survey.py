@@ -68,11 +68,19 @@ print(f"At 5 % false alarms, {caught:.0%} of the sheets filled in by a coin are 
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 4), layout="constrained")
 left.scatter(attitudes[:, 0], found[:, 0], s=4)
-left.set(xlabel="attitude (simulated)", ylabel="attitude (found)")
+left.set(
+    xlabel="attitude (simulated)",
+    ylabel="attitude (found)",
+    title="The first attitude of each person",
+)
 bins = np.linspace(log_probability.min(), log_probability.max(), 40)
 right.hist(log_probability[: len(test)], bins, density=True, alpha=0.6, label="people")
 right.hist(log_probability[len(test) :], bins, density=True, alpha=0.6, label="coins")
 right.axvline(threshold, color="k", lw=1, label="5 % false alarms")
-right.set(xlabel="log probability of a sheet, nats", yticks=[])
+right.set(
+    xlabel="log probability of a sheet, nats",
+    yticks=[],
+    title="Sheets filled in by people and by coins",
+)
 right.legend()
 plt.show()

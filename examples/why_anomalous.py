@@ -89,10 +89,13 @@ for rows, label, colour in (
     left.hist(values, bins, alpha=0.6, label=f"{label}, unseen", color=colour)
 left.axvline(detector.offset_, color="k", linestyle="--", label="threshold")
 left.set(
-    xlabel=f"log density, nats ({bins[0]:.0f} and below in one bar)", ylabel="tumours"
+    xlabel=f"log density, nats ({bins[0]:.0f} and below in one bar)",
+    ylabel="tumours",
+    title="Unseen tumours, and the threshold",
 )
 left.legend(loc="upper center")
 FeatureScoreDisplay.from_estimator(
     detector, X_benign, rows=most_anomalous, feature_names=data.feature_names, ax=right
 )
+right.set(title="Feature scores of the five most anomalous benign ones")
 plt.show()
