@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.datasets import load_diabetes, load_iris
+from sklearn.datasets import load_breast_cancer, load_iris
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline
@@ -261,7 +261,7 @@ def test_patience_ends_when_that_many_scores_do_not_exceed_the_best(scores, pati
 
 
 def test_patience_ends_a_fit_that_does_worse_on_other_rows():
-    table = load_diabetes().data
+    table = load_breast_cancer().data[:, :6]
     monitor = BoundMonitor(table[::2], patience=3)
     mixture = EMGaussianMixture(8, tol=0, random_state=0).set_callbacks(monitor).fit(table[1::2])
     steps = monitor.get_logs().data

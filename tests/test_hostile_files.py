@@ -304,7 +304,9 @@ def test_arrays_of_other_shapes_types_or_with_nan_are_refused(kind, files, tmp_p
         others = {
             "longer": np.concatenate([array, array]) if array.ndim else np.ones(2, array.dtype),
             "one dimension more": array[None],
-            "of another type": array.astype(np.float16 if array.dtype.kind == "f" else np.uint8),
+            "of another type": np.zeros_like(
+                array, dtype=np.float16 if array.dtype.kind == "f" else np.uint8
+            ),
             "missing": None,
         }
         if array.dtype.kind == "f" and array.size:

@@ -360,6 +360,7 @@ def test_the_mixture_follows_rows_that_wander_away():
     np.testing.assert_allclose(means, [[-5, 0], [5, 0]], atol=0.7)
 
 
+@pytest.mark.filterwarnings("ignore::skemvae.DoubtfulFitWarning")
 @pytest.mark.parametrize("reg_covar", [0, 1e-6])
 @pytest.mark.parametrize("covariance_type", STRUCTURES)
 def test_columns_without_variance_stay_finite(covariance_type, reg_covar):

@@ -70,6 +70,7 @@ def test_of_any_mixture_at_any_offset_and_in_any_unit(mixture, seed, offset, uni
     assert_answers_as(estimator, to_onnx(estimator), X, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.filterwarnings("ignore::skemvae.DoubtfulFitWarning")
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("structure", STRUCTURES)
 def test_of_fitted_mixtures(structure, dtype):

@@ -101,6 +101,7 @@ def test_small_batches_are_joined(monkeypatch):
     assert_same(mixture().fit(source), whole)
 
 
+@pytest.mark.filterwarnings("ignore::skemvae.DoubtfulFitWarning")
 @pytest.mark.parametrize("structure", sorted(STRUCTURES))
 def test_a_bayesian_mixture_takes_batches(structure):
     model = BayesianMixture(5, covariance_type=structure)

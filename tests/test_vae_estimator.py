@@ -515,7 +515,10 @@ def test_labels_keep_their_types_and_columns_their_names_in_errors():
     mixed = pd.DataFrame({"age": [1.0, 2.0] * 20, "job": ["x", "y"] * 20})
     likelihood = [("gaussian", ["age"]), ("categorical", ["job"])]
     fitted = quick(likelihood=likelihood).fit(mixed)
-    for value, message in ((np.nan, "Column age holds nan in row 3"), ("old", "Column age must")):
+    for value, message in (
+        (np.nan, "NaN, first in row 3, column 'age'"),
+        ("old", "no numbers in column 'age'"),
+    ):
         bad = mixed.astype(object)
         bad.loc[3, "age"] = value
         with pytest.raises(ValueError, match=message):

@@ -272,7 +272,7 @@ def test_a_warm_start_continues_the_history(model):
 @some_models
 def test_a_warm_start_on_other_rows_begins_a_new_history(model):
     em = quick(model, warm_start=True).fit(IRIS)
-    em.fit(IRIS + 0.5)
+    em.fit(1.5 * IRIS + 0.5)
     assert len(em.lower_bounds_) == em.n_iter_ + 1
 
 

@@ -52,7 +52,8 @@ def _random_state(state: dict[str, Any]) -> np.random.RandomState:
     key, position = state["key"], state["pos"]
     # NumPy believes the position, and would read beyond the key.
     if (
-        key.shape != (624,)
+        len(state) != 4  # key, pos, has_gauss, gauss
+        or key.shape != (624,)
         or key.dtype != np.uint32
         or not 0 <= position <= 624
         or state["has_gauss"] not in (0, 1)
