@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from numbers import Integral
 from typing import Any, Self, TypeVar
 
 import numpy as np
@@ -20,7 +21,8 @@ from sklearn.base import (
     TransformerMixin,
 )
 from sklearn.pipeline import Pipeline
-from sklearn.utils import _safe_indexing
+from sklearn.utils import _safe_indexing, check_scalar
+from sklearn.utils.validation import check_is_fitted
 
 from skemvae._version import __version__
 from skemvae.callbacks import CallbackSupportMixin
@@ -28,9 +30,10 @@ from skemvae.core.decomposition import BoundDecomposition
 from skemvae.core.even_sample import EvenSample, at_even_steps
 from skemvae.core.rows import Rows
 from skemvae.core.table import Table
+from skemvae.tables.frames import as_set
 from skemvae.tables.reading import is_read_in_parts, open_table
-from skemvae.typing import ArrayLike, FloatArray, MatrixLike, Scores
-from skemvae.validation import check_weights, shown
+from skemvae.typing import Array, ArrayLike, MatrixLike, RandomState, Scores, Tabular
+from skemvae.validation import check_random_state, check_weights, shown
 
 # Mean surprises come from at most so many training rows, for every fit pays for them: the error
 # is about a tenth of a nat. Draws, where there are no rows, are paid for when they are needed.
@@ -246,7 +249,32 @@ class LatentDensityEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
     def decompose_bound(self, X: MatrixLike) -> BoundDecomposition:
         """Explain the bound of each row: what z explains, what q costs, what is lost."""
 
-    def feature_scores(self, X: MatrixLike) -> FloatArray:
+    def sample(self, n_samples: int = 1, random_state: RandomState = None) -> tuple[Tabular, Array]:
+        """Draw rows from p(x, z), in random order.
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+            How many rows, at least 1.
+        random_state : int, RandomState instance or None, default=None
+            None uses the estimator's own ``random_state``: an integer there
+            repeats the same draws at every call.
+
+        Returns
+        -------
+        X : ndarray of shape (n_samples, n_features), or a frame after ``set_output``
+            In the units of the training rows; an array is of dtype object if
+            labels are not numbers.
+        Z : ndarray of shape (n_samples,) or (n_samples, n_latent)
+            The component (or state) of each row, or its latent point.
+        """
+        check_is_fitted(self)
+        check_scalar(n_samples, "n_samples", Integral, min_val=1)
+        rng = check_random_state(self.random_state if random_state is None else random_state)
+        X, Z = self._draw(n_samples, rng)
+        return as_set(self, X, self), Z
+
+    def feature_scores(self, X: MatrixLike) -> Tabular:
         """How surprising each value of a row is, given all its other values.
 
         Parameters
@@ -256,7 +284,7 @@ class LatentDensityEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
 
         Returns
         -------
-        ndarray of shape (n_samples, n_features)
+        ndarray of shape (n_samples, n_features), or a frame after ``set_output``
             ``-log p(x_j | x_-j)``, less its mean over the training rows: nats,
             whatever the units of X. 0 is as usual, 5 is e^5 times less
             probable than usual; the largest of a row says which value to look
@@ -298,9 +326,9 @@ class LatentDensityEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         surprise = -self._log_conditionals(self._rows(X))
         mean = getattr(self, "_mean_surprise", None)
         if mean is None:
-            drawn, _ = self.sample(_REFERENCE_DRAWS, random_state=0)
+            drawn, _ = self._draw(_REFERENCE_DRAWS, np.random.RandomState(0))
             mean = -self._log_conditionals(drawn).mean(axis=0)
-        return surprise - mean.astype(surprise.dtype)
+        return as_set(self, surprise - mean.astype(surprise.dtype), self, X)
 
     def _remember_surprise(self, rows: Any, weight: Any) -> None:
         """Set what ``feature_scores`` subtracts, from valid training rows."""
@@ -326,6 +354,10 @@ class LatentDensityEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
     @abstractmethod
     def _rows(self, X: Any) -> Any:
         """Valid rows, of an estimator that is fitted."""
+
+    @abstractmethod
+    def _draw(self, n: int, rng: np.random.RandomState) -> tuple[Any, Any]:
+        """What ``sample`` returns, as arrays whatever ``set_output`` says."""
 
     @abstractmethod
     def _log_conditionals(self, rows: Any) -> Any:

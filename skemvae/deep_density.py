@@ -14,8 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from skemvae.base import LatentDensityEstimator, with_error
 from skemvae.core.decomposition import BoundDecomposition
 from skemvae.tables.reading import check_rows
-from skemvae.typing import Array, ArrayLike, FloatArray, IntArray, MatrixLike, RandomState, Scores
-from skemvae.validation import check_random_state
+from skemvae.typing import Array, ArrayLike, FloatArray, IntArray, MatrixLike, Scores
 
 # Rows whose codes are held at a time.
 _CHUNK_ROWS = 2**14
@@ -226,32 +225,11 @@ class DeepDensity(LatentDensityEstimator):
             )
         return self._table.decode(self._inference(points.dtype).decode(points))
 
-    def sample(self, n_samples: int = 1, random_state: RandomState = None) -> tuple[Array, Array]:
-        """Draw rows from p(x, z).
-
-        Parameters
-        ----------
-        n_samples : int, default=1
-            How many rows, at least 1.
-        random_state : int, RandomState instance or None, default=None
-            None uses the estimator's own ``random_state``: an integer there
-            repeats the same draws at every call.
-
-        Returns
-        -------
-        X : ndarray of shape (n_samples, n_features)
-            In the units of the training rows; of dtype object if labels are
-            not numbers.
-        Z : ndarray of shape (n_samples, n_components)
-            The latent point of each row.
-        """
-        check_is_fitted(self)
-        check_scalar(n_samples, "n_samples", Integral, min_val=1)
-        rng = check_random_state(self.random_state if random_state is None else random_state)
-        codes, Z = self._inference(np.float64).sample(n_samples, rng)
-        return self._table.decode(codes), Z
-
     # Behind all of these.
+
+    def _draw(self, n: int, rng: np.random.RandomState) -> tuple[Any, Any]:
+        codes, Z = self._inference(np.float64).sample(n, rng)
+        return self._table.decode(codes), Z
 
     @property
     def _n_features_out(self) -> int:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from numbers import Integral
 from typing import Any, Self
 
 import numpy as np
-from sklearn.utils import check_array, check_scalar
+from sklearn.base import clone
+from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 
 from skemvae.base import LatentDensityEstimator, weighted_sum, with_error
@@ -37,7 +37,6 @@ from skemvae.validation import (
     check_mixture_weights,
     check_parameter_array,
     check_positive_definite,
-    check_random_state,
     check_weights,
 )
 
@@ -217,31 +216,6 @@ class MixtureDensity(LatentDensityEstimator):
             )
         return responsibilities @ mixture.means.astype(responsibilities.dtype)
 
-    # Samples.
-
-    def sample(self, n_samples: int = 1, random_state: RandomState = None) -> tuple[Array, Array]:
-        """Draw rows from the mixture, in random order.
-
-        Parameters
-        ----------
-        n_samples : int, default=1
-            How many rows, at least 1.
-        random_state : int, RandomState instance or None, default=None
-            None uses the estimator's own ``random_state``: an integer there
-            repeats the same draws at every call.
-
-        Returns
-        -------
-        X : ndarray of shape (n_samples, n_features)
-            In the units of the training rows.
-        labels : ndarray of shape (n_samples,)
-            The component of each row.
-        """
-        mixture = self._mixture()
-        check_scalar(n_samples, "n_samples", Integral, min_val=1)
-        rng = check_random_state(self.random_state if random_state is None else random_state)
-        return mixture.sample(n_samples, rng)
-
     # Smaller mixtures.
 
     def marginal(self, columns: Columns) -> Self:
@@ -402,7 +376,7 @@ class MixtureDensity(LatentDensityEstimator):
         parameters = {**self.get_params(deep=False), **dict.fromkeys(fitted_to_all)}
         if not isinstance(self.init_params, str):
             parameters["init_params"] = "auto"
-        smaller = type(self)(**parameters)._set(**self._parameters(mixture))
+        smaller = clone(self).set_params(**parameters)._set(**self._parameters(mixture))
         if hasattr(self, "feature_names_in_"):
             smaller.feature_names_in_ = self.feature_names_in_[features]
         return smaller
@@ -416,6 +390,9 @@ class MixtureDensity(LatentDensityEstimator):
     def _rows(self, X: Any) -> Any:
         check_is_fitted(self, "means_")
         return check_rows(self, X, numeric=True, reset=False, n_min=1)
+
+    def _draw(self, n: int, rng: Any) -> tuple[Any, Any]:
+        return self._mixture().sample(n, rng)
 
     def _log_conditionals(self, rows: Any) -> Any:
         mixture = self._mixture()

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from numbers import Integral
 from typing import Any
 
 import numpy as np
-from sklearn.utils import check_array, check_scalar
+from sklearn.utils import check_array
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
@@ -14,8 +13,7 @@ from skemvae.base import LatentDensityEstimator, with_error
 from skemvae.core.decomposition import BoundDecomposition
 from skemvae.models import Model
 from skemvae.tables.reading import check_rows
-from skemvae.typing import Array, ArrayLike, FloatArray, IntArray, MatrixLike, RandomState, Scores
-from skemvae.validation import check_random_state
+from skemvae.typing import Array, ArrayLike, FloatArray, IntArray, MatrixLike, Scores
 
 
 def _has_discrete_latent(estimator: Any) -> bool:
@@ -167,29 +165,6 @@ class ModelDensity(LatentDensityEstimator):
         """
         return self._fitted.posterior_mean(self._rows(X)).argmax(1)
 
-    def sample(self, n_samples: int = 1, random_state: RandomState = None) -> tuple[Array, Array]:
-        """Draw rows from p(x, z).
-
-        Parameters
-        ----------
-        n_samples : int, default=1
-            How many rows, at least 1.
-        random_state : int, RandomState instance or None, default=None
-            None uses the estimator's own ``random_state``: an integer there
-            repeats the same draws at every call.
-
-        Returns
-        -------
-        X : ndarray of shape (n_samples, n_features)
-            In the units of the training rows.
-        Z : ndarray of shape (n_samples,) or (n_samples, n_latent)
-            The state or the latent point of each row.
-        """
-        model = self._fitted
-        check_scalar(n_samples, "n_samples", Integral, min_val=1)
-        rng = check_random_state(self.random_state if random_state is None else random_state)
-        return model.draw(n_samples, rng)
-
     @property
     def _n_features_out(self) -> int:
         return self.model_.n_latent_
@@ -198,6 +173,9 @@ class ModelDensity(LatentDensityEstimator):
     def _fitted(self) -> Model:
         check_is_fitted(self)
         return self.model_
+
+    def _draw(self, n: int, rng: Any) -> tuple[Any, Any]:
+        return self._fitted.draw(n, rng)
 
     def _log_conditionals(self, rows: Any) -> Any:
         return self._fitted.log_conditionals(rows)

@@ -18,10 +18,20 @@ from sklearn.utils.validation import check_is_fitted
 from skemvae.base import DensityEstimator, scores_of, weighted_sum, with_error
 from skemvae.bijections import Bijection
 from skemvae.core.decomposition import BoundDecomposition
+from skemvae.tables.frames import as_set
 from skemvae.tables.numbers import check_no_gaps
 from skemvae.tables.reading import check_in_memory, check_rows, validated
 from skemvae.truncation import draw_within
-from skemvae.typing import Array, ArrayLike, FloatArray, IntArray, MatrixLike, RandomState, Scores
+from skemvae.typing import (
+    Array,
+    ArrayLike,
+    FloatArray,
+    IntArray,
+    MatrixLike,
+    RandomState,
+    Scores,
+    Tabular,
+)
 from skemvae.validation import check_random_state, check_weights
 
 
@@ -135,7 +145,7 @@ class DensityInOriginalUnits(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         )
 
     @available_if(_can_explain)
-    def feature_scores(self, X: MatrixLike) -> FloatArray:
+    def feature_scores(self, X: MatrixLike) -> Tabular:
         """How surprising each value of a row is, given all its other values.
 
         Parameters
@@ -145,7 +155,7 @@ class DensityInOriginalUnits(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
 
         Returns
         -------
-        ndarray of shape (n_samples, n_features)
+        ndarray of shape (n_samples, n_features), or a frame after ``set_output``
             ``-log p(x_j | x_-j)``, less its mean over the training rows, in
             nats: that of the transformed value, less how much the transformer
             stretches the value beyond what it does on average. Only if the
@@ -162,8 +172,9 @@ class DensityInOriginalUnits(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         """
         transformed, _ = self._within(X)
         places, log_slopes = self.bijection_.by_columns(self._rows(X))
-        surprise = self.estimator_.feature_scores(transformed)[:, places]
-        return surprise - (log_slopes - self._mean_log_slopes).astype(surprise.dtype)
+        surprise = np.asarray(self.estimator_.feature_scores(transformed))[:, places]
+        stretch = (log_slopes - self._mean_log_slopes).astype(surprise.dtype)
+        return as_set(self, surprise - stretch, self, X)
 
     @available_if(_density_has("aic"))
     def aic(self, X: MatrixLike, sample_weight: ArrayLike | None = None) -> float:
@@ -253,10 +264,10 @@ class DensityInOriginalUnits(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             ``estimator_.transform`` of the transformed rows.
         """
         transformed, _ = self._within(X)
-        return self.estimator_.transform(transformed)
+        return np.asarray(self.estimator_.transform(transformed))
 
     @available_if(_density_has("sample"))
-    def sample(self, n_samples: int = 1, random_state: RandomState = None) -> tuple[Array, Array]:
+    def sample(self, n_samples: int = 1, random_state: RandomState = None) -> tuple[Tabular, Array]:
         """Draw rows in the units of X.
 
         Parameters
@@ -269,7 +280,7 @@ class DensityInOriginalUnits(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
 
         Returns
         -------
-        X : ndarray of shape (n_samples, n_features)
+        X : ndarray of shape (n_samples, n_features), or a frame after ``set_output``
             Draws of the density, transformed back; those outside of the image
             of the transformer are drawn again.
         Z : ndarray of shape (n_samples, ...) or None
@@ -285,14 +296,17 @@ class DensityInOriginalUnits(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         check_scalar(n_samples, "n_samples", Integral, min_val=1)
         own = getattr(self.estimator_, "random_state", None)
         rng = check_random_state(own if random_state is None else random_state)
-        mass = math.exp(self.log_mass_)
-        return draw_within(self.bijection_, self.estimator_, n_samples, mass, rng)
+        X, Z = self._draw(n_samples, rng)
+        return as_set(self, X, self), Z
 
     # Behind all of these.
 
     @property
     def _n_features_out(self) -> int:
         return len(self.estimator_.get_feature_names_out())
+
+    def _draw(self, n: int, rng: Any) -> tuple[Any, Any]:
+        return draw_within(self.bijection_, self.estimator_, n, math.exp(self.log_mass_), rng)
 
     def _log_density(self, answer: Callable[[Any, bool], Any], X: Any, return_std: bool) -> Any:
         """An answer of ``estimator_`` about transformed rows in the units of X."""

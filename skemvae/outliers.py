@@ -17,8 +17,9 @@ from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 from skemvae.base import DensityEstimator, fitting, scores_of
 from skemvae.core.arrays import quietly
 from skemvae.em_gaussian_mixture import EMGaussianMixture
+from skemvae.tables.frames import as_set
 from skemvae.tables.numbers import check_is_table
-from skemvae.typing import ArrayLike, FloatArray, IntArray, MatrixLike, Scores, Splits
+from skemvae.typing import ArrayLike, FloatArray, IntArray, MatrixLike, Scores, Splits, Tabular
 from skemvae.validation import check_splits, check_weights, keywords_named, shown
 
 # Steps that shift and stretch each column by itself: they leave feature scores as they are.
@@ -215,7 +216,7 @@ class DensityOutlierDetector(OutlierMixin, BaseEstimator):
         return True
 
     @available_if(_can_explain)
-    def feature_scores(self, X: MatrixLike) -> FloatArray:
+    def feature_scores(self, X: MatrixLike) -> Tabular:
         """How surprising each value of a row is, given all its other values.
 
         Parameters
@@ -225,10 +226,12 @@ class DensityOutlierDetector(OutlierMixin, BaseEstimator):
 
         Returns
         -------
-        ndarray of shape (n_samples, n_features)
+        ndarray of shape (n_samples, n_features), or a frame
             ``-log p(x_j | x_-j)``, less its mean over the training rows, in nats; of
             an estimator of skemvae, also behind scalers in a Pipeline, or behind a
-            transformer of each column alone in a ``TransformedDensity``.
+            transformer of each column alone in a ``TransformedDensity``. The
+            detector transforms nothing, so it has no ``set_output``: it returns
+            what the one of ``estimator`` asks for.
 
         See Also
         --------
@@ -236,9 +239,10 @@ class DensityOutlierDetector(OutlierMixin, BaseEstimator):
         """
         check_is_fitted(self)
         density = _density_behind_scalers(self.estimator_)
+        scaled = X
         if density is not self.estimator_ and len(self.estimator_) > 1:
-            X = self.estimator_[:-1].transform(X)
-        return density.feature_scores(X)
+            scaled = self.estimator_[:-1].transform(X)
+        return as_set(density, np.asarray(density.feature_scores(scaled)), self, X)
 
     # Behind these.
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from skemvae.base import DensityEstimator
 from skemvae.bijections import Bijection
 
 _BLOCK = 2**14
@@ -34,13 +35,17 @@ def draw(density: Any, n: int, rng: Any) -> tuple[Any, Any]:
     Z : ndarray of shape (n, ...) or None
         What belongs to each, such as its component.
     """
+    if isinstance(density, DensityEstimator):
+        rows: tuple[Any, Any] = density._draw(n, rng)
+        return rows
     if "random_state" in inspect.signature(density.sample).parameters:
         drawn = density.sample(n, random_state=rng)
     else:
         if "random_state" in density.get_params(deep=False):
             density = copy.copy(density).set_params(random_state=rng)
         drawn = density.sample(n)
-    return drawn if isinstance(drawn, tuple) else (drawn, None)
+    Y, Z = drawn if isinstance(drawn, tuple) else (drawn, None)
+    return np.asarray(Y), Z
 
 
 def log_mass_within(bijection: Bijection, density: Any) -> tuple[float, float]:

@@ -40,6 +40,8 @@ IntArray: TypeAlias = npt.NDArray[np.integer]
 Array: TypeAlias = npt.NDArray[Any]
 #: An array, and with ``return_std=True`` a pair of it and its errors; a type checker cannot tell.
 Scores: TypeAlias = Any
+#: A table: an array, or a frame after ``set_output``; a type checker cannot tell.
+Tabular: TypeAlias = Any
 #: What a callback knows of a step, by name.
 StepRecord: TypeAlias = dict[str, Any]
 
