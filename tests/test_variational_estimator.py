@@ -514,7 +514,7 @@ def test_columns_have_names(model):
 
 
 @all_models
-def test_set_output_concerns_transform_alone(model):
+def test_set_output_leaves_densities_and_components_as_arrays(model):
     em = quick(model).set_output(transform="pandas").fit(IRIS)
     frame = em.transform(IRIS)
     assert isinstance(frame, pd.DataFrame)
