@@ -20,6 +20,7 @@ from skemvae import (
 )
 from skemvae.displays import FeatureScoreDisplay
 from skemvae.models import FactorModel
+from skemvae.truncation import draw
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
@@ -93,7 +94,7 @@ def test_columns_without_names_are_counted_and_the_global_setting_is_heard(estim
     "estimator",
     [
         VAEEstimator(likelihood=LIKELIHOOD, hidden_layer_sizes=(4,), max_iter=2, random_state=0),
-        VariationalEM(FactorModel(1, LIKELIHOOD[1:] + [("gaussian", ["amount"])], 16), max_iter=2),
+        VariationalEM(FactorModel(1, [*LIKELIHOOD[1:], ("gaussian", ["amount"])], 16), max_iter=2),
     ],
     ids=["vae", "factor"],
 )
@@ -171,3 +172,10 @@ def test_scores_measured_by_draws_are_the_same_in_frames(kind):
     scores = mixture.feature_scores(IRIS[:, :2])
     frame = mixture.set_output(transform=kind).feature_scores(IRIS[:, :2])
     check_frame(frame, kind, scores, ["x0", "x1"])
+
+
+def test_draws_behind_a_transformer_do_not_pass_through_frames():
+    labels = np.array([["a"], [1], [2.5]] * 10, dtype=object)  # no column of polars
+    density = clone(VAE).set_params(likelihood="categorical").set_output(transform="polars")
+    drawn, _ = draw(density.fit(labels), 50, np.random.RandomState(0))
+    assert set(drawn[:, 0]) == {"a", 1, 2.5}
