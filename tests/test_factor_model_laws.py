@@ -16,7 +16,7 @@ from scipy.stats import multivariate_normal, poisson
 from sklearn.decomposition import PCA, FactorAnalysis
 from threadpoolctl import threadpool_limits
 
-from skemvae import VariationalEM
+from skemvae import VAEEstimator, VariationalEM
 from skemvae.latent.distributions import FullGaussian
 from skemvae.likelihoods import Gaussian, NegativeBinomial, StudentT
 from skemvae.models import FactorModel
@@ -648,6 +648,17 @@ def frame(colours, n=150):
     )
 
 
+@pytest.mark.parametrize(
+    "estimator",
+    [VariationalEM(FactorModel(1, "categorical")), VAEEstimator(1, likelihood="categorical")],
+    ids=["factors", "VAE"],
+)
+def test_identifiers_among_the_labels_are_refused_by_name(estimator):
+    frame = pd.DataFrame({"kind": np.arange(40_000) % 3, "id": np.arange(40_000)}).astype(str)
+    with pytest.raises(ValueError, match=r"1,000 labels: 'id' \(40,000\)\. Leave identifiers out"):
+        estimator.fit(frame)
+
+
 def test_a_mixed_frame_is_fitted_by_its_names_and_its_labels_names_do_not_matter():
     X = frame(["red", "green", "blue"])
     renamed = X.assign(colour=X["colour"].map({"red": 7, "green": -1, "blue": 0}))
@@ -709,9 +720,9 @@ def test_rows_of_any_depth_find_their_place():
 def test_the_gradient_of_each_rows_bound_vanishes(kind):
     X = deep_counts(200, 0) if kind == "poisson" else table(kind, 200)
     model = fitted(kind, X).model_
-    factors, noise = model._factors, model._noise
+    factors, points = model._factors, model._points
     u = torch.from_numpy(model._table.encode(X, np.float64, exact=True))
-    log_joint, prior = LogJoint(factors, u, noise), FullGaussian.standard(len(u), 2)
+    log_joint, prior = LogJoint(factors, u, points), FullGaussian.standard(len(u), 2)
     with torch.no_grad():
         q, expected = climb(log_joint, prior, log_joint(prior), n_steps=100)
         step = (expected.gradient[:, None] @ q.scale)[:, 0]

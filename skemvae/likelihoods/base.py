@@ -91,6 +91,13 @@ class Likelihood(nn.Module, ABC):
             by_mean, by_scale = torch.autograd.grad(values.sum(), (mean, scale))
         return values.detach(), by_mean, -by_scale / scale.detach()
 
+    def maximise_own(self, u: Tensor, mean: Tensor, scale: Tensor, weight: Tensor) -> bool:
+        """Set the parameters of the likelihood itself to where E[log p(u | η)] is largest.
+
+        For normal η_j of separable columns, in closed form. Returns whether there is one.
+        """
+        return False
+
     @abstractmethod
     def mean(self, eta: Tensor) -> Tensor:
         """E[u | η]; for labels, which have no mean, the mode."""

@@ -103,6 +103,16 @@ class Gaussian(_Real):
         slope = (u - mean) * precision
         return self.expected_log_probs(u, mean, scale), slope, precision.expand(slope.shape)
 
+    def maximise_own(self, u: Tensor, mean: Tensor, scale: Tensor, weight: Tensor) -> bool:
+        if self.variance == "row":
+            return False
+        variance = weighted_mean((u - mean) ** 2 + scale**2, weight)
+        if self.variance == "shared":
+            variance = variance.mean()[None]
+        free = (variance - self.min_variance).clamp(min=1e-3 * self.min_variance)
+        self.log_variance.data.copy_(free.log())
+        return True
+
     def mean(self, eta: Tensor) -> Tensor:
         return self.moments(eta)[0]
 

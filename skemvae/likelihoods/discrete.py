@@ -175,6 +175,9 @@ class Categorical(Likelihood):
     All labels that fit has not seen share the mass 1 / (n + 2), where n is
     the total weight of the training rows: Laplace's rule for "an event not seen in n
     trials".
+
+    A column has at most 1,000 labels. Leave identifiers out, and group rare
+    labels: each label is a column of parameters.
     """
 
     numeric = False
@@ -216,14 +219,15 @@ class Categorical(Likelihood):
         """With p for a curvature: exact, while it is the same everywhere."""
         seen, unseen = math.log1p(-self.unseen_mass), math.log(self.unseen_mass)
         features, chance = self.features(u), torch.empty_like(eta)  # in the layout of eta
-        parts = (each.split(self.sizes, -1) for each in (eta, features, chance))
+        parts = (each.split(self.sizes, -1) for each in (eta, chance))
         values = []
-        for column, logits, feature, part in zip(u.split(1, -1), *parts, strict=True):
+        for column, logits, part in zip(u.split(1, -1), *parts, strict=True):
             known = column >= 0
             top = logits.amax(-1, keepdim=True)
             total = torch.sub(logits, top, out=part).exp_().sum(-1, keepdim=True)
             part.mul_(known / total)
-            log_prob = seen + (feature * logits).sum(-1, keepdim=True) - top - total.log()
+            index = column.clamp(min=0).long().expand(*logits.shape[:-1], 1)
+            log_prob = seen + logits.gather(-1, index) - top - total.log()
             values.append(torch.where(known, log_prob, unseen))
         slopes = torch.sub(features, chance, out=torch.empty_like(eta))
         return torch.cat(values, -1), slopes, chance

@@ -16,6 +16,8 @@ from skemvae.validation import escaped, shown
 _CONSTANT = 1e-12
 # Beyond this a value is no longer exact in float32, in which networks are trained.
 LARGEST_COUNT = 2**24
+# A column with more labels identifies its rows, or asks for more memory than there is.
+_MOST_LABELS = 1_000
 
 
 class Units(ABC):
@@ -202,7 +204,18 @@ class Categories(Units):
     def of(cls, names: tuple[str, ...], X: Any) -> Self:
         """Collect the labels of each column."""
         cls(names, ((),) * len(names)).refuse_missing(X)
-        return cls(names, tuple(tuple(dict.fromkeys(column)) for column in X.T.tolist()))
+        labels = tuple(tuple(dict.fromkeys(column)) for column in X.T.tolist())
+        many = [
+            f"{name!r} ({len(own):,})"
+            for name, own in zip(names, labels, strict=True)
+            if len(own) > _MOST_LABELS
+        ]
+        if many:
+            raise ValueError(
+                f"Categorical columns have more than {_MOST_LABELS:,} labels: {', '.join(many)}. "
+                "Leave identifiers out, or group rare labels."
+            )
+        return cls(names, labels)
 
     @property
     def all_numbers(self) -> bool:

@@ -155,14 +155,14 @@ class FactorModel(Model):
         from skemvae.variational.factor_inference import FactorInference
 
         return FactorInference(
-            self._factors, self._table, X, self.n_score_samples, self._noise, self._seed
+            self._factors, self._table, X, self.n_score_samples, self._points, self._seed
         )
 
-    def _set(self, factors: Factors, table: Table, noise: Any, seed: int, design: Any) -> Self:
+    def _set(self, factors: Factors, table: Table, points: Any, seed: int, design: Any) -> Self:
         self._as_fitted = factors  # the points of the fit lie on its axes of z
         self._factors = factors.rotated()
         self._table = table
-        self._noise = noise
+        self._points = points
         self._seed = seed
         self._design = design
         self.loadings_ = np.concatenate([W.numpy() for W in self._factors.loadings])
@@ -181,7 +181,7 @@ class FactorModel(Model):
             **{name: value for name, value in state.items() if name != "likelihoods_"},
             "_as_fitted": self._as_fitted.state,
             "_factors": self._factors.state,
-            "_noise": self._noise.numpy(),
+            "_points": {name: part.numpy() for name, part in self._points._asdict().items()},
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -190,9 +190,11 @@ class FactorModel(Model):
             return
         import torch
 
+        from skemvae.variational.expectations import Points
         from skemvae.variational.factors import Factors
 
         self._as_fitted = Factors.of(state["_as_fitted"], self._table)
         self._factors = Factors.of(state["_factors"], self._table)
-        self._noise = torch.tensor(state["_noise"])
+        points = {name: torch.tensor(part) for name, part in state["_points"].items()}
+        self._points = Points(**points)
         self.likelihoods_ = list(self._factors.heads)

@@ -269,7 +269,7 @@ _MODELS: list[Record] = [
             "_design": dict_with(n_factors=size("k"), likelihood=_COLUMNS),
             "_as_fitted": _FACTORS,
             "_factors": _FACTORS,
-            "_noise": floats("1 S k"),
+            "_points": dict_with(noise=floats("1 S k"), share=floats("S")),
             "_seed": seed,
             "loadings_": floats("o k"),
             "intercept_": floats("o"),

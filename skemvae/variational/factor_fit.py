@@ -15,7 +15,7 @@ from skemvae.core.iterate import Fit
 from skemvae.latent.distributions import FullGaussian
 from skemvae.likelihoods.table import Table, assign_columns
 from skemvae.variational.blocks import Blocks
-from skemvae.variational.expectations import Expected, fixed_points
+from skemvae.variational.expectations import Expected, Points
 from skemvae.variational.factors import (
     Block,
     Factors,
@@ -42,16 +42,16 @@ class FactorAscent:
     ----------
     u : Tensor of shape (n, d)
     weight : Tensor of shape (n,)
-    noise : Tensor of shape (1, S, k)
+    points : Points
         Where likelihoods that are not separable are looked at.
     log_volume : float
         Of a unit of the codes, in the units of X.
     """
 
-    def __init__(self, u: Tensor, weight: Tensor, noise: Tensor, log_volume: float):
+    def __init__(self, u: Tensor, weight: Tensor, points: Points, log_volume: float):
         self._u = u
         self._weight = weight
-        self._noise = noise
+        self._points = points
         self._log_volume = log_volume
 
     def start(self, factors: Factors) -> FactorState:
@@ -86,7 +86,7 @@ class FactorAscent:
         q: FullGaussian,
         n_steps: int = 1,
     ) -> tuple[FullGaussian, Expected]:
-        log_joint = LogJoint(factors, self._u, self._noise)
+        log_joint = LogJoint(factors, self._u, self._points)
         return self._blocks(factors).climb(log_joint, q, n_steps=n_steps)
 
     # The M step.
@@ -95,7 +95,7 @@ class FactorAscent:
         """A Newton step for W_j and b_j of each output j, halved where its column gets worse."""
         value, gradient, hessian = self._blocks(block).sums(
             lambda rows: newton_sums(
-                block, self._u[rows], q.rows(rows), self._weight[rows], self._noise
+                block, self._u[rows], q.rows(rows), self._weight[rows], self._points
             )
         )
         size = hessian.diagonal(dim1=-2, dim2=-1).amax(-1).clamp(min=1e-100)
@@ -119,19 +119,22 @@ class FactorAscent:
         return values
 
     def _of_rows(self, block: Block, q: FullGaussian, rows: slice) -> Tensor:
-        values = expected_values(block, self._u[rows], q.rows(rows), self._noise)
+        values = expected_values(block, self._u[rows], q.rows(rows), self._points)
         return self._weight[rows] @ values
 
     def _maximise_others(self, block: Block, q: FullGaussian) -> None:
-        """The likelihood's own parameters by a quasi-Newton method."""
+        """The likelihood's own parameters, in closed form or by a quasi-Newton method."""
         own, total = list(block.head.parameters()), self._weight.sum()
-        if own:
+        if not own:
+            return
+        u, linear = self._u[:, block.where], block.linear(q)
+        if not block.head.maximise_own(u, linear.mean, linear.scale, self._weight):
             self._blocks(block).climb_parameters(
                 own, lambda rows: self._of_rows(block, q, rows).sum() / total, _QUASI_NEWTON
             )
 
     def _blocks(self, part: Factors | Block) -> Blocks:
-        return Blocks(len(self._u), part.width(self._noise))
+        return Blocks(len(self._u), part.width(self._points))
 
     def _rescale(self, factors: Factors, q: FullGaussian) -> FullGaussian:
         """Fit the mean and covariance of p(z) as well, then put them into W and b.
@@ -174,11 +177,11 @@ class FactorFit(Fit):
             upright = tuple(units.upright() for units in table.blocks)
             self._table = replace(table, blocks=upright)
             self._seed = int(rng.randint(2**31))
-            self._noise = fixed_points(model.n_factors, int(rng.randint(2**31)))
+            self._points = Points.of_dimension(model.n_factors, int(rng.randint(2**31)))
         else:
             self._check_design()
             self._table, self._seed = previous._table, previous._seed
-            self._noise = previous._noise
+            self._points = previous._points
         self._u = torch.from_numpy(self._table.encode(X, np.float64, exact=True))
         self._weight = torch.ones(len(self._u), dtype=torch.float64)
         if weight is not None:
@@ -188,7 +191,7 @@ class FactorFit(Fit):
         if all_normal(self._heads):
             self._ascent = NormalAscent(self._u, self._weight, log_volume)
         else:
-            self._ascent = FactorAscent(self._u, self._weight, self._noise, log_volume)
+            self._ascent = FactorAscent(self._u, self._weight, self._points, log_volume)
 
     def _check_design(self) -> None:
         for name, asked in self._design.items():
@@ -218,5 +221,5 @@ class FactorFit(Fit):
 
     def fitted(self, state: FactorState) -> Any:
         return clone(self._model)._set(
-            copy.deepcopy(state.factors), self._table, self._noise, self._seed, self._design
+            copy.deepcopy(state.factors), self._table, self._points, self._seed, self._design
         )

@@ -21,8 +21,8 @@ from skemvae.latent.importance import (
 )
 from skemvae.likelihoods.continuous import Gaussian
 from skemvae.likelihoods.table import Table
-from skemvae.variational.ascent import climb
 from skemvae.variational.blocks import Blocks
+from skemvae.variational.expectations import Points
 from skemvae.variational.factors import Factors, LogJoint, all_normal
 
 # Rows whose codes are held at a time.
@@ -41,24 +41,24 @@ class FactorInference:
     X : array or frame
     n_samples : int
         Points at which each row is looked at.
-    noise : Tensor of shape (1, S, k)
+    points : Points
         Where q was fitted.
     seed : int
-        Of the points, which are independent of ``noise``.
+        Of the points, which are independent of ``points``.
     """
 
     def __init__(
-        self, factors: Factors, table: Table, X: Any, n_samples: int, noise: Tensor, seed: int
+        self, factors: Factors, table: Table, X: Any, n_samples: int, points: Points, seed: int
     ):
         self._factors = factors
         self._table = table
         self._X = X
         self._dtype = np.float32 if getattr(X, "dtype", None) == np.float32 else np.float64
-        self._noise = noise
+        self._points = points
         like = torch.empty(0, dtype=torch.float64)
         self._nodes = Nodes.of(n_samples, factors.n_factors, seed, like)
         matched = matched_noise(max(n_samples, 16), factors.n_factors, seed)
-        self._elbo_noise = torch.from_numpy(matched)[None]
+        self._elbo_points = Points.equal(torch.from_numpy(matched)[None])
 
     def posterior_mean(self) -> Any:
         """E_q[z], shape (n, k)."""
@@ -113,11 +113,11 @@ class FactorInference:
         return estimate_log_conditionals(log_likelihoods, StandardNormal(), q, self._nodes)
 
     def _elbo(self, u: Tensor, q: FullGaussian) -> Tensor:
-        value = LogJoint(self._factors, u, self._elbo_noise)(q).value + q.entropy
+        value = LogJoint(self._factors, u, self._elbo_points)(q).value + q.entropy
         others = [block for block in self._factors.blocks if not block.head.separable]
         if not others:
             return torch.stack([value, torch.zeros_like(value)], -1)
-        z = q.at(self._elbo_noise)
+        z = q.at(self._elbo_points.noise)
         _, std = mean_over_sets(sum(block.log_prob(u, z) for block in others))
         return torch.stack([value, std], -1)
 
@@ -134,19 +134,20 @@ class FactorInference:
 
     def _each(self, function: Callable[[Tensor, FullGaussian], Tensor], n_nodes: int) -> Any:
         """Concatenate ``function(u, q)`` over all rows."""
-        width = max(self._factors.width(self._noise), n_nodes * len(self._factors.intercept))
         parts = []
         for start in range(0, self._X.shape[0], _CHUNK_ROWS):
             rows = self._X[start : start + _CHUNK_ROWS]
-            codes = torch.from_numpy(self._table.encode(rows, np.float64, exact=True))
+            u = torch.from_numpy(self._table.encode(rows, np.float64, exact=True))
+            prior = FullGaussian.standard(len(u), self._factors.n_factors)
+            log_joint = LogJoint(self._factors, u, self._points)
+            q, _ = Blocks(len(u), self._factors.width(self._points)).climb(
+                log_joint, prior, n_steps=_STEPS
+            )
 
-            def of_block(block: slice, codes: Tensor = codes) -> Tensor:
-                log_joint = LogJoint(self._factors, codes[block], self._noise)
-                prior = FullGaussian.standard(len(log_joint.u), self._factors.n_factors)
-                q, _ = climb(log_joint, prior, log_joint(prior), n_steps=_STEPS)
-                return function(log_joint.u, q)
+            def of_block(rows: slice, u: Tensor = u, q: FullGaussian = q) -> Tensor:
+                return function(u[rows], q.rows(rows))
 
-            parts += Blocks(len(codes), width).map(of_block)
+            parts += Blocks(len(u), n_nodes * len(self._factors.intercept)).map(of_block)
         return torch.cat(parts).numpy().astype(self._dtype)
 
 

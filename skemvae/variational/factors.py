@@ -17,6 +17,7 @@ from skemvae.likelihoods.table import Table
 from skemvae.variational.expectations import (
     Expected,
     Linear,
+    Points,
     of_slopes,
     predictors,
     standard_normal,
@@ -52,9 +53,9 @@ class Block(NamedTuple):
         eta = predictors(z, self.loadings, self.intercept)
         return self.head.scores(u[:, None, self.where], eta)
 
-    def width(self, noise: Tensor) -> int:
+    def width(self, points: Points) -> int:
         """Numbers that an expectation computes for one row."""
-        n_nodes = self.head.n_nodes if self.head.separable else noise.shape[1]
+        n_nodes = self.head.n_nodes if self.head.separable else len(points.share)
         return n_nodes * len(self.intercept)
 
 
@@ -145,9 +146,9 @@ class Factors(nn.Module):
         parts = (self.heads, self._slices, self.loadings, self.intercepts)
         return (Block(*each) for each in zip(*parts, strict=True))
 
-    def width(self, noise: Tensor) -> int:
+    def width(self, points: Points) -> int:
         """Numbers that an expectation computes for one row, at most at a time."""
-        return max(block.width(noise) for block in self.blocks)
+        return max(block.width(points) for block in self.blocks)
 
     @property
     def intercept(self) -> Tensor:
@@ -248,13 +249,13 @@ class LogJoint:
     ----------
     factors : Factors
     u : Tensor of shape (n, d)
-    noise : Tensor of shape (1, S, k)
+    points : Points
         Where likelihoods that are not separable are looked at.
     """
 
     factors: Factors
     u: Tensor
-    noise: Tensor
+    points: Points
 
     def rows(self, rows: Tensor) -> LogJoint:
         """That of some of them."""
@@ -265,9 +266,9 @@ class LogJoint:
 
     def _of_block(self, block: Block, q: FullGaussian) -> Expected:
         if not block.head.separable:
-            values, slopes, _ = block.scores(self.u, q.at(self.noise))
+            values, slopes, _ = block.scores(self.u, q.at(self.points.noise))
             by_z = (slopes.flatten(0, 1) @ block.loadings).unflatten(0, slopes.shape[:2])
-            return of_slopes(values.sum(-1), by_z, q, self.noise)
+            return of_slopes(values.sum(-1), by_z, q, self.points)
         linear = block.linear(q)
         value, slope, bend = block.head.expected(self.u[:, block.where], linear.mean, linear.scale)
         n, k = q.mean.shape
@@ -291,11 +292,11 @@ class NewtonSums(NamedTuple):
 
 
 def newton_sums(
-    block: Block, u: Tensor, q: FullGaussian, weight: Tensor, noise: Tensor
+    block: Block, u: Tensor, q: FullGaussian, weight: Tensor, points: Points
 ) -> NewtonSums:
     """The sums over some rows."""
     if not block.head.separable:
-        return _newton_sums_at_points(block, u, q.at(noise), weight)
+        return _newton_sums_at_points(block, u, q, weight, points)
     linear = block.linear(q)
     value, slope, bend = block.head.expected(u[:, block.where], linear.mean, linear.scale)
     slope, bend = slope * weight[:, None], bend * weight[:, None]
@@ -311,10 +312,13 @@ def newton_sums(
     return NewtonSums(weight @ value, gradient, hessian)
 
 
-def _newton_sums_at_points(block: Block, u: Tensor, z: Tensor, weight: Tensor) -> NewtonSums:
-    """The same as means over points of shape (n, S, k)."""
+def _newton_sums_at_points(
+    block: Block, u: Tensor, q: FullGaussian, weight: Tensor, points: Points
+) -> NewtonSums:
+    """The same as means over points."""
+    z = q.at(points.noise)
     values, slopes, bends = block.scores(u, z)
-    share = (weight / z.shape[1])[:, None].expand(z.shape[:2]).flatten()
+    share = torch.outer(weight, points.share).flatten()
     extended = torch.nn.functional.pad(z.flatten(0, 1), (0, 1), value=1.0)
     weighted = extended * share[:, None]
     products = (weighted[:, :, None] * extended[:, None, :]).flatten(1)
@@ -326,9 +330,9 @@ def _newton_sums_at_points(block: Block, u: Tensor, z: Tensor, weight: Tensor) -
     )
 
 
-def expected_values(block: Block, u: Tensor, q: FullGaussian, noise: Tensor) -> Tensor:
+def expected_values(block: Block, u: Tensor, q: FullGaussian, points: Points) -> Tensor:
     """E_q[log p(u_j | z)], shape (n, d), with a graph for the likelihood's own parameters."""
     if not block.head.separable:
-        return block.log_probs(u, q.at(noise)).mean(1)
+        return (block.log_probs(u, q.at(points.noise)) * points.share[:, None]).sum(1)
     linear = block.linear(q)
     return block.head.expected_log_probs(u[:, block.where], linear.mean, linear.scale)
