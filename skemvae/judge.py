@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 
 import numpy as np
 
@@ -118,11 +118,14 @@ class Judge:
         return bool(mean > _CLEARLY * error)
 
     def _best(self, climbed: list[Place], n_best: int) -> list[Place]:
-        merits = ((self._merit(fit, fit.count), fit) for fit in climbed)
         ranked: list[tuple[float, Place]] = []
-        for merit, fit in sorted(merits, key=itemgetter(0), reverse=True):
-            if not ranked or ranked[-1][0] - merit >= _ENOUGH:  # else it is the same place
+        for fit in sorted(climbed, key=attrgetter("bound"), reverse=True):
+            if len(ranked) >= n_best and fit.bound <= ranked[n_best - 1][0]:
+                break  # no merit is above its bound
+            merit = self._merit(fit, fit.count)
+            if all(abs(merit - other) >= _ENOUGH for other, _ in ranked):  # another place
                 ranked.append((merit, fit))
+                ranked.sort(key=itemgetter(0), reverse=True)
         return [fit for _, fit in ranked[:n_best]]
 
     def _merit(self, fit: State | Place, count: Array) -> float:
@@ -142,7 +145,7 @@ class Judge:
         values, few = covariance.values, covariance.block_size + 1
         n_rows = covariance.observations(count / self._multiplicity, covariance.n_features)
         share = (n_rows / (n_rows + few)).reshape(-1, *(1,) * (values.ndim - 1))
-        pooled = np.tensordot(count / count.sum(), values, 1)
+        pooled = ((count / count.sum()) @ values.reshape(len(count), -1)).reshape(values.shape[1:])
         values = share * values + (1 - share) * pooled
         diagonal = values if values.ndim == 2 else np.einsum("kii->ki", values)
         diagonal += self._resolution**2 / (2 * np.pi)
