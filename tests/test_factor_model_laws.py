@@ -109,6 +109,16 @@ def problems(draw, kind):
     return X, draw(weights_of(n)), draw(st.integers(1, 6))
 
 
+@pytest.mark.parametrize("k", [2, 3])
+@pytest.mark.parametrize(
+    "X", [np.zeros((5, 1)), np.c_[np.r_[3.0, np.full(29, 2.0)], np.ones(30)]], ids=["zeros", "ones"]
+)
+def test_counts_that_hardly_vary_have_a_fit(X, k):
+    em = fitted("poisson", X, k, None, max_iter=4)
+    assert_no_fall(em.lower_bounds_)
+    assert np.isfinite(em.score_samples(X)).all()
+
+
 @every_likelihood
 @given(data=st.data())
 @costly(10)

@@ -313,6 +313,7 @@ def test_affine_maps_in_front_of_equivariant_densities_do_not_matter(seed, scale
     assert density.n_parameters_ == expected.n_parameters_
 
 
+@pytest.mark.filterwarnings("ignore::skemvae.DoubtfulFitWarning")
 @given(tables(), st.sampled_from([1e-8, 1e3, 1e8]), st.sampled_from([0, 1e8]))
 @costly(3)
 def test_units(X, unit, offset):

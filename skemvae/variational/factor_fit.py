@@ -152,7 +152,10 @@ class FactorAscent:
         centred = q.mean - shift
         covariance = (share[:, None, None] * q.covariance).sum(0) + (centred.mT * share) @ centred
         # An upper triangular root keeps the factors of q triangular.
-        scale = torch.linalg.cholesky(covariance.flip(0, 1)).flip(0, 1)
+        root, failed = torch.linalg.cholesky_ex(covariance.flip(0, 1))
+        if failed:  # all rows nearly agree on a factor
+            return q
+        scale = root.flip(0, 1)
         factors.stretch(shift, scale)
         mean = torch.linalg.solve_triangular(scale, centred.mT, upper=True).mT
         return FullGaussian(mean, scale.mT @ q.precision_cholesky)

@@ -25,6 +25,8 @@ from skemvae.variational.expectations import (
 
 # Share of the random part of a start, in units of the scores' standard deviation.
 _JITTER = 0.02
+# Standard deviation of a predictor at the start, at most.
+_LONGEST_LOADINGS = 5.0
 
 
 class Block(NamedTuple):
@@ -102,6 +104,9 @@ class Factors(nn.Module):
         loadings = _principal(correlation, n_factors)
         loadings = loadings + _JITTER * torch.from_numpy(rng.standard_normal(loadings.shape))
         loadings = loadings / information.sqrt()[:, None]
+        # Where a column hardly varies, its scores do not say how far.
+        length = torch.linalg.vector_norm(loadings, dim=1, keepdim=True)
+        loadings = loadings * (_LONGEST_LOADINGS / length.clamp(min=_LONGEST_LOADINGS))
         sizes = [len(intercept) for intercept in factors.intercepts]
         factors.loadings.extend(nn.Parameter(part) for part in loadings.split(sizes))
         factors.requires_grad_(False)
