@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy import stats
 from scipy.integrate import quad
@@ -13,7 +13,7 @@ from torch import nn
 
 from skemvae.latent.distributions import FullGaussian
 from skemvae.latent.importance import matched_noise
-from skemvae.likelihoods import Bernoulli, Gaussian, StudentT
+from skemvae.likelihoods import Bernoulli, Gaussian, NegativeBinomial, StudentT
 from skemvae.likelihoods.quadrature import gauss_hermite
 from skemvae.likelihoods.table import Table
 from skemvae.variational.ascent import climb, diagonal, full
@@ -327,6 +327,7 @@ def test_the_log_joints_derivatives_are_those_of_its_value(kinds, seed):
 
 
 @given(seeds)
+@example(seed=1441197)  # rates beyond exp(19.5)
 @few
 def test_newton_sums_are_the_value_and_its_gradient_by_the_parameters(seed):
     factors, u, weight, points = factors_of(BLOCKS["separable"], seed)
@@ -339,15 +340,23 @@ def test_newton_sums_are_the_value_and_its_gradient_by_the_parameters(seed):
             moved = Block(block.head, block.where, W[:, :-1], W[:, -1])
             return weight @ expected_values(moved, u, q, points)
 
-        torch.testing.assert_close(value, total(W).detach(), rtol=1e-7, atol=1e-7)
+        # At its nodes a negative binomial cuts rates above exp(19.5), in closed form it does not.
+        linear = block.linear(q)
+        uncut = (linear.mean + 8 * linear.scale < 19.5).all(0)
+        compared = uncut | (not isinstance(block.head, NegativeBinomial))
+        torch.testing.assert_close(
+            value[compared], total(W).detach()[compared], rtol=1e-9, atol=1e-9
+        )
         (by_graph,) = torch.autograd.grad(total(W).sum(), W)
         size = float(by_graph.abs().max())
-        torch.testing.assert_close(gradient, by_graph, rtol=1e-6, atol=1e-7 * (1 + size))
+        near = {"rtol": 1e-6, "atol": 1e-7 * (1 + size)}
+        torch.testing.assert_close(gradient[compared], by_graph[compared], **near)
         h, W = 1e-5, W.detach()
         for j in range(W.shape[1]):
             step = h * torch.eye(W.shape[1], dtype=torch.float64)[j]
             slope = ((total(W + step) - total(W - step)) / (2 * h)).detach()
-            np.testing.assert_allclose(gradient[:, j], slope, rtol=1e-4, atol=1e-5 * (1 + size))
+            near = {"rtol": 1e-4, "atol": 1e-5 * (1 + size)}
+            np.testing.assert_allclose(gradient[compared, j], slope[compared], **near)
         assert (torch.linalg.eigvalsh(hessian) >= -1e-9 * hessian.abs().max()).all()
 
 
