@@ -13,16 +13,16 @@ PUBLIC = $(addprefix skemvae/, \
   displays/bound.py displays/density.py displays/feature_score.py displays/gap.py displays/latent.py \
   displays/mixture.py persistence/files.py onnx/export.py tables/batches.py)
 
-# What `make laws` draws: another seed each time, so many examples of each law.
+# What `make laws` draws: another seed each time, so many examples of each law. 80 take about four minutes.
 SEED := $(shell date +%s)
-EXAMPLES := 400
+EXAMPLES := 80
 
 .PHONY: help demo test laws sanitize test-oldest docs pictures lint format wheel bench clean
 
 help:
 	@echo "make demo         one search over three families on real data, anomalies, samples, pictures"
 	@echo "make test         run the tests, with the same draws on every machine"
-	@echo "make laws         hunt: try the laws on fresh draws and many examples"
+	@echo "make laws         hunt: try the laws on fresh draws and more examples (four minutes)"
 	@echo "make sanitize     run the tests of the compiled kernel under the sanitizers of GCC"
 	@echo "make test-oldest  run the tests with the oldest versions of the dependencies"
 	@echo "make docs         build the site with all examples: docs/_build/html/index.html"

@@ -25,7 +25,7 @@ COMMON = {
     "suppress_health_check": [HealthCheck.too_slow],  # that depends on the machine
 }
 settings.register_profile("test", max_examples=25, derandomize=True, **COMMON)
-examples = int(os.environ.get("EXAMPLES", "400"))
+examples = int(os.environ.get("EXAMPLES", "80"))
 settings.register_profile("laws", max_examples=examples, derandomize=False, **COMMON)
 PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "test")
 settings.load_profile(PROFILE)
