@@ -32,7 +32,15 @@ from skemvae.core.rows import Rows
 from skemvae.core.table import Table
 from skemvae.tables.frames import as_set
 from skemvae.tables.reading import is_read_in_parts, open_table
-from skemvae.typing import Array, ArrayLike, MatrixLike, RandomState, Scores, Tabular
+from skemvae.typing import (
+    Array,
+    ArrayLike,
+    FloatArray,
+    MatrixLike,
+    RandomState,
+    Scores,
+    Tabular,
+)
 from skemvae.validation import check_random_state, check_weights, shown
 
 # Mean surprises come from at most so many training rows, for every fit pays for them: the error
@@ -107,7 +115,7 @@ def weighted_sum(values: Any, weight: Any) -> float:
     return float(weight[weight > 0] @ values[weight > 0])
 
 
-def with_error(log_density: ArrayLike, std: Any, return_std: bool) -> Scores:
+def with_error(log_density: FloatArray, std: FloatArray | None, return_std: bool) -> Scores:
     """What ``score_samples`` returns; exact values, whose ``std`` is None, have the error 0.
 
     Parameters

@@ -136,7 +136,7 @@ class BoundMonitor:
         self.patience = patience
         self.stop = stop
         self._journal = _Journal()
-        self._loops: dict[Any, list[dict[str, Any]]] = {}
+        self._loops: dict[Any, list[StepRecord]] = {}
 
     def get_logs(self, select: str = "most_recent") -> BoundLog | list[BoundLog]:
         """Return what was logged.
@@ -157,7 +157,7 @@ class BoundMonitor:
             If nothing was logged.
         """
         check_choice("select", select, {"most_recent", "all"})
-        runs: dict[str, tuple[dict[str, str], list[dict[str, Any]]]] = {}
+        runs: dict[str, tuple[dict[str, str], list[StepRecord]]] = {}
         for record in self._journal.read():
             step = record["step"]
             for key in ("task_id_path", "parent_task_id_path"):
@@ -221,7 +221,7 @@ class BoundMonitor:
         path = tuple(task.task_id for task in lineage)
         steps = self._loops.setdefault((context.root_uuid, path[:-1]), [])
         scored = self.X_val is not None and (len(steps) + 1) % self.every == 0
-        step = {
+        step: StepRecord = {
             "task_id_path": path,
             "parent_task_id_path": path[:-1],
             "estimator_name": context.estimator_name,
@@ -255,7 +255,7 @@ class BoundMonitor:
             if run == context.root_uuid and loop[: len(path)] == path:
                 del self._loops[run, loop]
 
-    def _has_run_out_of_patience(self, steps: list[dict[str, Any]]) -> bool:
+    def _has_run_out_of_patience(self, steps: list[StepRecord]) -> bool:
         scores = [step["score"] for step in steps if step["score"] is not None]
         n = self.patience
         return n is not None and len(scores) > n and max(scores[-n:]) <= max(scores[:-n])

@@ -5,12 +5,15 @@ from __future__ import annotations
 import copy
 import functools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from sklearn.base import BaseEstimator
+
 from skemvae.progress_line import ProgressLine
+from skemvae.typing import CallbackContext, MatrixLike
 
 try:
     from sklearn.callback import CallbackSupportMixin, with_callbacks
@@ -81,17 +84,24 @@ class Step:
     """
 
     bound: float
-    fitted: Callable[[], Any]
+    fitted: Callable[[], BaseEstimator]
 
 
-def ended_step(context: Any) -> Step | None:
+def ended_step(context: CallbackContext) -> Step | None:
     """Return the step that a callback's task is, or None for other tasks."""
     step: Step | None = getattr(context, "skemvae_step", None)
     return step
 
 
 @contextmanager
-def fit_part(context: Any, task: str, whole: Any, part: Any, X: Any, y: Any) -> Iterator[None]:
+def fit_part(
+    context: CallbackContext,
+    task: str,
+    whole: BaseEstimator,
+    part: BaseEstimator,
+    X: MatrixLike,
+    y: object,
+) -> Iterator[None]:
     """Report the fit of a part of an estimator as a task; callbacks are passed on to the part.
 
     Parameters
@@ -147,11 +157,11 @@ class LoopProgress:
 
     def __init__(
         self,
-        estimator: Any,
-        context: Any,
+        estimator: BaseEstimator,
+        context: CallbackContext,
         unit: str,
         interval: int,
-        data: dict[str, Any],
+        data: Mapping[str, object],
         line: ProgressLine | None = None,
         n_later: int = 0,
     ):
@@ -166,10 +176,10 @@ class LoopProgress:
         self._clock = time.perf_counter()
         context.call_on_fit_task_begin(**data)
 
-    def step(self, step: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def step(self, step: Callable[[T], T]) -> Callable[[T], T]:
         """Wrap a step so that a task begins with it; ``end_step`` ends the task."""
 
-        def step_in_task(state: Any) -> Any:
+        def step_in_task(state: T) -> T:
             self._task = self._context.subcontext(task_name=self._unit)
             self._task.call_on_fit_task_begin(**self._data)
             try:
@@ -180,7 +190,9 @@ class LoopProgress:
 
         return step_in_task
 
-    def end_step(self, number: int, bound: float, attributes: Callable[[], Any]) -> bool:
+    def end_step(
+        self, number: int, bound: float, attributes: Callable[[], dict[str, object]]
+    ) -> bool:
         """A step has ended; return whether a callback wants to stop.
 
         ``attributes`` makes the fitted attributes of these parameters.
@@ -227,7 +239,9 @@ class FitProgress:
         What the callbacks are told of the data: ``X``, ``y``, ``metadata``.
     """
 
-    def __init__(self, estimator: Any, n_init: int, max_iter: int, data: dict[str, Any]):
+    def __init__(
+        self, estimator: BaseEstimator, n_init: int, max_iter: int, data: Mapping[str, object]
+    ):
         self._estimator = estimator
         self._n_init = n_init
         self._max_iter = max_iter

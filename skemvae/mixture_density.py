@@ -116,9 +116,8 @@ class MixtureDensity(LatentDensityEstimator):
         """
         log_prior = quietly(np.log, self._mixture().weights)
         kl = self._by_rows(X, (), lambda posterior: posterior.kl(log_prior))
-        log_likelihood, elbo = self.score_samples(X), self.elbo(X)
-        exact = np.zeros_like(elbo)
-        return BoundDecomposition.own_posteriors(log_likelihood, exact, elbo, exact, kl)
+        log_likelihood, exact = self.score_samples(X, return_std=True)
+        return BoundDecomposition.own_posteriors(log_likelihood, exact, self.elbo(X), exact, kl)
 
     def icl(self, X: MatrixLike, sample_weight: ArrayLike | None = None) -> float:
         """Integrated completed likelihood; the lower, the better.

@@ -10,7 +10,7 @@ from numbers import Integral
 from typing import Any
 
 import numpy as np
-from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import _safe_indexing, check_scalar
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
@@ -64,9 +64,9 @@ def _can_explain(estimator: Any) -> bool:
 class DensityInOriginalUnits(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityEstimator):
     """Methods of an estimator with a ``bijection_`` and a density ``estimator_`` behind it."""
 
-    transformer: Any
+    transformer: BaseEstimator
     bijection_: Bijection
-    estimator_: Any
+    estimator_: BaseEstimator
     log_mass_: float
     _mean_log_slopes: Any
 

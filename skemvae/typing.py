@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict
 
 import numpy as np
 import numpy.typing as npt
 from sklearn.base import BaseEstimator
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # imported when they are needed
+    import matplotlib.axes
+    import pandas as pd
+    import polars as pl
+    import sklearn.callback
+
+    from skemvae.core.table import Table
     from skemvae.likelihoods import Likelihood
     from skemvae.tables.batches import Batches
 
@@ -36,18 +42,32 @@ LogAbsDet: TypeAlias = Callable[..., npt.ArrayLike] | Mapping[Callable[..., obje
 
 FloatArray: TypeAlias = npt.NDArray[np.floating]
 IntArray: TypeAlias = npt.NDArray[np.integer]
-#: Of numbers; of objects, where labels are not numbers.
+BoolArray: TypeAlias = npt.NDArray[np.bool]
+#: Of any dtype: of numbers, or of objects where labels are not numbers.
 Array: TypeAlias = npt.NDArray[Any]
-#: An array, and with ``return_std=True`` a pair of it and its errors; a type checker cannot tell.
-Scores: TypeAlias = Any
-#: A table: an array, or a frame after ``set_output``; a type checker cannot tell.
-Tabular: TypeAlias = Any
-#: What a callback knows of a step, by name.
-StepRecord: TypeAlias = dict[str, Any]
+#: An array, and with ``return_std=True`` a pair of it and its errors.
+Scores: TypeAlias = FloatArray | tuple[FloatArray, FloatArray]
+DataFrame: TypeAlias = "pd.DataFrame"
+#: A table: an array, or a frame after ``set_output``.
+Tabular: TypeAlias = "Array | pd.DataFrame | pl.DataFrame"
+#: What a model is fitted to: valid rows, or a table that need not be in memory.
+TrainingRows: TypeAlias = "Array | pd.DataFrame | pl.DataFrame | Table"
 
-# Of packages that are imported when they are needed, or have no types.
 
-Axes: TypeAlias = Any
-DataFrame: TypeAlias = Any
-CallbackContext: TypeAlias = Any
-PlotOption: TypeAlias = Any
+class StepRecord(TypedDict):
+    """What ``BoundMonitor`` knows of a step; its fields are described there."""
+
+    task_id_path: tuple[int, ...]
+    parent_task_id_path: tuple[int, ...]
+    estimator_name: str
+    task_name: str
+    task_id: int
+    bound: float
+    score: float | None
+    seconds: float
+
+
+Axes: TypeAlias = "matplotlib.axes.Axes"
+CallbackContext: TypeAlias = "sklearn.callback.CallbackContext"  # from scikit-learn 1.9 on
+#: Of matplotlib's functions, by name.
+PlotOption: TypeAlias = object

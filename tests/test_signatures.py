@@ -8,6 +8,7 @@ import re
 import pytest
 from sklearn.base import clone
 
+import skemvae.typing
 from skemvae import (
     DensityOutlierDetector,
     EMGaussianMixture,
@@ -15,25 +16,39 @@ from skemvae import (
     VAEEstimator,
     VariationalEM,
 )
+from skemvae.tables.batches import Batches
 
-MODULES = ["skemvae", "skemvae.displays"]
+MODULES = [
+    "skemvae",
+    "skemvae.bijections",
+    "skemvae.callbacks",
+    "skemvae.displays",
+    "skemvae.likelihoods",
+    "skemvae.models",
+]
+
+
+def public_things():
+    """What stands behind ``__all__``, and what public functions return."""
+    for module in map(importlib.import_module, MODULES):
+        for name in module.__all__:
+            yield name, getattr(module, name)
+    yield "Batches", Batches
 
 
 def public_functions():
-    """Functions, constructors and methods behind ``__all__``, those of this library."""
-    for module in map(importlib.import_module, MODULES):
-        for name in module.__all__:
-            thing = getattr(module, name)
-            if inspect.isclass(thing):
-                yield f"{name}()", thing.__init__
-                for method in dir(thing):
-                    found = inspect.getattr_static(thing, method)
-                    found = getattr(found, "__func__", getattr(found, "fget", found))
-                    found = getattr(found, "fn", found)  # available_if
-                    if not method.startswith("_"):
-                        yield f"{name}.{method}", found
-            else:
-                yield name, thing
+    """Functions, constructors and methods, those of this library."""
+    for name, thing in public_things():
+        if not inspect.isclass(thing):
+            yield name, thing
+            continue
+        yield f"{name}()", thing.__init__
+        for method in dir(thing):
+            found = inspect.getattr_static(thing, method)
+            found = getattr(found, "__func__", getattr(found, "fget", found))
+            found = getattr(found, "fn", found)  # available_if
+            if not method.startswith("_"):
+                yield f"{name}.{method}", found
 
 
 FUNCTIONS = {
@@ -44,7 +59,11 @@ FUNCTIONS = {
 
 
 def test_there_are_functions():
-    assert len(FUNCTIONS) > 100
+    assert len(FUNCTIONS) > 200
+
+
+def is_anything(annotation):
+    return re.search(r"\bAny\b", str(annotation)) is not None
 
 
 @pytest.mark.parametrize("function", FUNCTIONS.values(), ids=FUNCTIONS)
@@ -53,9 +72,22 @@ def test_signatures_say_what_is_taken_and_returned(function):
     annotations = [
         p.annotation for p in signature.parameters.values() if p.name not in ("self", "cls")
     ]
-    for annotation in (*annotations, signature.return_annotation):
-        assert not re.search(r"\bAny\b", str(annotation)), signature
+    assert not any(map(is_anything, [*annotations, signature.return_annotation])), signature
     assert inspect.Parameter.empty not in annotations
+
+
+def test_names_of_types_stand_for_types():
+    lines = filter(is_anything, inspect.getsource(skemvae.typing).splitlines())
+    assert list(lines) == [
+        "from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict",
+        "Array: TypeAlias = npt.NDArray[Any]",  # of any dtype, but an array
+    ]
+
+
+@pytest.mark.parametrize(("name", "thing"), list(public_things()))
+def test_fields_have_types(name, thing):
+    fields = getattr(thing, "__annotations__", {}) if inspect.isclass(thing) else {}
+    assert not any(is_anything(fields[field]) for field in fields if not field.startswith("_"))
 
 
 def test_help_reads_well():

@@ -9,6 +9,7 @@ from sklearn.decomposition import PCA
 from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, RobustScaler, StandardScaler
 
 from skemvae.bijections.base import Bijection, Columnwise, bijection_for
+from skemvae.typing import FloatArray, Tabular
 
 
 @bijection_for(StandardScaler, MinMaxScaler, MaxAbsScaler, RobustScaler)
@@ -35,7 +36,7 @@ class Scaling(Columnwise):
         self._log_slopes = log_scale if multiplies else -log_scale
         super().__init__(scaler)
 
-    def log_slopes(self, X: Any) -> Any:
+    def log_slopes(self, X: Tabular) -> FloatArray:
         return np.tile(self._log_slopes, (X.shape[0], 1))
 
 
@@ -73,5 +74,5 @@ class Rotation(Bijection):
         super().__init__(pca)
         self._log_abs_det = log_abs_det
 
-    def log_abs_det(self, X: Any) -> Any:
+    def log_abs_det(self, X: Tabular) -> FloatArray:
         return np.full(X.shape[0], self._log_abs_det)

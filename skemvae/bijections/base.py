@@ -5,10 +5,13 @@ from __future__ import annotations
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+from sklearn.base import BaseEstimator
 from sklearn.utils import _safe_indexing
+
+from skemvae.typing import Array, BoolArray, FloatArray, IntArray, Tabular
 
 
 class Bijection(ABC):
@@ -47,11 +50,11 @@ class Bijection(ABC):
     n_parameters: int = 0
     parts: Sequence[Bijection] = ()
 
-    def __init__(self, transformer: Any):
+    def __init__(self, transformer: BaseEstimator):
         self.transformer = transformer
 
     @abstractmethod
-    def log_abs_det(self, X: Any) -> Any:
+    def log_abs_det(self, X: Tabular) -> FloatArray:
         """``log |det dT/dx|`` at each row.
 
         Parameters
@@ -65,7 +68,7 @@ class Bijection(ABC):
             Nats; -inf for rows outside of the domain, where there is no density.
         """
 
-    def forward(self, X: Any) -> tuple[Any, Any]:
+    def forward(self, X: Tabular) -> tuple[Tabular, FloatArray]:
         """Transform rows.
 
         Parameters
@@ -84,7 +87,7 @@ class Bijection(ABC):
         X = rows_where(X, log_abs_det != -np.inf)
         return (self.transformer.transform(X) if X.shape[0] else X), log_abs_det
 
-    def inverse(self, Y: Any) -> tuple[Any, Any]:
+    def inverse(self, Y: Array) -> tuple[Array, BoolArray]:
         """Transform rows back.
 
         Parameters
@@ -101,7 +104,7 @@ class Bijection(ABC):
         """
         return np.asarray(self.transformer.inverse_transform(Y)), np.ones(len(Y), dtype=bool)
 
-    def by_columns(self, X: Any) -> tuple[Any, Any]:
+    def by_columns(self, X: Tabular) -> tuple[IntArray, FloatArray]:
         """Where the columns of x go, and how much each is stretched.
 
         Parameters
@@ -119,7 +122,7 @@ class Bijection(ABC):
         """
         raise NotImplementedError(f"{type(self).__name__} does not act on each column alone")
 
-    def stages(self, X: Any) -> Iterator[tuple[Bijection, Any]]:
+    def stages(self, X: Tabular) -> Iterator[tuple[Bijection, Tabular]]:
         """The bijections within this one that have no parts, and the rows that reach them.
 
         Parameters
@@ -154,7 +157,7 @@ class Columnwise(Bijection):
     acts_by_column = True
 
     @abstractmethod
-    def log_slopes(self, X: Any) -> Any:
+    def log_slopes(self, X: Tabular) -> FloatArray:
         """``log |dT_j/dx_j|`` of each value.
 
         Parameters
@@ -168,14 +171,14 @@ class Columnwise(Bijection):
             Nats; -inf for values outside of the domain.
         """
 
-    def log_abs_det(self, X: Any) -> Any:
+    def log_abs_det(self, X: Tabular) -> FloatArray:
         return self.log_slopes(X).sum(axis=1)
 
-    def by_columns(self, X: Any) -> tuple[Any, Any]:
+    def by_columns(self, X: Tabular) -> tuple[IntArray, FloatArray]:
         return np.arange(X.shape[1]), self.log_slopes(X)
 
 
-def rows_where(X: Any, inside: Any) -> Any:
+def rows_where(X: Tabular, inside: BoolArray) -> Tabular:
     """Select the rows of an array or frame for which a mask is True.
 
     Parameters
@@ -192,6 +195,8 @@ def rows_where(X: Any, inside: Any) -> Any:
     """
     return X if inside.all() else _safe_indexing(X, np.flatnonzero(inside))
 
+
+Make = TypeVar("Make", bound=Callable[[Any], Bijection])
 
 _BIJECTIONS: dict[type, Callable[[Any], Bijection]] = {}
 
@@ -215,7 +220,7 @@ _REASONS = {
 }
 
 
-def bijection_for(*kinds: type) -> Callable[[Any], Any]:
+def bijection_for(*kinds: type) -> Callable[[Make], Make]:
     """Enter a bijection for transformers of some kinds.
 
     Parameters
@@ -230,14 +235,14 @@ def bijection_for(*kinds: type) -> Callable[[Any], Any]:
         makes its ``Bijection``.
     """
 
-    def enter(make: Any) -> Any:
+    def enter(make: Make) -> Make:
         _BIJECTIONS.update(dict.fromkeys(kinds, make))
         return make
 
     return enter
 
 
-def bijection_of(transformer: Any) -> Bijection:
+def bijection_of(transformer: BaseEstimator) -> Bijection:
     """The bijection that a fitted transformer is.
 
     Parameters

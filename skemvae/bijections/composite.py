@@ -6,12 +6,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from sklearn.base import BaseEstimator
 from sklearn.compose import ColumnTransformer
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import _safe_indexing
 
 from skemvae.bijections.base import Bijection, bijection_for, bijection_of
+from skemvae.typing import Array, BoolArray, FloatArray, IntArray, Tabular
 from skemvae.validation import select_columns, shown
 
 
@@ -26,7 +28,7 @@ class Composite(Bijection):
         At least one.
     """
 
-    def __init__(self, transformer: Any, parts: list[Bijection]):
+    def __init__(self, transformer: BaseEstimator, parts: list[Bijection]):
         super().__init__(transformer)
         self.parts = parts
         self.is_onto = all(part.is_onto for part in parts)
@@ -49,19 +51,19 @@ class Chain(Composite):
         Fitted, of transformers only.
     """
 
-    def __init__(self, pipeline: Any):
+    def __init__(self, pipeline: Pipeline):
         steps = [step for _, step in pipeline.steps if step not in (None, "passthrough")]
         super().__init__(pipeline, [bijection_of(step) for step in steps])
 
-    def log_abs_det(self, X: Any) -> Any:
+    def log_abs_det(self, X: Tabular) -> FloatArray:
         return self.forward(X)[1]
 
-    def stages(self, X: Any) -> Iterator[tuple[Bijection, Any]]:
+    def stages(self, X: Tabular) -> Iterator[tuple[Bijection, Tabular]]:
         for part in self.parts:
             yield from part.stages(X)
             X, _ = part.forward(X)
 
-    def forward(self, X: Any) -> tuple[Any, Any]:
+    def forward(self, X: Tabular) -> tuple[Tabular, FloatArray]:
         log_abs_det = np.zeros(X.shape[0])
         for part in self.parts:
             inside = np.flatnonzero(log_abs_det != -np.inf)
@@ -71,8 +73,9 @@ class Chain(Composite):
             log_abs_det[inside] += change
         return X, log_abs_det
 
-    def by_columns(self, X: Any) -> tuple[Any, Any]:
-        places, log_slopes = np.arange(X.shape[1]), np.zeros(X.shape)
+    def by_columns(self, X: Tabular) -> tuple[IntArray, FloatArray]:
+        places: IntArray = np.arange(X.shape[1])
+        log_slopes = np.zeros(X.shape)
         inside = np.arange(len(log_slopes))
         for part in self.parts:
             onwards, change = part.by_columns(X)
@@ -82,7 +85,7 @@ class Chain(Composite):
             inside = inside[log_abs_det != -np.inf]
         return places, log_slopes
 
-    def inverse(self, Y: Any) -> tuple[Any, Any]:
+    def inverse(self, Y: Array) -> tuple[Array, BoolArray]:
         inside = np.ones(len(Y), dtype=bool)
         for part in reversed(self.parts):
             if len(Y):
@@ -104,25 +107,28 @@ class SideBySide(Composite):
         Which columns of x each part takes, and where its columns of y stand.
     """
 
-    def __init__(self, transformer: Any, parts: list[Bijection], places: list[tuple[Any, Any]]):
+    def __init__(
+        self, transformer: BaseEstimator, parts: list[Bijection], places: list[tuple[Any, Any]]
+    ):
         super().__init__(transformer, parts)
         self._places = places
 
-    def log_abs_det(self, X: Any) -> Any:
-        return sum(part.log_abs_det(columns) for part, columns in self._blocks(X))
+    def log_abs_det(self, X: Tabular) -> FloatArray:
+        log_abs_dets = [part.log_abs_det(columns) for part, columns in self._blocks(X)]
+        return np.sum(log_abs_dets, axis=0)
 
-    def stages(self, X: Any) -> Iterator[tuple[Bijection, Any]]:
+    def stages(self, X: Tabular) -> Iterator[tuple[Bijection, Tabular]]:
         for part, columns in self._blocks(X):
             yield from part.stages(columns)
 
-    def by_columns(self, X: Any) -> tuple[Any, Any]:
+    def by_columns(self, X: Tabular) -> tuple[IntArray, FloatArray]:
         places, log_slopes = np.empty(X.shape[1], dtype=int), np.empty(X.shape)
         for (part, columns), (positions, place) in zip(self._blocks(X), self._places, strict=True):
             within, log_slopes[:, positions] = part.by_columns(columns)
             places[positions] = np.arange(X.shape[1])[place][within]
         return places, log_slopes
 
-    def inverse(self, Y: Any) -> tuple[Any, Any]:
+    def inverse(self, Y: Array) -> tuple[Array, BoolArray]:
         inside = np.ones(len(Y), dtype=bool)
         blocks = []
         for part, (_, place) in zip(self.parts, self._places, strict=True):
@@ -151,7 +157,7 @@ class Columns(SideBySide):
         Fitted; it uses each column once.
     """
 
-    def __init__(self, transformer: Any):
+    def __init__(self, transformer: BaseEstimator):
         if transformer.transformer_weights is not None:
             raise ValueError(
                 "ColumnTransformer(transformer_weights=...) is not supported: leave them out; a "

@@ -6,11 +6,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+from sklearn.base import BaseEstimator
 from sklearn.preprocessing import FunctionTransformer
 
 from skemvae.bijections.base import Bijection, bijection_for
 from skemvae.bijections.elementary import ELEMENTARY, Elementary, elementary_of
 from skemvae.core.arrays import quietly
+from skemvae.typing import Array, BoolArray, FloatArray, IntArray, Tabular
 
 # How far, in the scale of a column, T(x) may lie from y for x to count as its inverse.
 _TOLERANCE = 1e-6
@@ -32,7 +34,7 @@ class Function(Bijection):
         if the user gives one.
     """
 
-    def __init__(self, transformer: Any):
+    def __init__(self, transformer: BaseEstimator):
         super().__init__(transformer)
         self.derivative: Callable[[Any], Any] | None = None
         self.is_identity = transformer.func is None
@@ -48,7 +50,7 @@ class Function(Bijection):
         """What is known of the function."""
         return elementary_of(self.transformer.func)
 
-    def by_columns(self, X: Any) -> tuple[Any, Any]:
+    def by_columns(self, X: Tabular) -> tuple[IntArray, FloatArray]:
         places = np.arange(X.shape[1])
         if self.is_identity:
             return places, np.zeros(X.shape)
@@ -57,7 +59,7 @@ class Function(Bijection):
         assert self.elementary is not None
         return places, self.elementary.log_slopes(X)
 
-    def log_abs_det(self, X: Any) -> Any:
+    def log_abs_det(self, X: Tabular) -> FloatArray:
         n = X.shape[0]
         if self.derivative is None:
             return self.by_columns(X)[1].sum(axis=1)
@@ -74,7 +76,7 @@ class Function(Bijection):
             )
         return log_abs_det
 
-    def inverse(self, Y: Any) -> tuple[Any, Any]:
+    def inverse(self, Y: Array) -> tuple[Array, BoolArray]:
         if self.is_identity:
             return np.asarray(Y), np.ones(len(Y), dtype=bool)
         if not self.has_inverse:

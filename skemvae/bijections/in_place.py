@@ -36,7 +36,7 @@ class InPlace(TransformerMixin, BaseEstimator):
         Which these are.
     """
 
-    def __init__(self, transformer: Any, columns: Any):
+    def __init__(self, transformer: BaseEstimator, columns: Any):
         self.transformer = transformer
         self.columns = columns
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from sklearn.base import BaseEstimator
 from sklearn.preprocessing import PowerTransformer
 
 from skemvae.bijections.base import Columnwise, bijection_for
 from skemvae.core.arrays import quietly
+from skemvae.typing import Array, BoolArray, FloatArray, Tabular
 
 
 def _log_of_box_cox_inverse(value: Any, exponent: Any) -> Any:
@@ -40,7 +42,7 @@ class Power(Columnwise):
 
     is_proven = True
 
-    def __init__(self, transformer: Any):
+    def __init__(self, transformer: BaseEstimator):
         super().__init__(transformer)
         self._is_box_cox = transformer.method == "box-cox"
         self._lambda = np.asarray(transformer.lambdas_, dtype=np.float64)
@@ -53,7 +55,7 @@ class Power(Columnwise):
         self.is_onto = bool(((self._lambda >= smallest) & (self._lambda <= largest)).all())
         self.n_parameters = len(self._lambda)
 
-    def log_slopes(self, X: Any) -> Any:
+    def log_slopes(self, X: Tabular) -> FloatArray:
         X = np.asarray(X, dtype=np.float64)
         outside = (X <= 0) if self._is_box_cox else np.zeros(X.shape, dtype=bool)
         if self._is_box_cox:
@@ -63,7 +65,7 @@ class Power(Columnwise):
             log_u, exponent = np.log1p(np.abs(X)), np.where(X < 0, 2 - self._lambda, self._lambda)
         return np.where(outside, -np.inf, (exponent - 1) * log_u - np.log(self._scale))
 
-    def inverse(self, Y: Any) -> tuple[Any, Any]:
+    def inverse(self, Y: Array) -> tuple[Array, BoolArray]:
         # PowerTransformer's own inverse loses digits where lambda or x is small.
         value = np.asarray(Y, dtype=np.float64) * self._scale + self._shift
         if self._is_box_cox:

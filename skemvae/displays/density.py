@@ -165,7 +165,8 @@ class DensityDisplay:
         ]
         log_density = _log_density(subject, chosen, grid, draws)
         display = cls(grid, log_density, X=rows, feature_names=[names[j] for j in chosen])
-        return display.plot(ax, **kwargs)
+        options: dict[str, Any] = kwargs
+        return display.plot(ax, **options)
 
     def levels(self, masses: ArrayLike) -> FloatArray:
         """Log densities at the edges of the smallest regions of given probability.

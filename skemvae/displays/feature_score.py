@@ -120,7 +120,8 @@ class FeatureScoreDisplay:
         index = getattr(X, "index", None)  # a frame of pandas names its rows
         names = positions if index is None or callable(index) else [index[i] for i in positions]
         display = cls(scores[positions], subject.feature_names, list(names))
-        return display.plot(ax, **kwargs)
+        options: dict[str, Any] = kwargs
+        return display.plot(ax, **options)
 
     def plot(self, ax: Axes | None = None, *, n_features: int = 10, **kwargs: PlotOption) -> Self:
         """Draw the features with the largest scores, the largest on top.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -113,7 +113,8 @@ class GapDisplay:
         for name, outer in named(estimator).items():
             subject = look_into(outer, ("decompose_bound",), X)
             decompositions[name] = subject.estimator.decompose_bound(subject.X)
-        return cls(decompositions).plot(ax, **kwargs)
+        options: dict[str, Any] = kwargs
+        return cls(decompositions).plot(ax, **options)
 
     def plot(self, ax: Axes | None = None, *, values: bool = True, **kwargs: PlotOption) -> Self:
         """Draw the bars.

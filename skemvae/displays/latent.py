@@ -169,7 +169,8 @@ class LatentDisplay:
             images=images,
             image_grid=image_grid,
         )
-        return display.plot(ax, **kwargs)
+        options: dict[str, Any] = kwargs
+        return display.plot(ax, **options)
 
     def plot(
         self,

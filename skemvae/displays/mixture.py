@@ -158,7 +158,8 @@ class MixtureDisplay:
             components=active,
             feature_names=[names[j] for j in pair],
         )
-        return display.plot(ax, **kwargs)
+        options: dict[str, Any] = kwargs
+        return display.plot(ax, **options)
 
     def plot(
         self,

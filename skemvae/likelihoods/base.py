@@ -7,11 +7,13 @@ from abc import ABC, abstractmethod
 from numbers import Real
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from skemvae.likelihoods.quadrature import N_NODES, gauss_hermite
 from skemvae.likelihoods.units import Units
+from skemvae.typing import Array, FloatArray
 
 
 class Likelihood(nn.Module, ABC):
@@ -34,7 +36,9 @@ class Likelihood(nn.Module, ABC):
     n_nodes = N_NODES
 
     @abstractmethod
-    def units(self, X: Any, names: tuple[str, ...], weight: Any, standardize: bool) -> Units:
+    def units(
+        self, X: Array, names: tuple[str, ...], weight: FloatArray | None, standardize: bool
+    ) -> Units:
         """How the training columns ``X`` of shape (n, d) are to be written as codes."""
 
     @abstractmethod
@@ -103,7 +107,7 @@ class Likelihood(nn.Module, ABC):
         """E[u | η]; for labels, which have no mean, the mode."""
 
     @abstractmethod
-    def sample(self, eta: Tensor, rng: Any) -> Any:
+    def sample(self, eta: Tensor, rng: np.random.RandomState) -> FloatArray:
         """Draw codes, an array of the shape (n, d)."""
 
     def features(self, u: Tensor) -> Tensor:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -16,6 +16,7 @@ from skemvae.likelihoods.base import (
     weighted_variance,
 )
 from skemvae.likelihoods.units import Continuous, Logarithmic, Units
+from skemvae.typing import Array, FloatArray
 
 _LOG_2PI = math.log(2 * math.pi)
 
@@ -31,7 +32,9 @@ def _log1p_square(x: Tensor) -> Tensor:
 class _Real(Likelihood):
     """What likelihoods of real numbers share: their units."""
 
-    def units(self, X: Any, names: tuple[str, ...], weight: Any, standardize: bool) -> Units:
+    def units(
+        self, X: Array, names: tuple[str, ...], weight: FloatArray | None, standardize: bool
+    ) -> Units:
         return Continuous.standard(names, X, weight) if standardize else Continuous.raw(names)
 
 
@@ -116,7 +119,7 @@ class Gaussian(_Real):
     def mean(self, eta: Tensor) -> Tensor:
         return self.moments(eta)[0]
 
-    def sample(self, eta: Tensor, rng: Any) -> Any:
+    def sample(self, eta: Tensor, rng: np.random.RandomState) -> FloatArray:
         mean, log_variance = self.moments(eta)
         scale = torch.exp(log_variance / 2).expand(mean.shape)
         return rng.normal(mean.numpy(), scale.numpy())
@@ -138,10 +141,13 @@ class LogNormal(Gaussian):
         are standardised.
     """
 
-    def units(self, X: Any, names: tuple[str, ...], weight: Any, standardize: bool) -> Units:
+    def units(
+        self, X: Array, names: tuple[str, ...], weight: FloatArray | None, standardize: bool
+    ) -> Units:
         return Logarithmic.standard(names, X, weight) if standardize else Logarithmic.raw(names)
 
-    def bind(self, u: Tensor, weight: Tensor, units: Any) -> Tensor:
+    def bind(self, u: Tensor, weight: Tensor, units: Units) -> Tensor:
+        assert isinstance(units, Logarithmic)
         self.spread = units.scale.tolist()
         return super().bind(u, weight, units)
 
@@ -203,7 +209,7 @@ class StudentT(_Real):
     def mean(self, eta: Tensor) -> Tensor:
         return eta
 
-    def sample(self, eta: Tensor, rng: Any) -> Any:
+    def sample(self, eta: Tensor, rng: np.random.RandomState) -> FloatArray:
         scale = torch.exp(positive(self.log_scale, self.min_scale))
         noise = rng.standard_t(self.df.expand(eta.shape).numpy())
         return eta.numpy() + scale.numpy() * noise

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +18,7 @@ from skemvae.likelihoods.base import (
 )
 from skemvae.likelihoods.quadrature import expected_softplus
 from skemvae.likelihoods.units import Binary, Categories, Counts, Units
+from skemvae.typing import Array, FloatArray
 
 # exp of it is 3e8: more than a count may be, and far from the overflow of float32.
 _LARGEST_LOG_RATE = 19.5
@@ -31,7 +31,9 @@ class Bernoulli(Likelihood):
     each batch in training. Only 0 and 1 have a probability to score.
     """
 
-    def units(self, X: Any, names: tuple[str, ...], weight: Any, standardize: bool) -> Units:
+    def units(
+        self, X: Array, names: tuple[str, ...], weight: FloatArray | None, standardize: bool
+    ) -> Units:
         return Binary(names)
 
     def bind(self, u: Tensor, weight: Tensor, units: Units) -> Tensor:
@@ -54,14 +56,16 @@ class Bernoulli(Likelihood):
     def mean(self, eta: Tensor) -> Tensor:
         return torch.sigmoid(eta)
 
-    def sample(self, eta: Tensor, rng: Any) -> Any:
+    def sample(self, eta: Tensor, rng: np.random.RandomState) -> FloatArray:
         return rng.binomial(1, torch.sigmoid(eta).numpy()).astype(float)
 
 
 class _Count(Likelihood):
     """What likelihoods of counts share: a logarithmic link."""
 
-    def units(self, X: Any, names: tuple[str, ...], weight: Any, standardize: bool) -> Units:
+    def units(
+        self, X: Array, names: tuple[str, ...], weight: FloatArray | None, standardize: bool
+    ) -> Units:
         return Counts(names)
 
     def features(self, u: Tensor) -> Tensor:
@@ -108,7 +112,7 @@ class Poisson(_Count):
         rate = torch.exp(mean + scale**2 / 2)
         return self.expected_log_probs(u, mean, scale), u - rate, rate
 
-    def sample(self, eta: Tensor, rng: Any) -> Any:
+    def sample(self, eta: Tensor, rng: np.random.RandomState) -> FloatArray:
         return rng.poisson(self.mean(eta).numpy()).astype(float)
 
 
@@ -163,7 +167,7 @@ class NegativeBinomial(_Count):
         values = self._log_choices(u) + u * odds - times * value
         return values, u - times * slope, times * bend
 
-    def sample(self, eta: Tensor, rng: Any) -> Any:
+    def sample(self, eta: Tensor, rng: np.random.RandomState) -> FloatArray:
         size = self.size.expand(eta.shape).numpy()
         rate = rng.gamma(size, self.mean(eta).numpy() / size)
         return rng.poisson(rate).astype(float)
@@ -183,7 +187,9 @@ class Categorical(Likelihood):
     numeric = False
     separable = False
 
-    def units(self, X: Any, names: tuple[str, ...], weight: Any, standardize: bool) -> Units:
+    def units(
+        self, X: Array, names: tuple[str, ...], weight: FloatArray | None, standardize: bool
+    ) -> Units:
         return Categories.of(names, X)
 
     def bind(self, u: Tensor, weight: Tensor, units: Units) -> Tensor:
@@ -239,7 +245,7 @@ class Categorical(Likelihood):
         modes = [logits.argmax(-1, keepdim=True) for logits in eta.split(self.sizes, -1)]
         return torch.cat(modes, -1).to(eta.dtype)
 
-    def sample(self, eta: Tensor, rng: Any) -> Any:
+    def sample(self, eta: Tensor, rng: np.random.RandomState) -> FloatArray:
         """Draw from the labels seen in fit: what else there is cannot be named."""
         columns = []
         for logits in eta.split(self.sizes, -1):

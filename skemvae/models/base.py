@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, Self
+from collections.abc import Sequence
+from typing import Self
 
+import numpy as np
 from sklearn.base import BaseEstimator
 
 from skemvae.core.iterate import Fit
+from skemvae.typing import Array, FloatArray, Tabular, TrainingRows
 
 
 class Model(BaseEstimator, ABC):
@@ -34,7 +37,14 @@ class Model(BaseEstimator, ABC):
         return False
 
     @abstractmethod
-    def begin(self, X: Any, weight: Any, names: Any, rng: Any, previous: Self | None) -> Fit:
+    def begin(
+        self,
+        X: TrainingRows,
+        weight: FloatArray | None,
+        names: Sequence[object],
+        rng: np.random.RandomState,
+        previous: Self | None,
+    ) -> Fit:
         """Check the parameters, and prepare the ascent on training rows.
 
         Parameters
@@ -65,29 +75,29 @@ class Model(BaseEstimator, ABC):
         """The number of columns of E[z]."""
 
     @abstractmethod
-    def log_density(self, X: Any) -> tuple[Any, Any]:
+    def log_density(self, X: Tabular) -> tuple[FloatArray, FloatArray]:
         """log p(x) of each row, and its standard error; each of shape (n,), nats."""
 
     @abstractmethod
-    def elbo(self, X: Any) -> tuple[Any, Any]:
+    def elbo(self, X: Tabular) -> tuple[FloatArray, FloatArray]:
         """The lower bound of each row, and its standard error; each of shape (n,), nats."""
 
     @abstractmethod
-    def log_conditionals(self, X: Any) -> Any:
+    def log_conditionals(self, X: Tabular) -> FloatArray:
         """``log p(x_j | x_-j)``, but for a constant of each column; shape (n, d), nats."""
 
     @abstractmethod
-    def kl_to_prior(self, X: Any) -> Any:
+    def kl_to_prior(self, X: Tabular) -> FloatArray:
         """KL(q(z|x) || p(z)) of each row, shape (n,), nats."""
 
     @abstractmethod
-    def posterior_mean(self, X: Any) -> Any:
+    def posterior_mean(self, X: Tabular) -> FloatArray:
         """E_q[z] of each row, shape (n, ``n_latent_``)."""
 
     @abstractmethod
-    def expected_rows(self, Z: Any) -> Any:
+    def expected_rows(self, Z: FloatArray) -> Array:
         """E[x | z], shape (n, d), in the units of X."""
 
     @abstractmethod
-    def draw(self, n: int, rng: Any) -> tuple[Any, Any]:
+    def draw(self, n: int, rng: np.random.RandomState) -> tuple[Array, Array]:
         """Draw n rows and their z."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from numbers import Integral, Real
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import numpy as np
 from sklearn.base import clone
@@ -29,7 +29,7 @@ from skemvae.doubts import Columns
 from skemvae.initialisation import Initialiser
 from skemvae.models.base import Model
 from skemvae.tables.reading import check_extent
-from skemvae.typing import ArrayLike
+from skemvae.typing import ArrayLike, FloatArray, IntArray, Tabular, TrainingRows
 from skemvae.validation import (
     LARGEST_SQUARE,
     check_choice,
@@ -143,17 +143,25 @@ class BayesianMixture(Model):
 
     reads_tables = True
 
-    def begin(self, X: Table, weight: None, names: Any, rng: Any, previous: Self | None) -> Fit:
+    def begin(
+        self,
+        X: TrainingRows,
+        weight: FloatArray | None,
+        names: Sequence[object],
+        rng: np.random.RandomState,
+        previous: Self | None,
+    ) -> Fit:
+        rows = cast(Table, X)
         structure = self._check_parameters()
-        extent = check_extent(X, names)
+        extent = check_extent(rows, names)
         if extent.n_counting < 2:
             raise ValueError(
                 f"sample_weight leaves {extent.n_counting} row of positive weight: a minimum of 2 "
                 "is required."
             )
-        summary = Summary.of(X, extent)
+        summary = Summary.of(rows, extent)
         check_range(summary)
-        table = X.framed(Frame(summary.mean, structure.units(summary.scale)))
+        table = rows.framed(Frame(summary.mean, structure.units(summary.scale)))
         prior = self._prior(structure, table, summary)
         if previous is not None:
             self._check_same_shape(previous, len(summary.mean))
@@ -243,33 +251,33 @@ class BayesianMixture(Model):
     def n_latent_(self) -> int:
         return len(self.weights_)
 
-    def log_density(self, X: Any) -> tuple[Any, Any]:
+    def log_density(self, X: Tabular) -> tuple[FloatArray, FloatArray]:
         log_density = self._by_rows(
             self._mixture.predictive(), X, (), lambda seen: seen.log_evidence, is_density=True
         )
         return log_density, np.zeros_like(log_density)
 
-    def elbo(self, X: Any) -> tuple[Any, Any]:
+    def elbo(self, X: Tabular) -> tuple[FloatArray, FloatArray]:
         elbo = self._by_rows(self._mixture, X, (), lambda seen: seen.log_evidence, is_density=True)
         return elbo, np.zeros_like(elbo)
 
-    def log_conditionals(self, X: Any) -> Any:
+    def log_conditionals(self, X: Tabular) -> FloatArray:
         frame = self._frame
         out = np.empty(X.shape, dtype=X.dtype)
         predictive = self._mixture.predictive().into(frame)
         return map_conditionals(predictive, Rows(X, None, frame), out)
 
-    def kl_to_prior(self, X: Any) -> Any:
+    def kl_to_prior(self, X: Tabular) -> FloatArray:
         log_prior = self._mixture.q.weights.expected_log
         return self._by_rows(self._mixture, X, (), lambda seen: seen.kl(log_prior))
 
-    def posterior_mean(self, X: Any) -> Any:
+    def posterior_mean(self, X: Tabular) -> FloatArray:
         return self._by_rows(self._mixture, X, (self.n_latent_,), lambda seen: seen.weight)
 
-    def expected_rows(self, Z: Any) -> Any:
+    def expected_rows(self, Z: FloatArray) -> FloatArray:
         return Z @ self.means_.astype(Z.dtype)
 
-    def draw(self, n: int, rng: Any) -> tuple[Any, Any]:
+    def draw(self, n: int, rng: np.random.RandomState) -> tuple[FloatArray, IntArray]:
         return self._mixture.predictive().sample(n, rng)
 
     def _by_rows(

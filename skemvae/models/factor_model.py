@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, Self
 
@@ -11,7 +12,7 @@ from sklearn.utils import check_scalar
 from skemvae.core.iterate import Fit
 from skemvae.models.base import Model
 from skemvae.optional import require
-from skemvae.typing import FloatArray, LikelihoodLike
+from skemvae.typing import Array, FloatArray, LikelihoodLike, Tabular, TrainingRows
 
 if TYPE_CHECKING:  # torch is imported when a factor model is fitted
     from skemvae.likelihoods.table import Table
@@ -92,7 +93,14 @@ class FactorModel(Model):
 
         return is_numeric(self.likelihood)
 
-    def begin(self, X: Any, weight: Any, names: Any, rng: Any, previous: Self | None) -> Fit:
+    def begin(
+        self,
+        X: TrainingRows,
+        weight: FloatArray | None,
+        names: Sequence[object],
+        rng: np.random.RandomState,
+        previous: Self | None,
+    ) -> Fit:
         require("torch", purpose="FactorModel")
         from skemvae.variational.factor_fit import FactorFit
 
@@ -108,24 +116,24 @@ class FactorModel(Model):
     def n_latent_(self) -> int:
         return int(self.loadings_.shape[1])
 
-    def log_density(self, X: Any) -> tuple[Any, Any]:
-        both: tuple[Any, Any] = self._inference(X).log_density()
+    def log_density(self, X: Tabular) -> tuple[FloatArray, FloatArray]:
+        both: tuple[FloatArray, FloatArray] = self._inference(X).log_density()
         return both
 
-    def elbo(self, X: Any) -> tuple[Any, Any]:
-        both: tuple[Any, Any] = self._inference(X).elbo()
+    def elbo(self, X: Tabular) -> tuple[FloatArray, FloatArray]:
+        both: tuple[FloatArray, FloatArray] = self._inference(X).elbo()
         return both
 
-    def log_conditionals(self, X: Any) -> Any:
+    def log_conditionals(self, X: Tabular) -> FloatArray:
         return self._table.in_order(self._inference(X).log_conditionals())
 
-    def kl_to_prior(self, X: Any) -> Any:
+    def kl_to_prior(self, X: Tabular) -> FloatArray:
         return self._inference(X).kl_to_prior()
 
-    def posterior_mean(self, X: Any) -> Any:
+    def posterior_mean(self, X: Tabular) -> FloatArray:
         return self._inference(X).posterior_mean()
 
-    def posterior_covariance(self, X: Any) -> FloatArray:
+    def posterior_covariance(self, X: Tabular) -> FloatArray:
         """The covariance of q(z) of each row.
 
         Parameters
@@ -140,12 +148,12 @@ class FactorModel(Model):
         """
         return self._inference(X).posterior_covariance()
 
-    def expected_rows(self, Z: Any) -> Any:
+    def expected_rows(self, Z: FloatArray) -> Array:
         from skemvae.variational.factor_inference import expected_codes
 
         return self._table.decode(expected_codes(self._factors, Z))
 
-    def draw(self, n: int, rng: Any) -> tuple[Any, Any]:
+    def draw(self, n: int, rng: np.random.RandomState) -> tuple[Array, Array]:
         from skemvae.variational.factor_inference import draw_codes
 
         codes, Z = draw_codes(self._factors, n, rng)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from numbers import Integral
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from sklearn.utils import check_scalar
@@ -12,7 +13,11 @@ from sklearn.utils import check_scalar
 from skemvae.core.iterate import Fit
 from skemvae.models.base import Model
 from skemvae.optional import require
+from skemvae.typing import Array, ArrayLike, FloatArray, Tabular, TrainingRows
 from skemvae.validation import check_choice
+
+if TYPE_CHECKING:  # torch is imported when a model is fitted
+    from torch import Tensor
 
 
 class LatentVariableModel(Model):
@@ -89,7 +94,7 @@ class LatentVariableModel(Model):
         """The dimension of z, or its number of states."""
 
     @abstractmethod
-    def initial_parameters(self, X: Any, rng: Any) -> dict[str, Any]:
+    def initial_parameters(self, X: FloatArray, rng: np.random.RandomState) -> dict[str, ArrayLike]:
         """First values of the parameters, arrays of any shape, free to take any real value.
 
         Parameters
@@ -106,7 +111,7 @@ class LatentVariableModel(Model):
         """
 
     @abstractmethod
-    def log_joint(self, X: Any, Z: Any, parameters: dict[str, Any]) -> Any:
+    def log_joint(self, X: Tensor, Z: Tensor, parameters: dict[str, Tensor]) -> Tensor:
         """log p(x, z) in torch, float64, nats, with all constants.
 
         Parameters
@@ -125,7 +130,9 @@ class LatentVariableModel(Model):
         """
 
     @abstractmethod
-    def sample(self, n: int, parameters: dict[str, Any], rng: Any) -> tuple[Any, Any]:
+    def sample(
+        self, n: int, parameters: dict[str, Array], rng: np.random.RandomState
+    ) -> tuple[Array, Array]:
         """Draw rows and their z.
 
         Parameters
@@ -145,7 +152,7 @@ class LatentVariableModel(Model):
             The latent point or the state of each.
         """
 
-    def mean(self, Z: Any, parameters: dict[str, Any]) -> Any:
+    def mean(self, Z: FloatArray, parameters: dict[str, Array]) -> ArrayLike:
         """E[x | z], for ``inverse_transform``; optional.
 
         Parameters
@@ -165,7 +172,7 @@ class LatentVariableModel(Model):
             "mean(Z, parameters) to use inverse_transform."
         )
 
-    def log_prior(self, Z: Any, parameters: dict[str, Any]) -> Any:
+    def log_prior(self, Z: Tensor, parameters: dict[str, Tensor]) -> Tensor:
         """log p(z) in torch, for the parts of ``decompose_bound``; optional.
 
         Parameters
@@ -182,7 +189,7 @@ class LatentVariableModel(Model):
         """
         raise NotImplementedError
 
-    def log_probs(self, X: Any, Z: Any, parameters: dict[str, Any]) -> Any:
+    def log_probs(self, X: Tensor, Z: Tensor, parameters: dict[str, Tensor]) -> Tensor:
         """log p(x_j | z, all other columns) in torch, for ``feature_scores``; optional.
 
         Where columns are independent given z, that is log p(x_j | z).
@@ -207,7 +214,14 @@ class LatentVariableModel(Model):
     def has_discrete_latent(self) -> bool:
         return self.posterior == "enumerated"
 
-    def begin(self, X: Any, weight: Any, names: Any, rng: Any, previous: Self | None) -> Fit:
+    def begin(
+        self,
+        X: TrainingRows,
+        weight: FloatArray | None,
+        names: Sequence[object],
+        rng: np.random.RandomState,
+        previous: Self | None,
+    ) -> Fit:
         require("torch", purpose=type(self).__name__)
         from skemvae.variational.latent_variable_fit import FITS
 
@@ -221,15 +235,15 @@ class LatentVariableModel(Model):
     def n_latent_(self) -> int:
         return self._n_latent
 
-    def log_density(self, X: Any) -> tuple[Any, Any]:
-        both: tuple[Any, Any] = self._inference(X).log_density()
+    def log_density(self, X: Tabular) -> tuple[FloatArray, FloatArray]:
+        both: tuple[FloatArray, FloatArray] = self._inference(X).log_density()
         return both
 
-    def elbo(self, X: Any) -> tuple[Any, Any]:
-        both: tuple[Any, Any] = self._inference(X).elbo()
+    def elbo(self, X: Tabular) -> tuple[FloatArray, FloatArray]:
+        both: tuple[FloatArray, FloatArray] = self._inference(X).elbo()
         return both
 
-    def log_conditionals(self, X: Any) -> Any:
+    def log_conditionals(self, X: Tabular) -> FloatArray:
         if not self._writes("log_probs"):
             raise NotImplementedError(
                 f"{type(self).__name__} does not say how probable each column is: write its "
@@ -237,18 +251,18 @@ class LatentVariableModel(Model):
             )
         return self._inference(X).log_conditionals()
 
-    def kl_to_prior(self, X: Any) -> Any:
+    def kl_to_prior(self, X: Tabular) -> FloatArray:
         if not self._writes("log_prior"):  # it says p(x, z), but not p(z)
             return np.full(X.shape[0], np.nan, dtype=X.dtype)
         return self._inference(X).kl_to_prior()
 
-    def posterior_mean(self, X: Any) -> Any:
+    def posterior_mean(self, X: Tabular) -> FloatArray:
         return self._inference(X).posterior_mean()
 
-    def expected_rows(self, Z: Any) -> Any:
+    def expected_rows(self, Z: FloatArray) -> Array:
         return np.asarray(self.mean(Z, self.parameters_)).astype(Z.dtype)
 
-    def draw(self, n: int, rng: Any) -> tuple[Any, Any]:
+    def draw(self, n: int, rng: np.random.RandomState) -> tuple[Array, Array]:
         return self.sample(n, self.parameters_, rng)
 
     def _writes(self, optional: str) -> bool:

@@ -99,11 +99,11 @@ class Batches:
         self._begin = _how_to_begin(source)
         self._weight_column = sample_weight
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[object]:
         """Begin a pass over the batches, as they are."""
         return iter(self._begin())
 
-    def open(self) -> tuple[Parts, Any]:
+    def open(self) -> tuple[Parts, list[str] | None]:
         """Look at the first batch, and make a table of all.
 
         Returns
