@@ -340,7 +340,6 @@ class LatentDensityEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
 
     def _remember_surprise(self, rows: Any, weight: Any) -> None:
         """Set what ``feature_scores`` subtracts, from valid training rows."""
-        self._mean_surprise = None
         weight = None if weight is None else weight / weight.max()
         if rows.shape[0] > _REFERENCE_ROWS:
             some = at_even_steps(rows.shape[0], weight, _REFERENCE_ROWS)

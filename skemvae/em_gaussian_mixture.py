@@ -392,19 +392,24 @@ class EMGaussianMixture(MixtureDensity):
         metadata = None if sample_weight is None else {"sample_weight": sample_weight}
         table, extent, summary = self._read(structure, X, sample_weight)
         ascent = ExactEM(self, structure, table, summary, warm)
+        stream = Stream.of(extent, summary, summary.noise(self.reg_covar))
+        doubts: list[str] = []
+
+        def look_back(result: Result[State]) -> None:
+            self._remember_surprise_of(table)
+            names = getattr(self, "feature_names_in_", range(self.n_features_in_))
+            doubts.extend(ascent.doubts(result, names))
+
         result = best_of_starts(
             self,
             ascent,
-            ascent.attributes,
+            lambda state: ascent.attributes(state) | remembered(stream),
             n_init=ascent.n_init,
             earlier=self._history() if warm else (),
             told={"X": X, "y": y, "metadata": metadata},
+            look_back=look_back,
         )
-        noise = summary.noise(self.reg_covar)
-        self._set(**remembered(Stream.of(extent, summary, noise)))
-        self._remember_surprise_of(table)
-        names = getattr(self, "feature_names_in_", range(self.n_features_in_))
-        return result, list(ascent.doubts(result, names))
+        return result, doubts
 
     def _take(self, structure: type[Covariance], X: Any, sample_weight: Any) -> None:
         """Take a step on a batch."""

@@ -20,6 +20,7 @@ from skemvae.core.iterate import (
     State,
     Status,
     StoppingRule,
+    conclude,
     iterate,
 )
 
@@ -34,6 +35,7 @@ def best_of_starts(
     n_init: int,
     earlier: Any,
     told: dict[str, Any],
+    look_back: Callable[[Result[S]], None],
 ) -> Result[S]:
     """Climb from the best of ``n_init`` starts, and set the fitted attributes of the best climb.
 
@@ -49,6 +51,9 @@ def best_of_starts(
         Bounds of an earlier fit, which a warm start on the same data continues.
     told : dict
         What callbacks are told of the data: ``X``, ``y``, ``metadata``.
+    look_back : callable
+        Takes statistics of the best climb, once its attributes are set; left out
+        if the user interrupts them.
 
     Raises
     ------
@@ -68,11 +73,11 @@ def best_of_starts(
             "converged_": so_far.status is Status.CONVERGED,
             "status_": str(so_far.status),
             "n_iter_": so_far.n_iter,
+            "_mean_surprise": None,  # unless it is looked at
         }
 
     progress = FitProgress(estimator, n_init, estimator.max_iter, told)
     best: Result[S] | None = None
-    interrupted = False
     try:
         for number, start in enumerate(ascent.starts(n_init)):
             loop = progress.begin_init(number)
@@ -81,17 +86,19 @@ def best_of_starts(
                 best = result
             progress.end_init(loop, result.status, result.n_iter, result.bounds[-1])
             if result.status is Status.INTERRUPTED:
-                interrupted = True
-                break
-    except KeyboardInterrupt:  # between two climbs
-        interrupted = True
-    if best is None:  # not even one start: there is nothing to keep
-        raise KeyboardInterrupt
-    progress.end()
-    if interrupted:
+                raise KeyboardInterrupt
+    except KeyboardInterrupt:
+        if best is None:  # not even one start: there is nothing to keep
+            raise
         best = replace(best, status=Status.INTERRUPTED)
-    estimator._set(**all_attributes(best))
-    return best
+    assert best is not None
+    reached = best
+
+    def close() -> None:
+        progress.end()
+        look_back(reached)
+
+    return conclude(reached, lambda result: estimator._set(**all_attributes(result)), close)
 
 
 def _climb(

@@ -14,7 +14,7 @@ from sklearn.utils import check_scalar
 
 from skemvae.base import fitting
 from skemvae.callbacks import LoopProgress, with_callbacks
-from skemvae.core.iterate import Result, Status
+from skemvae.core.iterate import Result, Status, conclude
 from skemvae.core.parallel import in_region
 from skemvae.deep_density import DeepDensity
 from skemvae.optional import require
@@ -340,11 +340,12 @@ class VAEEstimator(DeepDensity):
             bound = so_far.bounds[-1] - fit.table.log_volume
             return loop.end_step(so_far.n_iter, bound, lambda: fit.attributes(so_far))
 
+        def look_back() -> None:
+            loop.end()
+            self._remember_surprise(fit.rows, fit.weight)
+
         result: Result[Any] = fit.run(self.max_iter, loop.step(fit.trainer.step), on_step)
-        self._set(**fit.attributes(result))
-        loop.end()
-        self._remember_surprise(fit.rows, fit.weight)
-        return result
+        return conclude(result, lambda result: self._set(**fit.attributes(result)), look_back)
 
     def _train(self, X: Any, sample_weight: Any) -> Result[Any]:
         """Train for one epoch."""
@@ -364,7 +365,6 @@ class VAEEstimator(DeepDensity):
             | {
                 "n_iter_": n_iter + result.n_iter,
                 "_optimiser": fit.trainer.optimiser.state_dict(),
-                "_mean_surprise": None,  # of rows that the networks have moved away from
             }
         )
         return result

@@ -151,6 +151,7 @@ class VAEFit:
             "_n_epochs": self.n_epochs + result.n_iter,
             "_score_seed": self.score_seed,
             "_optimiser": None,
+            "_mean_surprise": None,
         }
 
     def _check_design(self) -> None:

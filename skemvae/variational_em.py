@@ -217,6 +217,16 @@ class VariationalEM(ModelDensity):
         metadata = None if sample_weight is None else {"sample_weight": sample_weight}
         rows, weight = self._read(model, X, sample_weight)
         fit, earlier = self._begin(model, rows, weight)
+        doubts: list[str] = []
+
+        def look_back(result: Result[Any]) -> None:
+            if model.reads_tables:
+                self._remember_surprise_of(rows)
+            else:
+                self._remember_surprise(rows, weight)
+            names = getattr(self, "feature_names_in_", range(self.n_features_in_))
+            doubts.extend(fit.doubts(result, names))
+
         result = best_of_starts(
             self,
             fit,
@@ -224,13 +234,9 @@ class VariationalEM(ModelDensity):
             n_init=1 if earlier else self.n_init,
             earlier=earlier,
             told={"X": X, "y": y, "metadata": metadata},
+            look_back=look_back,
         )
-        if model.reads_tables:
-            self._remember_surprise_of(rows)
-        else:
-            self._remember_surprise(rows, weight)
-        names = getattr(self, "feature_names_in_", range(self.n_features_in_))
-        return result, list(fit.doubts(result, names))
+        return result, doubts
 
     def _read(self, model: Model, X: Any, sample_weight: Any) -> tuple[Any, Any]:
         """Valid rows, as the model wants them, and their weights."""

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
@@ -26,8 +27,10 @@ from skemvae import (
     VariationalEM,
     compare,
 )
+from skemvae.base import LatentDensityEstimator
 from skemvae.models import BayesianMixture, FactorModel
 from tests.interrupting import (
+    Struck,
     check_no_region_is_open,
     lines_of,
     strike,
@@ -218,3 +221,22 @@ def test_nothing_stays_half_done(call):
             failures.append(f"{line}, visit {visit}: {type(failure).__name__} {failure}"[:300])
     print(f"{call}: {n_struck} interrupts, {len(failures)} failures")
     assert not failures, "\n".join(failures)
+
+
+@pytest.mark.parametrize("name", LATENT)
+def test_closing_statistics_that_are_interrupted_lose_no_climb(name, monkeypatch):
+    complete = ESTIMATORS[name]().fit(X)
+    subject = copy.copy(_fitted_to_other(name))
+
+    def struck(*_):
+        raise Struck
+
+    monkeypatch.setattr(LatentDensityEstimator, "_remember_surprise", struck)
+    with pytest.warns(ConvergenceWarning, match="Interrupted"):
+        subject.fit(X)
+    assert subject.status_ == "interrupted"
+    assert not subject.converged_
+    assert as_bits(subject.lower_bounds_) == as_bits(complete.lower_bounds_)
+    assert as_bits(subject.score_samples(X)) == as_bits(complete.score_samples(X))
+    if name not in ("own", "enumerated"):  # which do not say how probable each column is
+        assert np.isfinite(subject.feature_scores(X)).all()

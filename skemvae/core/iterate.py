@@ -272,3 +272,31 @@ def iterate(
     except DivergenceError:
         return replace(result, status=Status.DIVERGED)
     return result
+
+
+def conclude(
+    result: Result[S], keep: Callable[[Result[S]], object], look_back: Callable[[], object]
+) -> Result[S]:
+    """Keep the result of a loop, then take the statistics that close the fit.
+
+    Parameters
+    ----------
+    result : Result
+    keep : callable
+        Sets what has been reached.
+    look_back : callable
+        A pass over the rows, or several, that the fit can do without.
+
+    Returns
+    -------
+    Result
+        Interrupted, if the user asks to stop meanwhile: what has been reached is
+        kept all the same, and the statistics are left out.
+    """
+    try:
+        keep(result)
+        look_back()
+    except KeyboardInterrupt:
+        result = replace(result, status=Status.INTERRUPTED)
+        keep(result)
+    return result
