@@ -42,6 +42,7 @@ def require(module: str, *, purpose: str) -> Any:
     except ModuleNotFoundError as missing:
         if (missing.name or "").partition(".")[0] != package:  # the package itself is there
             raise
+        wanted = f'"skemvae[{_EXTRAS[package]}]"' if package in _EXTRAS else package
         raise ModuleNotFoundError(
-            f'{purpose} needs {package}: pip install "skemvae[{_EXTRAS[package]}]"', name=package
+            f"{purpose} needs {package}: pip install {wanted}", name=package
         ) from missing

@@ -1,5 +1,8 @@
 """What ``set_output`` asks for: frames of ``transform``, ``sample`` and ``feature_scores``."""
 
+import sys
+from datetime import date
+
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -172,6 +175,46 @@ def test_scores_measured_by_draws_are_the_same_in_frames(kind):
     scores = mixture.feature_scores(IRIS[:, :2])
     frame = mixture.set_output(transform=kind).feature_scores(IRIS[:, :2])
     check_frame(frame, kind, scores, ["x0", "x1"])
+
+
+@all_kinds
+@pytest.mark.parametrize(
+    ("labels", "in_polars"),
+    [
+        (["a", 1, 2.5], pl.Object),
+        ([True, 2], pl.Object),
+        ([date(2020, 1, 1), "z"], pl.Object),
+        ([(1, 2), "z"], pl.Object),
+        ([1, 2.5], pl.Float64),
+        ([2.5, 1], pl.Float64),
+        ([1, 2], pl.Int64),
+        ([True, False], pl.Boolean),
+    ],
+    ids=str,
+)
+def test_labels_of_several_types_share_a_column(labels, in_polars, kind):
+    X = pd.DataFrame({"label": pd.Series(labels * 10, dtype=object), "text": "a"})
+    density = clone(VAE).set_params(likelihood="categorical").fit(X)
+    drawn, _ = density.sample(50, random_state=0)
+    frame, _ = density.set_output(transform=kind).sample(50, random_state=0)
+    column = frame["label"].to_list()
+    assert column == drawn[:, 0].tolist()
+    assert set(column) == set(labels)
+    assert kind == "pandas" or frame["label"].dtype == in_polars
+    np.testing.assert_array_equal(
+        density.score_samples(frame),
+        density.score_samples(pd.DataFrame(drawn, columns=["label", "text"])),
+    )
+
+
+def test_what_asks_for_frames_is_named_where_there_are_none(monkeypatch):
+    density = EMGaussianMixture().fit(IRIS).set_output(transform="polars")
+    monkeypatch.setitem(sys.modules, "polars", None)
+    with pytest.raises(ImportError, match=r'set_output\(transform="polars"\) needs polars: pip'):
+        density.sample()
+    density.set_output(transform="pandas")._sklearn_output_config["transform"] = "arrow"
+    with pytest.raises(ValueError, match=r"'arrow' is not one of \['pandas', 'polars'\]"):
+        density.sample()
 
 
 def test_draws_behind_a_transformer_do_not_pass_through_frames():

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from numbers import Integral, Real
 from typing import Any
 
-import numpy as np
-from sklearn.utils._set_output import _get_container_adapter
+from sklearn import get_config
+
+from skemvae.optional import require
+from skemvae.validation import check_choice
 
 
 def as_set(estimator: Any, table: Any, features: Any, X: Any = None) -> Any:
@@ -32,11 +36,50 @@ def as_set(estimator: Any, table: Any, features: Any, X: Any = None) -> Any:
     ------
     ImportError
         If the library of the frame is not installed.
+    ValueError
+        If it is neither pandas nor polars.
     """
-    container = _get_container_adapter("transform", estimator)
-    if container is None:
+    own = getattr(estimator, "_sklearn_output_config", {})
+    library = own.get("transform", get_config()["transform_output"])
+    if library == "default":
         return table
+    check_choice("set_output(transform)", library, _FRAMES)
     names = getattr(features, "feature_names_in_", [f"x{j}" for j in range(table.shape[1])])
+    return _FRAMES[library](table, list(names), X)
+
+
+def _pandas(table: Any, names: list[str], X: Any) -> Any:
+    pd = require("pandas", purpose='set_output(transform="pandas")')
+    index = X.index if isinstance(X, pd.DataFrame) else None
     if table.dtype == object:
-        table = {name: column.tolist() for name, column in zip(names, table.T, strict=True)}
-    return container.create_container(table, X, columns=np.asarray(names, dtype=object))
+        table = dict(enumerate(column.tolist() for column in table.T))
+    return pd.DataFrame(table, index=index).set_axis(names, axis="columns")
+
+
+def _polars(table: Any, names: list[str], X: Any) -> Any:
+    pl = require("polars", purpose='set_output(transform="polars")')
+    if table.dtype != object:
+        return pl.DataFrame(table, schema=names, orient="row")
+    columns = [_of_one_type(column.tolist()) for column in table.T]
+    return pl.DataFrame(
+        [
+            pl.Series(name, values, dtype=None if is_pure else pl.Object)
+            for name, (values, is_pure) in zip(names, columns, strict=True)
+        ]
+    )
+
+
+def _of_one_type(values: Sequence[Any]) -> tuple[list[Any], bool]:
+    """Values as numbers of one type, if they are numbers; and whether all are of one type."""
+    kinds = {_kind(value) for value in values}
+    if kinds == {Integral, Real}:
+        return [float(value) for value in values], True
+    return list(values), len(kinds) == 1
+
+
+def _kind(value: Any) -> type:
+    kinds = (kind for kind in (bool, Integral, Real, str) if isinstance(value, kind))
+    return next(kinds, type(value))
+
+
+_FRAMES = {"pandas": _pandas, "polars": _polars}
