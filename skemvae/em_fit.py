@@ -12,6 +12,7 @@ from skemvae.core.compiled_em import State, em_on
 from skemvae.core.covariance import Covariance
 from skemvae.core.dense_covariance import DenseCovariance
 from skemvae.core.gaussian_mixture import GaussianMixture
+from skemvae.core.grain import Grain
 from skemvae.core.iterate import Result
 from skemvae.core.rows import Rows
 from skemvae.core.summary import Summary
@@ -56,11 +57,19 @@ class ExactEM:
         passes = passes_on(estimator.device)
         self._em = em_on(table, passes, structure, estimator.n_components)
         self._summary = summary
-        self._noise = summary.noise(estimator.reg_covar) / table.frame.scale**2
+        self._initialiser = Initialiser.of(
+            structure, estimator.n_components, table, summary, estimator.reg_covar
+        )
+        self._noise = self._initialiser.judge.noise
         self._given = self._warm_parameters() if warm else self._given_parameters()
         self._rng = check_random_state(estimator.random_state)
         self.step = self._em.step
         self.accelerable = self._em
+
+    @property
+    def grain(self) -> Grain:
+        """That of the table."""
+        return self._initialiser.grain
 
     @property
     def n_init(self) -> int:
@@ -116,14 +125,6 @@ class ExactEM:
         """Where to climb from, and whether the user asked to stop meanwhile."""
         if self._all_given:
             return [GaussianMixture(noise=self._noise, **self._given)], False
-        self._initialiser = Initialiser.of(
-            self._structure,
-            self._estimator.n_components,
-            self._em.table,
-            self._summary,
-            self._noise,
-            self._rng,
-        )
         models: list[GaussianMixture] = []
         try:
             for _ in range(n_init):

@@ -20,6 +20,7 @@ from skemvae.core.compiled_em import begin, work_of_step
 from skemvae.core.covariance import Covariance
 from skemvae.core.expectation import moments_given
 from skemvae.core.gaussian_mixture import GaussianMixture
+from skemvae.core.grain import Grain
 from skemvae.core.groups import k_means, nearest
 from skemvae.core.moments import Moments
 from skemvae.core.rows import Rows
@@ -127,6 +128,11 @@ class Start:
     interrupted: bool = False
 
 
+def sketch_size(n_components: int, n_features: int) -> int:
+    """Of how many rows starts are made."""
+    return max(_SKETCH_ROWS, _SKETCH_ROWS_PER_FEATURE * n_components * (n_features + 1))
+
+
 @dataclass(frozen=True)
 class Initialiser:
     """Makes starts for a table and judges where they lead.
@@ -136,11 +142,14 @@ class Initialiser:
     structure : type of Covariance
     n_components : int
     judge : Judge
+    grain : Grain
+        Of the table.
     """
 
     structure: type[Covariance]
     n_components: int
     judge: Judge
+    grain: Grain
 
     @classmethod
     def of(
@@ -149,21 +158,14 @@ class Initialiser:
         n_components: int,
         table: Table,
         summary: Summary,
-        noise: Any,
-        rng: Any,
+        regularisation: float,
     ) -> Initialiser:
-        """Sketch the table; ``noise`` is in its frame."""
-        d, n_components = len(noise), int(n_components)  # NumPy's small integers overflow
-        size = max(_SKETCH_ROWS, _SKETCH_ROWS_PER_FEATURE * n_components * (d + 1))
-        direction = rng.standard_normal(d)
-        frame = table.frame
-        origin = (summary.centre - frame.origin + summary.shift) / frame.scale
-        scale = summary.orientation * summary.scale / frame.scale
-        sketch = table.fold(
-            partial(Sketch.of, origin=origin, scale=scale, direction=direction, size=size)
-        )
-        rounding = 2 * summary.floor / frame.scale
-        return cls(structure, n_components, Judge(sketch, noise, rounding))
+        """Sketch the table."""
+        n_components, scale = int(n_components), table.frame.scale  # small integers overflow
+        sketch = summary.sketch(table, sketch_size(n_components, len(scale)))
+        grain = summary.grain(sketch, table.frame)
+        noise = summary.noise(regularisation, grain) / scale**2
+        return cls(structure, n_components, Judge(sketch, noise, grain.smallest / scale), grain)
 
     @property
     def sketch(self) -> Sketch:

@@ -44,8 +44,8 @@ class Judge:
         Of the table.
     noise : array of shape (d,)
         Regularising variances, in the frame of the table.
-    rounding : array of shape (d,)
-        Differences that are no larger may be rounding errors, in the frame of the table.
+    resolution : array of shape (d,)
+        The smallest gap between two values of each feature, or 0; in the frame of the table.
 
     References
     ----------
@@ -55,7 +55,7 @@ class Judge:
 
     sketch: Sketch
     noise: Array
-    rounding: Array
+    resolution: Array
 
     @property
     def few_rows(self) -> int:
@@ -148,18 +148,10 @@ class Judge:
         pooled = ((count / count.sum()) @ values.reshape(len(count), -1)).reshape(values.shape[1:])
         values = share * values + (1 - share) * pooled
         diagonal = values if values.ndim == 2 else np.einsum("kii->ki", values)
-        diagonal += self._resolution**2 / (2 * np.pi)
+        diagonal += self.resolution**2 / (2 * np.pi)
         return type(covariance)(values)
 
     @cached_property
     def _multiplicity(self) -> float:
         """How often a row is repeated as a rule: a table that is written twice holds no more."""
         return float(np.median(self.sketch.weights))
-
-    @cached_property
-    def _resolution(self) -> Array:
-        """The smallest gap between two values of each feature, shape (d,)."""
-        gaps = np.diff(np.sort(self.sketch.rows.X, axis=0), axis=0)
-        gaps[gaps <= self.rounding] = np.inf
-        smallest: Array = gaps.min(axis=0, initial=np.inf)
-        return np.where(np.isfinite(smallest), smallest, 0.0)

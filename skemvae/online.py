@@ -16,6 +16,7 @@ from skemvae.core.online import Stream, online_step
 from skemvae.core.rows import Frame, Rows
 from skemvae.core.summary import Extent, Summary
 from skemvae.em_fit import ExactEM
+from skemvae.initialisation import sketch_size
 from skemvae.validation import check_enough, check_range
 
 
@@ -52,21 +53,24 @@ def step_on_batch(estimator: Any, structure: type[Covariance], rows: Rows) -> di
     rows = rows.framed(rows.frame, float(power_of_two(np.asarray(extent.heaviest))))
     own = Summary.of(rows, extent)
     check_range(own)
-    batch = Stream.of(extent, own, own.noise(estimator.reg_covar))
-    before = getattr(estimator, "_stream", None) or Stream.empty(own, batch.noise)
+    size = sketch_size(estimator.n_components, len(own.spread))
+    own_frame = Frame(own.mean, structure.units(own.scale))
+    grain = own.grain(own.sketch(rows.framed(own_frame), size), own_frame)
+    batch = Stream.of(extent, own, grain, estimator.reg_covar)
+    before = getattr(estimator, "_stream", None) or batch.unseen
     if not np.isfinite(before.weight + batch.weight):
         raise ValueError("The sum of sample_weight leaves float64: divide all of them by 1e300.")
     n_parameters = getattr(estimator, "n_parameters_", 1)
     steps = before.step_sizes(batch, estimator.learning_decay, n_parameters)
 
     # The frame and the noise are those of all rows, which the parameters have moved to.
-    summary = before.summary.blend(own, steps.average)
+    after = before.followed_by(batch, steps.average, estimator.reg_covar)
+    summary = after.summary
     frame = Frame(summary.mean, structure.units(summary.scale))
-    noise = summary.noise(estimator.reg_covar)
     rows = rows.framed(frame)
     if going_on:
         average, climbing = (
-            model.into(frame).regularised(noise / frame.scale**2)
+            model.into(frame).regularised(after.noise / frame.scale**2)
             for model in _going_on(estimator, before)
         )
         state = MixtureEM(rows).start(climbing)
@@ -77,7 +81,7 @@ def step_on_batch(estimator: Any, structure: type[Covariance], rows: Rows) -> di
     climbing = online_step(state.model, state.expectation, steps.climb)
     return {
         **estimator._parameters(average.out_of(frame)),
-        **remembered(before.followed_by(batch, summary, noise, climbing.out_of(frame))),
+        **remembered(replace(after, climbing=climbing.out_of(frame))),
         "lower_bounds_": np.append(getattr(estimator, "lower_bounds_", ()), state.bound),
         "lower_bound_": state.bound,
         "converged_": False,

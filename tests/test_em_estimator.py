@@ -173,9 +173,9 @@ def test_a_small_cluster_in_a_long_table_is_sound():
     """Few of its rows are in the sketch, but each of them stands for many."""
     X = np.random.default_rng(0).standard_normal((60_000, 8))
     X[:120] += 30
-    summary, rng = Summary.of(Rows.of(X)), np.random.RandomState(0)
+    summary = Summary.of(Rows.of(X))
     rows = Rows(X, None, Frame(np.zeros(8), np.ones(8)))
-    initialiser = Initialiser.of(STRUCTURES["full"], 2, rows, summary, np.full(8, 1e-6), rng)
+    initialiser = Initialiser.of(STRUCTURES["full"], 2, rows, summary, 1e-6)
     states = []
     for mean in (30.0, 0.1):
         mixture = GaussianMixture(

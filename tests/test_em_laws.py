@@ -12,6 +12,7 @@ from sklearn.mixture import GaussianMixture
 
 from skemvae import EMGaussianMixture
 from skemvae.core.structures import STRUCTURES
+from tests.ridge import ridge
 from tests.strategies import mixtures, regularisations, seeds, structures, tables, weights_of
 
 pytestmark = [
@@ -95,7 +96,7 @@ def test_the_bound_is_the_score_less_the_expected_penalty(seed, structure, reg_c
     X = clusters(seed)
     mixture = EMGaussianMixture(3, covariance_type=structure, reg_covar=reg_covar, random_state=0)
     mixture.fit(X)
-    noise = reg_covar * X.var(0)
+    noise = ridge(X, reg_covar)
     model = mixture._mixture()
     densities = np.column_stack(
         [

@@ -17,11 +17,13 @@ from sklearn.exceptions import ConvergenceWarning
 import skemvae
 from skemvae import EMGaussianMixture
 from skemvae.core.em import MixtureEM
+from skemvae.core.grain import Grain
 from skemvae.core.online import Stream, online_step
 from skemvae.core.rows import Frame, Rows
 from skemvae.core.structures import STRUCTURES
 from skemvae.core.summary import Summary
 from tests.laws import costly
+from tests.ridge import ridge, width
 from tests.steps import SteppingEM, watch
 from tests.strategies import mixtures, regularisations, seeds, structures, tables
 
@@ -132,12 +134,12 @@ def test_known_parameters_go_on_by_an_iteration_of_em():
 
 
 def test_steps_get_shorter_as_documented():
-    summary = summary_of(X)
-    batch = Stream(summary, summary.noise(0), 1e4, 10_000)
-    past, steps = Stream.empty(summary, summary.noise(0)), []
+    summary, grain = summary_of(X), Grain.of(X, np.zeros(3))
+    batch = Stream(summary, grain, summary.noise(0, grain), 1e4, 10_000)
+    past, steps = batch.unseen, []
     for _ in range(50):
         steps.append(past.step_sizes(batch, 0.8, 10))
-        past = past.followed_by(batch, summary, summary.noise(0))
+        past = past.followed_by(batch, steps[-1].average, 0)
     t = np.arange(1, 51)
     climb, average = np.transpose(steps)
     np.testing.assert_allclose(climb, np.minimum(1, 5 * t**-0.4))
@@ -148,7 +150,7 @@ def test_steps_get_shorter_as_documented():
     # A row of half a million moves no more than the memory of 5 rows per parameter allows ...
     assert past.step_sizes(one_row, 0.0, 1000) == (1 / 5000, 1 / 5000)
     # ... unless there were fewer rows.
-    few = Stream(summary, summary.noise(0), 9.0, 9)
+    few = replace(batch, weight=9.0, n_rows=9)
     assert few.step_sizes(one_row, 0.7, 1000) == (0.1, 0.1)
 
 
@@ -161,7 +163,10 @@ def test_the_average_of_one_component_weighs_the_last_third():
     weight = np.repeat(weight / 100, 100)
     np.testing.assert_allclose(mixture.means_[0], weight @ X, rtol=1e-9)
     expected = np.cov(X.T, aweights=weight, bias=True)
-    expected += 0.1 * np.diag(np.diag(expected))
+    # All batches have as many gaps: the width is that of the average batch.
+    widths = np.array([[width(x) for x in batch.T] for batch in X.reshape(50, 100, 3)])
+    scale = np.minimum(weight[::100] * 100 @ widths, np.sqrt(np.diag(expected)))
+    expected += 0.1 * np.diag(scale**2)
     np.testing.assert_allclose(mixture.covariances_[0], expected, rtol=1e-9, atol=1e-12)
 
 
@@ -382,7 +387,7 @@ def test_regularisation_is_that_of_the_running_variances():
     mixture = EMGaussianMixture(reg_covar=0.5, random_state=0, learning_decay=1)
     mixture.partial_fit(X)
     once = mixture.covariances_[0].copy()
-    np.testing.assert_allclose(once, np.cov(X.T, bias=True) + 0.5 * np.diag(X.var(0)), rtol=1e-9)
+    np.testing.assert_allclose(once, np.cov(X.T, bias=True) + np.diag(ridge(X, 0.5)), rtol=1e-9)
     stream(mixture, X[:5], 1)
     np.testing.assert_allclose(mixture.covariances_[0], once, rtol=0.05, atol=0.05)
     # The noise of one call is not that of the next.

@@ -54,8 +54,7 @@ def initialiser(X, k=6, structure="full", weight=None):
     d = X.shape[1]
     summary = Summary.of(Rows.of(X, weight))
     rows = Rows(X, weight, Frame(np.zeros(d), np.ones(d)))
-    rng = np.random.RandomState(0)
-    return Initialiser.of(STRUCTURES[structure], k, rows, summary, np.full(d, 1e-6), rng)
+    return Initialiser.of(STRUCTURES[structure], k, rows, summary, 1e-6)
 
 
 # What starts are made of.
@@ -80,10 +79,9 @@ def test_a_part_of_a_sketch_is_a_smaller_sketch(n_rows, seed):
     rng = np.random.default_rng(seed)
     X = rng.integers(0, 9, size=(300, 2)).astype(float)  # at most 81 distinct rows
     rows = Rows(X, None, Frame.identity(2))
-    direction = rng.standard_normal(2)
 
     def sketch(size):
-        return Sketch.of(rows, X.mean(0), X.std(0), direction, size)
+        return Sketch.of(rows, X.mean(0), X.std(0), size)
 
     part, smaller = sketch(100).part(n_rows), sketch(n_rows)
     np.testing.assert_array_equal(part.rows.X, smaller.rows.X)

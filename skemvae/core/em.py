@@ -102,9 +102,8 @@ class MixtureEM:
             return None
         if isinstance(self.table, Rows) and self.table.n_rows < size / _WORTH_SAMPLING:
             return None
-        anyhow = np.sqrt(np.arange(2, d + 2))
         sketch = self.table.fold(
-            partial(Sketch.of, origin=np.zeros(d), scale=np.ones(d), direction=anyhow, size=size)
+            partial(Sketch.of, origin=np.zeros(d), scale=np.ones(d), size=size)
         )
         if sketch.fraction > _WORTH_SAMPLING:
             return None

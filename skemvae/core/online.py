@@ -8,12 +8,13 @@ parameters that are returned.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Self
 
 from skemvae.core.arrays import Array
 from skemvae.core.expectation import Expectation
 from skemvae.core.gaussian_mixture import GaussianMixture
+from skemvae.core.grain import Grain
 from skemvae.core.summary import Extent, Summary
 
 # A batch that holds a share of all rows so far moves the average by so many times share^decay: the
@@ -52,6 +53,8 @@ class Stream:
     ----------
     summary : Summary
         Averaged as the moments are.
+    grain : Grain
+        Averaged, too.
     noise : array of shape (d,)
         What the parameters were maximised with, in squared units of the rows.
     weight : float
@@ -64,20 +67,22 @@ class Stream:
     """
 
     summary: Summary
+    grain: Grain
     noise: Array
     weight: float
     n_rows: int
     climbing: GaussianMixture | None = None
 
     @classmethod
-    def of(cls, extent: Extent, summary: Summary, noise: Array) -> Self:
+    def of(cls, extent: Extent, summary: Summary, grain: Grain, regularisation: float) -> Self:
         """Remember a table."""
-        return cls(summary, noise, extent.total, extent.n_counting)
+        noise = summary.noise(regularisation, grain)
+        return cls(summary, grain, noise, extent.total, extent.n_counting)
 
-    @classmethod
-    def empty(cls, summary: Summary, noise: Array) -> Self:
-        """Nothing was seen yet; ``summary`` and ``noise`` are those of what comes next."""
-        return cls(summary, noise, 0.0, 0)
+    @property
+    def unseen(self) -> Self:
+        """Nothing but what such rows are like: these are yet to come."""
+        return replace(self, weight=0.0, n_rows=0, climbing=None)
 
     def step_sizes(self, batch: Self, decay: float, n_parameters: int) -> StepSizes:
         """How far a batch moves the moments, by its share of all that was seen by then.
@@ -93,12 +98,17 @@ class Stream:
             average=float(min(most, _AVERAGE * share**decay)),
         )
 
-    def followed_by(
-        self, batch: Self, summary: Summary, noise: Array, climbing: GaussianMixture | None = None
-    ) -> Self:
-        """Remember a batch, too, given the summary of all and where the climb has come to."""
-        weight, n_rows = self.weight + batch.weight, self.n_rows + batch.n_rows
-        return type(self)(summary, noise, weight, n_rows, climbing)
+    def followed_by(self, batch: Self, share: float, regularisation: float) -> Self:
+        """Remember a batch, too, with such a share in what all rows are like."""
+        summary = self.summary.blend(batch.summary, share)
+        grain = self.grain.blend(batch.grain, share)
+        return type(self)(
+            summary,
+            grain,
+            summary.noise(regularisation, grain),
+            self.weight + batch.weight,
+            self.n_rows + batch.n_rows,
+        )
 
 
 def online_step(model: GaussianMixture, batch: Expectation, step_size: float) -> GaussianMixture:

@@ -106,14 +106,17 @@ class Sketch:
     scale: Array
 
     @classmethod
-    def of(cls, rows: Rows, origin: Array, scale: Array, direction: Array, size: int) -> Sketch:
+    def of(cls, rows: Rows, origin: Array, scale: Array, size: int) -> Sketch:
         """Keep at most ``size`` distinct rows, in one pass and bounded memory.
 
         ``origin`` and ``scale`` standardise the table in its frame, and a
-        negative scale turns a feature round; ``direction`` of shape (d,) is
-        where the randomness comes from.
+        negative scale turns a feature round.
         """
-        blocks = range(0, rows.n_rows, _BLOCK // len(origin) + 1)
+        d = len(origin)
+        # Sines of integers are linearly independent over the rational numbers (Lindemann and
+        # Weierstrass): different rows of a lattice have different projections.
+        direction = np.sin(np.arange(1, d + 1))
+        blocks = range(0, rows.n_rows, _BLOCK // d + 1)
         kept_up_to = partial(_kept, rows, blocks, origin, direction / scale, size)
         # Of so many rows as many as are wanted have keys below that, but for chance or repetition.
         likely = (size + _CHANCE * np.sqrt(size)) / rows.n_rows

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import reduce
+from functools import partial, reduce
 from operator import add
 from typing import NamedTuple
 
@@ -12,9 +12,11 @@ import numpy as np
 from skemvae.core.arrays import EPS, TINY, AnyArray, Array, power_of_two
 from skemvae.core.axis_scan import ExpandedScan
 from skemvae.core.expectation import expectation
+from skemvae.core.grain import Grain
 from skemvae.core.parallel import in_region
 from skemvae.core.rows import Frame, Rows
 from skemvae.core.scan import Scan
+from skemvae.core.sketch import Sketch
 from skemvae.core.table import Table
 
 # A feature that varies by less than this many units in the last place of its
@@ -231,6 +233,25 @@ class Summary:
         """The spread of each feature, or the floor where that is larger."""
         return np.maximum(self.spread, self.floor)
 
-    def noise(self, regularisation: float) -> Array:
-        """The variance that regularises each feature, shape (d,), squared units of X."""
-        return np.maximum(regularisation * self.spread**2, self.floor**2)
+    def sketch(self, table: Table, size: int) -> Sketch:
+        """At most ``size`` distinct rows of the table that this summarises, in any frame."""
+        frame = table.frame
+        origin = (self.centre - frame.origin + self.shift) / frame.scale
+        scale = self.orientation * self.scale / frame.scale
+        return table.fold(partial(Sketch.of, origin=origin, scale=scale, size=size))
+
+    def grain(self, sketch: Sketch, frame: Frame) -> Grain:
+        """The grain of a table, given its sketch in a frame; in the units of X.
+
+        Values that differ by no more than those of a constant feature are one.
+        """
+        return Grain.of(sketch.rows.X, 2 * self.floor / frame.scale).scaled(frame.scale)
+
+    def noise(self, regularisation: float, grain: Grain) -> Array:
+        """The variance that regularises each feature, shape (d,), squared units of X.
+
+        A share of the variance of the feature, or of the square of its grain's width where that is
+        smaller: what lies far apart is not blurred by what lies between.
+        """
+        width = np.where(grain.n_gaps > 0, np.minimum(self.spread, grain.width), self.spread)
+        return np.maximum(regularisation * width**2, self.floor**2)

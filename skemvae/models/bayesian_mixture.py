@@ -325,7 +325,7 @@ def _pooled(structure: type[Covariance], table: Table, summary: Summary) -> tupl
     # The posterior of a mixture of one component is 1.
     one = GaussianMixture(np.ones(1), np.zeros((1, d)), unit, np.zeros(d))
     everything = expectation(one, table)
-    noise = summary.noise(0) / table.frame.scale**2
+    noise = summary.floor**2 / table.frame.scale**2
     return unit.maximise(everything.moments, noise).values[0], everything.total
 
 
@@ -379,10 +379,9 @@ class BayesianMixtureFit(Fit):
         if self._previous is not None:
             q = self._previous._mixture.into(frame).q
             return em.start(core.BayesianMixture(self._prior.prior, q)), False
-        noise = self._summary.noise(_START_RIDGE) / frame.scale**2
         structure = type(self._prior.prior.components.covariance)
         initialiser = Initialiser.of(
-            structure, self._model.n_components, self._table, self._summary, noise, self._rng
+            structure, self._model.n_components, self._table, self._summary, _START_RIDGE
         )
         start = initialiser.tournament(self._rng)
         moments = em.start(start.model).expectation.moments
@@ -400,7 +399,7 @@ class BayesianMixtureFit(Fit):
         columns = Columns(table, names, summary.spread > summary.floor, "covariance_prior")
         if isinstance(q.covariance, DenseCovariance):
             pooled, _ = _pooled(type(q.covariance), table, summary)
-            yield from columns.dependence(pooled, summary.noise(0) / table.frame.scale**2)
+            yield from columns.dependence(pooled, summary.floor**2 / table.frame.scale**2)
         is_active = _held(model) > _ACTIVE
         means = table.frame.origin + table.frame.scale * q.mean
         variances = np.where(is_active[:, None], q.covariance.variances, np.nan)

@@ -107,10 +107,16 @@ _CORE: list[Record] = [
         },
     ),
     DataRecord(
+        "Grain",
+        "skemvae.core.grain:Grain",
+        {name: floats("d") for name in ("width", "smallest", "n_gaps")},
+    ),
+    DataRecord(
         "Stream",
         "skemvae.core.online:Stream",
         {
             "summary": part("Summary"),
+            "grain": part("Grain"),
             "noise": floats("d"),
             "weight": amount,
             "n_rows": count,

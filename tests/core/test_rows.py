@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from skemvae.core.grain import Grain
 from skemvae.core.rows import Frame, Rows
 from skemvae.core.sketch import Sketch
 from skemvae.core.summary import Summary
@@ -58,16 +59,18 @@ def test_constant_and_zero_columns_have_a_floor():
     assert summary.spread[:2].tolist() == [0.0, 0.0]
     ulps = 4096 * np.finfo(float).eps
     np.testing.assert_allclose(summary.scale[:2], [ulps, 5 * ulps])
-    np.testing.assert_allclose(summary.noise(1e-6)[2], 1e-6 * X[:, 2].var())
-    np.testing.assert_allclose(summary.noise(0.0), summary.floor**2)
+    grain = Grain.of(X, summary.floor)
+    assert grain.n_gaps.tolist() == [0, 0, 8]
+    np.testing.assert_allclose(summary.noise(1e-6, grain)[2], 1e-6 * X[:, 2].var())
+    np.testing.assert_allclose(summary.noise(1e-6, grain)[:2], summary.floor[:2] ** 2)
+    np.testing.assert_allclose(summary.noise(0.0, grain), summary.floor**2)
 
 
-def sketch_of(X, weight=None, size=50, seed=0):
+def sketch_of(X, weight=None, size=50):
     summary = Summary.of(Rows.of(X, weight))
     frame = Frame(summary.mean, np.ones(X.shape[1]))
-    direction = np.random.default_rng(seed).standard_normal(X.shape[1])
     rows = Rows(X, weight, frame)
-    return Sketch.of(rows, np.zeros(X.shape[1]), summary.scale, direction, size)
+    return Sketch.of(rows, np.zeros(X.shape[1]), summary.scale, size)
 
 
 @given(seeds, st.sampled_from([50, 6000, 20_000]))

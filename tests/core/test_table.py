@@ -128,7 +128,6 @@ def test_a_sketch_is_the_same_for_any_cut(seed, places, size):
         Sketch.of,
         origin=np.zeros(2),
         scale=np.array([1.0, -2.0]),
-        direction=rng.standard_normal(2),
         size=size,
     )
     whole, parts = Rows.of(X, weight).fold(sketch), cut(X, weight, places).fold(sketch)
