@@ -334,9 +334,9 @@ class EMGaussianMixture(MixtureDensity):
 
         Regularisation is that of ``fit``, with running averages of the variances and
         of the grain of the features, in which batches count by their gaps: a few rows
-        do not show what lies close. When to stop is yours to say. ``lower_bound_`` is the objective of
-        the batch at the parameters that climb, *before* the step: of rows that
-        these have never seen, if none comes twice.
+        do not show what lies close. When to stop is yours to say. ``lower_bound_`` is
+        the objective of the batch at the parameters that climb, *before* the step: of
+        rows that these have never seen, if none comes twice.
 
         Rows must come in random order. A sorted table is a stream that drifts:
         the components follow it, and forget how it began.

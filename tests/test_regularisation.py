@@ -165,4 +165,4 @@ def test_a_detector_sees_beside_one_far_row(seed):
     new = rng.normal(size=(2000, 3))
     detector = DensityOutlierDetector(EMGaussianMixture(2, random_state=0)).fit(X)
     assert (detector.predict(new) < 0).mean() < 0.1
-    assert (detector.predict(new + [8, 0, 0]) < 0).mean() > 0.99
+    assert (detector.predict(new + np.array([8, 0, 0])) < 0).mean() > 0.99
