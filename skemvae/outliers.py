@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from numbers import Integral, Real
 from typing import Any, Self
 
@@ -19,14 +18,12 @@ from skemvae.core.arrays import quietly
 from skemvae.em_gaussian_mixture import EMGaussianMixture
 from skemvae.tables.frames import as_set
 from skemvae.tables.numbers import check_is_table
+from skemvae.thresholds import Occurrences, lower_tail
 from skemvae.typing import ArrayLike, FloatArray, IntArray, MatrixLike, Scores, Splits, Tabular
 from skemvae.validation import check_splits, check_weights, keywords_named, shown
 
 # Steps that shift and stretch each column by itself: they leave feature scores as they are.
 _COLUMNWISE = (StandardScaler, MinMaxScaler, MaxAbsScaler, RobustScaler)
-
-# Log densities that differ by less, relatively, are the same.
-_ROUNDING = 1e-10
 
 
 class DensityOutlierDetector(OutlierMixin, BaseEstimator):
@@ -44,7 +41,8 @@ class DensityOutlierDetector(OutlierMixin, BaseEstimator):
         ``EMGaussianMixture()``.
     contamination : "auto" or float, default="auto"
         - "auto": the threshold lets through all but ``false_alarm_rate`` of the
-          training rows, each scored by a fit that has not seen it. Such a
+          training rows, scored as new rows will be: those that recur by the
+          fit to all rows, all others by a fit that has not seen them. Such a
           rate holds for new rows like the training rows. A threshold from the
           scores of rows on their own fit does not: they are too high.
         - float in (0, 0.5]: this share of the training rows is flagged, by
@@ -52,13 +50,19 @@ class DensityOutlierDetector(OutlierMixin, BaseEstimator):
           tables in which the outliers are to be found.
     false_alarm_rate : float, default=0.05
         For "auto": the share of new rows, like the training rows, to be
-        flagged. Outliers among the training rows use it up, so that fewer of
-        the others are. With fewer than 1 / ``false_alarm_rate`` rows the
-        threshold is the lowest held-out score.
+        flagged, at most and on average. Where many rows are equal, all or none
+        of them are flagged, and the share may be smaller. Outliers among the
+        training rows use it up, so that fewer of the others are flagged. With
+        fewer than 1 / ``false_alarm_rate`` rows the threshold is the lowest
+        held-out score.
     cv : int, splitter or iterable of (training, held_out), default=5
         For "auto": number of folds, a splitter such as ``TimeSeriesSplit``, or
-        positions of rows. Folds of a number are made of the distinct rows:
-        equal rows share a fold, so that none is scored by a fit to its copy.
+        positions of rows. Folds of a number are made of the distinct rows: the
+        few copies of a row share a fold, so that none is scored by a fit to
+        its copy. A row that recurs (a sensor that idles, an empty basket)
+        will come again, and is scored by the fit to all rows: one that is
+        repeated more than twice as often as 95 % of the distinct rows, or
+        more than twice where these occur more than three times on average.
         Costs as many fits again.
 
     Attributes
@@ -142,13 +146,16 @@ class DensityOutlierDetector(OutlierMixin, BaseEstimator):
     def _fit(self, X: Any, sample_weight: Any) -> None:
         """Fit the density and the threshold, with valid parameters."""
         fitted = self._fit_density(X, sample_weight)
-        if self.contamination == "auto":
-            scores, weight = self._held_out_scores(X, sample_weight)
-            self.offset_ = _lower_tail(scores, weight, self.false_alarm_rate)
-        else:
+        if self.contamination != "auto":
             scores = fitted.score_samples(X)
             weight = check_weights(sample_weight, scores)
-            self.offset_ = _lower_tail(scores, weight, float(self.contamination))
+            self.offset_ = lower_tail(scores, weight, float(self.contamination))
+        elif isinstance(self.cv, Integral):
+            self.offset_ = self._threshold_for_new_rows(fitted, X, sample_weight, int(self.cv))
+        else:
+            scores, weight = self._scores_of_splits(X, sample_weight)
+            one_more = 1.0 if weight is None else weight.mean()
+            self.offset_ = lower_tail(scores, weight, self.false_alarm_rate, one_more)
         self.estimator_ = fitted
         for name in ("n_features_in_", "feature_names_in_"):
             if hasattr(fitted, name):
@@ -297,55 +304,45 @@ class DensityOutlierDetector(OutlierMixin, BaseEstimator):
             raise ValueError(f"sample_weight is given, but {last!r} takes none: leave it out.")
         return density.fit(X, **{f"{prefix}sample_weight": weight})
 
-    def _held_out_scores(self, X: Any, sample_weight: Any) -> tuple[Any, Any]:
+    def _threshold_for_new_rows(
+        self, fitted: Any, X: Any, sample_weight: Any, n_folds: int
+    ) -> float:
+        """From rows that recur, as ``fitted`` scores them, and from all others, held out."""
+        (X,) = indexable(X)
+        weight = check_weights(sample_weight, np.empty(np.shape(X)[:1]))
+        table = Occurrences.of(X, weight)
+        first, recurs = table.first, table.recurs
+        if len(first) < 3 and not recurs.any():
+            raise ValueError(
+                f"X has n_samples={len(table.rows)} rows, of which {len(first)} are distinct: too "
+                "few to hold some out. Set contamination to a number."
+            )
+        scores = np.full(len(first), -np.inf)
+        if recurs.any():
+            scores[recurs] = fitted.score_samples(_safe_indexing(X, first[recurs]))
+        for rows, share, held_out in table.folds(n_folds):
+            if len(first) - len(held_out) < 2:
+                continue  # where all rows are equal, every other one is impossible
+            if weight is None:
+                part = self._fit_density(_safe_indexing(X, table.thinned(rows, share)), None)
+            else:
+                part = self._fit_density(_safe_indexing(X, rows), weight[rows] * share)
+            scores[held_out] = part.score_samples(_safe_indexing(X, first[held_out]))
+        one_more = np.where(recurs, 0.0, table.unit)
+        return lower_tail(scores, table.weight, self.false_alarm_rate, one_more)
+
+    def _scores_of_splits(self, X: Any, sample_weight: Any) -> tuple[Any, Any]:
         """Scores of rows by fits that have not seen them, and their weights or None."""
         (X,) = indexable(X)
         weight = check_weights(sample_weight, np.empty(np.shape(X)[:1]))
         scores, held_outs = [], []
-        for training, held_out in self._folds(X, weight):
+        for training, held_out in check_splits(self.cv, X):
             fitted = self._fit_density(
                 _safe_indexing(X, training), None if weight is None else weight[training]
             )
             scores.append(fitted.score_samples(_safe_indexing(X, held_out)))
             held_outs.append(held_out)
         return np.concatenate(scores), None if weight is None else weight[np.concatenate(held_outs)]
-
-    def _folds(self, X: Any, weight: Any) -> Iterator[tuple[Any, Any]]:
-        if not isinstance(self.cv, Integral):
-            return iter(check_splits(self.cv, X))
-        rows = np.arange(np.shape(X)[0]) if weight is None else np.flatnonzero(weight)
-        number, n_distinct = _numbered(_safe_indexing(X, rows))
-        if n_distinct < 2:
-            raise ValueError(
-                f"X has n_samples={len(rows)} rows, all of them equal: none can be held out. Set "
-                "contamination to a number."
-            )
-        folds = np.random.RandomState(0).permutation(n_distinct) % min(int(self.cv), n_distinct)
-        fold = folds[number]
-        return ((rows[fold != f], rows[fold == f]) for f in np.unique(fold))
-
-
-def _numbered(X: Any) -> tuple[Any, int]:
-    """The number of each row among the distinct rows in sorted order, and how many these are."""
-    values = np.asarray(X)
-    if values.dtype == object:
-        values = values.astype(str)
-    distinct, number = np.unique(values, axis=0, return_inverse=True)
-    return number.reshape(-1), len(distinct)
-
-
-def _lower_tail(scores: Any, weight: Any, share: float) -> float:
-    """A threshold with at most ``share`` of the weight below it, half way between two scores."""
-    order = np.argsort(scores)
-    ordered = scores[order].astype(np.float64)
-    total = np.cumsum(np.ones(len(scores)) if weight is None else weight[order])
-    below = np.searchsorted(total, share * total[-1] * (1 + 1e-9), side="right")
-    lowest_kept = float(ordered[below])
-    # Equal rows are all kept, though rounding may tell them apart.
-    flagged = ordered[ordered < lowest_kept - _ROUNDING * max(1.0, abs(lowest_kept))]
-    if len(flagged) == 0 or np.isneginf(flagged[-1]):
-        return lowest_kept
-    return float(flagged[-1] / 2 + lowest_kept / 2)
 
 
 def _density_behind_scalers(estimator: Any) -> Any:

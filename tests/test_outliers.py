@@ -11,8 +11,6 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
-from hypothesis import assume, given
-from hypothesis import strategies as st
 from sklearn.base import BaseEstimator, clone, is_outlier_detector
 from sklearn.datasets import load_iris
 from sklearn.decomposition import PCA
@@ -32,8 +30,6 @@ from skemvae import (
     VariationalEM,
 )
 from skemvae.models import BayesianMixture, FactorModel
-from skemvae.outliers import _lower_tail
-from tests.strategies import seeds, weights_of
 from tests.versions import RECENT
 
 pytestmark = [
@@ -105,24 +101,6 @@ def test_contamination_is_the_share_of_training_rows_that_is_flagged(contaminati
     assert (detector.fit_predict(X) == -1).sum() == round(200 * contamination)
 
 
-@given(seeds, st.sampled_from([1, 2, 7, 40]), st.data(), st.floats(0.01, 0.5))
-def test_a_threshold_has_at_most_the_share_below_it_and_one_more_score_would_exceed_it(
-    seed, n, data, share
-):
-    rng = np.random.default_rng(seed)
-    scores = np.round(rng.standard_normal(n), data.draw(st.sampled_from([0, 9])))
-    scores[rng.random(n) < data.draw(st.sampled_from([0.0, 0.1, 0.9]))] = -np.inf
-    weight = data.draw(weights_of(n))
-    counts = np.ones(n) if weight is None else weight
-    assume(counts.any())
-    threshold = _lower_tail(scores, weight, share)
-    total = counts.sum() * share
-    assert not np.isnan(threshold)
-    assert counts[scores < threshold].sum() <= total * (1 + 1e-6)
-    kept = scores[(scores >= threshold) & (counts > 0)]
-    assert counts[scores <= kept.min()].sum() > total * (1 - 1e-6)
-
-
 def test_densities_of_zero_are_flagged_unless_most_rows_have_them():
     class Steps(BaseEstimator):
         def fit(self, X, y=None):
@@ -187,7 +165,9 @@ def test_a_splitter_says_which_rows_are_held_out():
             for a, b in TimeSeriesSplit(3).split(IRIS)
         ]
     )
-    assert (held_out < detector.offset_).sum() == len(held_out) // 10
+    # A row like these would be one more of them, below with a chance of at most 0.1.
+    n_below = (held_out < detector.offset_).sum()
+    assert (n_below + 1) / (len(held_out) + 1) <= 0.1 < (n_below + 2) / (len(held_out) + 1)
 
 
 def test_the_same_rows_give_the_same_threshold_and_no_random_state_is_touched():
@@ -306,9 +286,10 @@ def test_a_density_that_takes_no_weights_is_named(density):
         DensityOutlierDetector(density).fit(IRIS, sample_weight=np.ones(len(IRIS)))
 
 
-def test_rows_that_are_all_equal_have_no_threshold():
-    with pytest.raises(ValueError, match="n_samples=20 rows, all of them equal"):
-        DensityOutlierDetector().fit(np.ones((20, 2)))
+@pytest.mark.parametrize("X", [np.ones((2, 2)), [[1, 2], [3, 4]]], ids=["equal", "distinct"])
+def test_two_rows_have_no_threshold(X):
+    with pytest.raises(ValueError, match=r"n_samples=2 rows, of which . are distinct: too few"):
+        DensityOutlierDetector().fit(X)
 
 
 def test_a_fit_that_fails_leaves_the_detector_as_it_was():
