@@ -1,7 +1,7 @@
 """Variational EM against its peers in the same run.
 
-    python benchmarks/variational.py [--repeats 5] [--only mixture factors costs]
-                                     [--max-rows 100000]
+    python benchmarks/variational.py [--repeats 5] [--only mixture factors costs iterations]
+                                     [--max-rows 100000] [--against tree]
 
 ``mixture``: the table of ``em.py`` for the Bayesian mixture and scikit-learn's. Both are started
 once, then go on (``warm_start``) for the same number of iterations, taking turns; medians and
@@ -11,6 +11,8 @@ with its own start: ours is a tournament, scikit-learn's one k-means.
 nats beside those of independent columns, and of a VAE with linear maps, on the same split.
 ``costs``: seconds of the processor that a fit and the score of 500 rows take, medians, for tables
 of one kind of column and of many kinds.
+``iterations``: the mixed table of 2,000 rows again, by the bound that some iterations reach; with
+``--against``, the tree of another version, in turns with that.
 """
 
 from __future__ import annotations
@@ -18,6 +20,8 @@ from __future__ import annotations
 import argparse
 import copy
 import os
+import subprocess
+import sys
 import time
 import warnings
 
@@ -37,6 +41,8 @@ from skemvae.models import BayesianMixture, FactorModel
 PATHS = ("kernel", "BLAS")
 N_FACTORS = 5
 KINDS = ("gaussian", "poisson", "bernoulli")
+# The last one is for a process of its own.
+PARTS = ("mixture", "factors", "costs", "iterations", "one-version")
 
 
 def timed(function, *arguments):
@@ -185,13 +191,43 @@ def costs(repeats, max_rows):
             )
 
 
+def iterations(repeats, against):
+    """In a process of its own for each version, one after the other."""
+    print("\nMixed columns, 2,000 rows: seconds of the processor, medians", flush=True)
+    print(
+        f"{'':>8} | {'3 iterations':>12} {'bound':>9} | {'6 iterations':>12} {'bound':>9} | ",
+        end="",
+    )
+    print(f"{'score 500':>9} {'nats':>9}", flush=True)
+    script = [sys.executable, __file__, "--repeats", str(repeats), "--only", "one-version"]
+    for tree in [None] if against is None else [None, against, None, against]:
+        print(f"{'this' if tree is None else 'other':>8} | ", end="", flush=True)
+        path = os.environ.get("PYTHONPATH", "") if tree is None else tree
+        subprocess.run(script, env=os.environ | {"PYTHONPATH": path}, check=True)
+
+
+def one_version(repeats):
+    VariationalEM(FactorModel(1), max_iter=1).fit(columns("gaussian", 50))
+    X = columns("mixed", 2_000)
+    for n_iter in (3, 6):
+        model = VariationalEM(FactorModel(2, MIXED), max_iter=n_iter, tol=0, random_state=0)
+        fits = [processor(model.fit, X) for _ in range(repeats)]
+        print(f"{np.median(fits):>11.2f}s {model.lower_bound_:>9.4f} | ", end="")
+    scores = [processor(model.score_samples, X[:500]) for _ in range(repeats)]
+    print(f"{np.median(scores):>8.3f}s {model.score(X[:500]):>9.4f}", flush=True)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--max-rows", type=int, default=100_000)
-    parser.add_argument("--only", nargs="+", choices=["mixture", "factors", "costs"])
+    parser.add_argument("--only", nargs="+", choices=PARTS)
+    parser.add_argument("--against", help="the tree of another version")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore", ConvergenceWarning)
+    if arguments.only == ["one-version"]:
+        one_version(arguments.repeats)
+        return
     print(
         f"skemvae {skemvae.__version__}, scikit-learn {sklearn.__version__}, {os.cpu_count()} cores"
     )
@@ -201,6 +237,8 @@ def main():
         factors()
     if not arguments.only or "costs" in arguments.only:
         costs(arguments.repeats, arguments.max_rows)
+    if not arguments.only or "iterations" in arguments.only:
+        iterations(arguments.repeats, arguments.against)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from skemvae.likelihoods import Gaussian, NegativeBinomial, StudentT
 from skemvae.models import FactorModel
 from skemvae.variational import blocks
 from skemvae.variational.ascent import climb
-from skemvae.variational.factors import LogJoint
+from skemvae.variational.factor_bound import LogJoint
 from tests.laws import costly
 from tests.strategies import seeds, weights_of
 

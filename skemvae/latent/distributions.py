@@ -14,6 +14,13 @@ from torch import Tensor
 _LOG_2PI = math.log(2 * math.pi)
 
 
+def put(old: Tensor, rows: Any, new: Tensor) -> Tensor:
+    """A copy with other values in some rows."""
+    both = old.clone()
+    both[rows] = new
+    return both
+
+
 @dataclass(frozen=True)
 class DiagonalGaussian:
     """q(z | x) of n rows: independent normal coordinates.
@@ -75,6 +82,13 @@ class FullGaussian:
     def rows(self, rows: Any) -> FullGaussian:
         """The densities of some rows."""
         return FullGaussian(self.mean[rows], self.precision_cholesky[rows])
+
+    def put(self, rows: Any, new: FullGaussian) -> FullGaussian:
+        """The same with other densities in some rows."""
+        return FullGaussian(
+            put(self.mean, rows, new.mean),
+            put(self.precision_cholesky, rows, new.precision_cholesky),
+        )
 
     def wider(self, times: float) -> FullGaussian:
         """The same mean, with so many times the standard deviations."""

@@ -69,6 +69,17 @@ class Likelihood(nn.Module, ABC):
             (slopes,) = torch.autograd.grad(values.sum(), eta)
         return values.detach(), slopes, slopes**2
 
+    def expected_at(self, u: Tensor, eta: Tensor, basis: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Sums over points η of shape (n, S, n_outputs), for a likelihood that is not separable.
+
+        ``basis`` of shape (S, B) are functions of the points, times their weights: the
+        first is 1. Returns the mean of log p(u_j | η), of shape (n, d), and those of the
+        derivatives and curvatures of ``scores`` times each function, (n, n_outputs, B).
+        η may be overwritten: memory is what it costs.
+        """
+        values, slopes, bends = self.scores(u[:, None], eta)
+        return basis[:, 0] @ values, *(over_points(each, basis) for each in (slopes, bends))
+
     def columns_of_outputs(self, d: int) -> Tensor:
         """The column, of d, that each output belongs to."""
         return torch.arange(self.n_outputs) % d
@@ -124,6 +135,11 @@ class Likelihood(nn.Module, ABC):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.extra_repr()})"
+
+
+def over_points(values: Tensor, basis: Tensor) -> Tensor:
+    """Sums over points of (n, S, o), by columns of (S, B): (n, o, B)."""
+    return (values.movedim(-1, 0) @ basis).movedim(0, 1)
 
 
 def check_floor(name: str, value: Any) -> float:

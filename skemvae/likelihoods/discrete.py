@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from skemvae.likelihoods.base import (
     Likelihood,
     check_floor,
+    over_points,
     positive,
     weighted_mean,
     weighted_variance,
@@ -150,7 +151,6 @@ class NegativeBinomial(_Count):
 
     def log_probs(self, u: Tensor, eta: Tensor) -> Tensor:
         size = self.size
-        eta = eta.clamp(max=_LARGEST_LOG_RATE)
         zero, odds = torch.zeros_like(eta), eta - size.log()
         stop, go_on = torch.logaddexp(odds, zero), torch.logaddexp(-odds, zero)
         return self._log_choices(u).to(eta.dtype) - size * stop - u * go_on
@@ -221,22 +221,21 @@ class Categorical(Likelihood):
         return torch.cat(columns, -1)
 
     @torch.no_grad()
-    def scores(self, u: Tensor, eta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def expected_at(self, u: Tensor, eta: Tensor, basis: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """With p for a curvature: exact, while it is the same everywhere."""
         seen, unseen = math.log1p(-self.unseen_mass), math.log(self.unseen_mass)
-        features, chance = self.features(u), torch.empty_like(eta)  # in the layout of eta
-        parts = (each.split(self.sizes, -1) for each in (eta, chance))
+        known, index = u >= 0, u.clamp(min=0).long()[:, None]
         values = []
-        for column, logits, part in zip(u.split(1, -1), *parts, strict=True):
-            known = column >= 0
+        for j, logits in enumerate(eta.split(self.sizes, -1)):
+            of_label = logits.gather(-1, index[..., j : j + 1].expand(*logits.shape[:-1], 1))
             top = logits.amax(-1, keepdim=True)
-            total = torch.sub(logits, top, out=part).exp_().sum(-1, keepdim=True)
-            part.mul_(known / total)
-            index = column.clamp(min=0).long().expand(*logits.shape[:-1], 1)
-            log_prob = seen + logits.gather(-1, index) - top - total.log()
-            values.append(torch.where(known, log_prob, unseen))
-        slopes = torch.sub(features, chance, out=torch.empty_like(eta))
-        return torch.cat(values, -1), slopes, chance
+            total = logits.sub_(top).exp_().sum(-1, keepdim=True)  # in place: now eta is p
+            logits.div_(total)
+            values.append((of_label - top - total.log_())[..., 0] @ basis[:, 0])
+        value = torch.where(known, seen + torch.stack(values, -1), unseen)
+        known = known.repeat_interleave(torch.tensor(self.sizes), -1)
+        bend = over_points(eta, basis) * known[..., None]
+        return value, self.features(u)[..., None] * basis.sum(0) - bend, bend
 
     def columns_of_outputs(self, d: int) -> Tensor:
         return torch.arange(d).repeat_interleave(torch.tensor(self.sizes))

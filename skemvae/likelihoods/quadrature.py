@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import cache
 
 import numpy as np
@@ -18,6 +19,22 @@ def gauss_hermite(n_nodes: int = N_NODES) -> tuple[Tensor, Tensor]:
     """Nodes and weights of expectations under N(0, 1), exact for polynomials up to 2 n - 1."""
     nodes, weights = np.polynomial.hermite_e.hermegauss(n_nodes)
     return torch.from_numpy(nodes), torch.from_numpy(weights / weights.sum())
+
+
+@cache
+def plane() -> tuple[Tensor, Tensor]:
+    """12 points in the plane and weights, exact under N(0, I) for polynomials of degree 7.
+
+    References
+    ----------
+    Stroud (1971), "Approximate calculation of multiple integrals": E2r2, 7-1.
+    """
+    signs, root = torch.cartesian_prod(*[torch.tensor([1.0, -1.0]).double()] * 2), math.sqrt(5)
+    axes = torch.cat([torch.eye(2), -torch.eye(2)]).double()
+    squares = ((9 - 3 * root) / 4, (9 + 3 * root) / 4)
+    points = [math.sqrt(6) * axes, *(math.sqrt(square) * signs for square in squares)]
+    weights = torch.tensor([1 / 36, (5 + 2 * root) / 45, (5 - 2 * root) / 45], dtype=torch.float64)
+    return torch.cat(points), weights.repeat_interleave(4)
 
 
 def softplus(x: Tensor) -> tuple[Tensor, Tensor]:

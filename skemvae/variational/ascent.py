@@ -63,12 +63,19 @@ def climb(
     # A row whose value is not finite has no gradient to follow.
     moving = torch.nonzero(expected.value.isfinite())[:, 0]
     for _ in range(n_steps):
-        moving = moving[_promise(q.rows(moving), expected.rows(moving), family) > _ARRIVED]
+        moving = moving[_promise(*_some(moving, q, expected), family) > _ARRIVED]
         if not len(moving):
             break
         q, expected, moved = _step(expectation, q, expected, family, moving)
         moving = moving[moved]
     return q, expected
+
+
+def _some(rows: Tensor, q: FullGaussian, expected: Expected) -> tuple[FullGaussian, Expected]:
+    """Those of some rows; all of them as they are."""
+    if len(rows) == len(q.mean):
+        return q, expected
+    return q.rows(rows), expected.rows(rows)
 
 
 def _promise(q: FullGaussian, expected: Expected, family: Family) -> Tensor:
@@ -87,30 +94,25 @@ def _step(
     moving: Tensor,
 ) -> tuple[FullGaussian, Expected, Tensor]:
     """One step of the rows in ``moving``; also returns which of them it moved."""
-    mean, cholesky = q.mean.clone(), q.precision_cholesky.clone()
-    value = expected.value.clone()
-    gradient, curvature = expected.gradient.clone(), expected.curvature.clone()
     moved = torch.zeros(len(moving), dtype=torch.bool)
     pending = torch.arange(len(moving))
     for length in _LENGTHS:
         rows = moving[pending]
-        old, old_expected = q.rows(rows), expected.rows(rows)
+        every = len(rows) == len(q.mean)
+        old, old_expected = _some(rows, q, expected)
         new = _moved(old, old_expected, family, length)
-        new_expected = expectation.rows(rows)(new)
+        new_expected = (expectation if every else expectation.rows(rows))(new)
         rise = new_expected.value + new.entropy - old_expected.value - old.entropy
         better = rise >= 0  # also refuses NaN
-        rows = rows[better]
-        mean[rows], cholesky[rows] = new.mean[better], new.precision_cholesky[better]
-        value[rows] = new_expected.value[better]
-        gradient[rows], curvature[rows] = (
-            new_expected.gradient[better],
-            new_expected.curvature[better],
-        )
         moved[pending[better]] = rise[better] > 0
+        if every and better.all():
+            return new, new_expected, moved
+        q = q.put(rows[better], new.rows(better))
+        expected = expected.put(rows[better], new_expected.rows(better))
         pending = pending[~better]
         if not len(pending):
             break
-    return FullGaussian(mean, cholesky), Expected(value, gradient, curvature), moved
+    return q, expected, moved
 
 
 def _moved(q: FullGaussian, expected: Expected, family: Family, length: float) -> FullGaussian:

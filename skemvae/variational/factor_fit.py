@@ -14,17 +14,11 @@ from torch import Tensor
 from skemvae.core.iterate import Fit
 from skemvae.latent.distributions import FullGaussian
 from skemvae.likelihoods.table import Table, assign_columns
+from skemvae.variational.ascent import climb
 from skemvae.variational.blocks import Blocks
-from skemvae.variational.expectations import Expected, Points
-from skemvae.variational.factors import (
-    Block,
-    Factors,
-    FactorState,
-    LogJoint,
-    all_normal,
-    expected_values,
-    newton_sums,
-)
+from skemvae.variational.expectations import Points
+from skemvae.variational.factor_bound import FactorState, LogJoint, NewtonSums, expected_values
+from skemvae.variational.factors import Block, Factors, all_normal
 from skemvae.variational.normal_fit import NormalAscent
 
 # Steps that take q from the prior to its place.
@@ -57,7 +51,7 @@ class FactorAscent:
     def start(self, factors: Factors) -> FactorState:
         """q from the prior."""
         q = FullGaussian.standard(len(self._u), factors.n_factors)
-        return self._state(factors, *self._climb(factors, q, n_steps=_FIRST_STEPS))
+        return self._climb(factors, q, n_steps=_FIRST_STEPS)
 
     def step(self, state: FactorState) -> FactorState:
         """An M step for each output, a change of scale of z, then an E step for each row.
@@ -66,38 +60,39 @@ class FactorAscent:
         """
         for n_halvings in (0, _HALVINGS):
             q, factors = state.q, copy.deepcopy(state.factors)
-            for block in factors.blocks:
-                self._newton_step(block, q, n_halvings)
+            for block, sums in zip(factors.blocks, state.sums, strict=True):
+                self._newton_step(block, q, sums, n_halvings)
                 self._maximise_others(block, q)
             q = self._rescale(factors, q)
-            new = self._state(factors, *self._climb(factors, q))
+            new = self._climb(factors, q)
             if new.bound >= state.bound:  # also refuses NaN
                 return new
         return state  # by theory the bound never falls: this catches rounding
 
-    def _state(self, factors: Factors, q: FullGaussian, expected: Expected) -> FactorState:
-        each = expected.value + q.entropy
-        bound = float(self._weight @ each / self._weight.sum()) - self._log_volume
-        return FactorState(factors, q, bound)
-
-    def _climb(
-        self,
-        factors: Factors,
-        q: FullGaussian,
-        n_steps: int = 1,
-    ) -> tuple[FullGaussian, Expected]:
+    def _climb(self, factors: Factors, q: FullGaussian, n_steps: int = 1) -> FactorState:
+        """The E step, from q; the last look at each row tells what the M step has to know."""
         log_joint = LogJoint(factors, self._u, self._points)
-        return self._blocks(factors).climb(log_joint, q, n_steps=n_steps)
+
+        def climb_block(rows: slice) -> tuple[FullGaussian, Tensor, tuple[NewtonSums, ...]]:
+            block, start, weight = log_joint.rows(rows), q.rows(rows), self._weight[rows]
+            found, expected = climb(block, start, block(start), n_steps=n_steps)
+            bound = weight @ (expected.value + found.entropy)
+            return found, bound, block.newton_sums(found, expected, weight)
+
+        found, bounds, sums = zip(*self._blocks(factors).map(climb_block), strict=True)
+        bound = float(sum(bounds) / self._weight.sum()) - self._log_volume
+        total = (
+            NewtonSums(*map(sum, zip(*parts, strict=True))) for parts in zip(*sums, strict=True)
+        )
+        return FactorState(factors, FullGaussian.of_blocks(found), bound, tuple(total))
 
     # The M step.
 
-    def _newton_step(self, block: Block, q: FullGaussian, n_halvings: int) -> None:
+    def _newton_step(
+        self, block: Block, q: FullGaussian, sums: NewtonSums, n_halvings: int
+    ) -> None:
         """A Newton step for W_j and b_j of each output j, halved where its column gets worse."""
-        value, gradient, hessian = self._blocks(block).sums(
-            lambda rows: newton_sums(
-                block, self._u[rows], q.rows(rows), self._weight[rows], self._points
-            )
-        )
+        value, gradient, hessian = sums
         size = hessian.diagonal(dim1=-2, dim2=-1).amax(-1).clamp(min=1e-100)
         ridge = 1e-10 * size[:, None, None] * torch.eye(hessian.shape[-1], dtype=hessian.dtype)
         step = torch.linalg.solve(hessian + ridge, gradient)

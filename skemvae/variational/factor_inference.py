@@ -23,7 +23,8 @@ from skemvae.likelihoods.continuous import Gaussian
 from skemvae.likelihoods.table import Table
 from skemvae.variational.blocks import Blocks
 from skemvae.variational.expectations import Points
-from skemvae.variational.factors import Factors, LogJoint, all_normal
+from skemvae.variational.factor_bound import LogJoint
+from skemvae.variational.factors import Factors, all_normal
 
 # Rows whose codes are held at a time.
 _CHUNK_ROWS = 2**14

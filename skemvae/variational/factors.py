@@ -1,10 +1,9 @@
-"""Parameters of a generalised factor model, and the expectations that its fit needs."""
+"""Parameters of a generalised factor model."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Self, cast
 
 import torch
@@ -14,14 +13,7 @@ from skemvae.latent.distributions import FullGaussian
 from skemvae.likelihoods.base import Likelihood, head_of, head_state
 from skemvae.likelihoods.continuous import Gaussian
 from skemvae.likelihoods.table import Table
-from skemvae.variational.expectations import (
-    Expected,
-    Linear,
-    Points,
-    of_slopes,
-    predictors,
-    standard_normal,
-)
+from skemvae.variational.expectations import Linear, Points, predictors
 
 # Share of the random part of a start, in units of the scores' standard deviation.
 _JITTER = 0.02
@@ -49,11 +41,6 @@ class Block(NamedTuple):
     def log_prob(self, u: Tensor, z: Tensor) -> Tensor:
         """log p(u | z), shape (n, S)."""
         return self.log_probs(u, z).sum(-1)
-
-    def scores(self, u: Tensor, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """log p(u_j | z), derivatives by the outputs and their curvatures; z is (n, S, k)."""
-        eta = predictors(z, self.loadings, self.intercept)
-        return self.head.scores(u[:, None, self.where], eta)
 
     def width(self, points: Points) -> int:
         """Numbers that an expectation computes for one row."""
@@ -209,24 +196,6 @@ class Factors(nn.Module):
             loadings.copy_(loadings @ scale)
 
 
-@dataclass(frozen=True)
-class FactorState:
-    """Parameters, q of each row, and the bound at them.
-
-    Attributes
-    ----------
-    factors : Factors
-    q : FullGaussian or None
-        None where it follows from the parameters.
-    bound : float
-        Nats per sample, in the units of X.
-    """
-
-    factors: Factors
-    q: Any
-    bound: float
-
-
 def all_normal(heads: Iterable[Any]) -> bool:
     """Whether the posterior is normal: columns with likelihoods of given variance."""
     return all(isinstance(head, Gaussian) and head.separable for head in heads)
@@ -244,100 +213,3 @@ def _principal(correlation: Tensor, k: int) -> Tensor:
     loadings = loadings * signs
     missing = k - loadings.shape[1]  # more factors than outputs: they have nothing to explain
     return torch.nn.functional.pad(loadings, (0, missing))
-
-
-@dataclass(frozen=True)
-class LogJoint:
-    """E_q[log p(u, z)] of some rows.
-
-    Attributes
-    ----------
-    factors : Factors
-    u : Tensor of shape (n, d)
-    points : Points
-        Where likelihoods that are not separable are looked at.
-    """
-
-    factors: Factors
-    u: Tensor
-    points: Points
-
-    def rows(self, rows: Tensor) -> LogJoint:
-        """That of some of them."""
-        return replace(self, u=self.u[rows])
-
-    def __call__(self, q: FullGaussian) -> Expected:
-        return sum((self._of_block(block, q) for block in self.factors.blocks), standard_normal(q))
-
-    def _of_block(self, block: Block, q: FullGaussian) -> Expected:
-        if not block.head.separable:
-            values, slopes, _ = block.scores(self.u, q.at(self.points.noise))
-            by_z = (slopes.flatten(0, 1) @ block.loadings).unflatten(0, slopes.shape[:2])
-            return of_slopes(values.sum(-1), by_z, q, self.points)
-        linear = block.linear(q)
-        value, slope, bend = block.head.expected(self.u[:, block.where], linear.mean, linear.scale)
-        n, k = q.mean.shape
-        outer = block.loadings[:, :, None] * block.loadings[:, None, :]
-        curvature = (bend @ outer.flatten(1)).reshape(n, k, k)
-        return Expected(value.sum(-1), slope @ block.loadings, curvature)
-
-
-class NewtonSums(NamedTuple):
-    """Of sum_i w_i E_q[log p(u_ij | W_j z + b_j)], for each output j.
-
-    With z~ = (z, 1): the values of the columns, of shape (d,), the gradient by
-    (W_j, b_j) of shape (o, k + 1), and minus an approximate Hessian (o, k + 1,
-    k + 1): of separable columns it leaves out that -f'' varies with z, of
-    others that outputs depend on each other.
-    """
-
-    value: Tensor
-    gradient: Tensor
-    hessian: Tensor
-
-
-def newton_sums(
-    block: Block, u: Tensor, q: FullGaussian, weight: Tensor, points: Points
-) -> NewtonSums:
-    """The sums over some rows."""
-    if not block.head.separable:
-        return _newton_sums_at_points(block, u, q, weight, points)
-    linear = block.linear(q)
-    value, slope, bend = block.head.expected(u[:, block.where], linear.mean, linear.scale)
-    slope, bend = slope * weight[:, None], bend * weight[:, None]
-    n, k = q.mean.shape
-    covariance = q.covariance.flatten(1)
-    shrink = (bend.mT @ covariance).reshape(-1, k, k) @ block.loadings[:, :, None]
-    by_loadings = slope.mT @ q.mean - shrink[..., 0]
-    moments = torch.ones(n, k + 1, k + 1, dtype=u.dtype)
-    moments[:, :k, :k] = q.covariance + q.mean[:, :, None] * q.mean[:, None, :]
-    moments[:, :k, k] = moments[:, k, :k] = q.mean
-    hessian = (bend.clamp(min=0).mT @ moments.flatten(1)).reshape(-1, k + 1, k + 1)
-    gradient = torch.cat([by_loadings, slope.sum(0)[:, None]], 1)
-    return NewtonSums(weight @ value, gradient, hessian)
-
-
-def _newton_sums_at_points(
-    block: Block, u: Tensor, q: FullGaussian, weight: Tensor, points: Points
-) -> NewtonSums:
-    """The same as means over points."""
-    z = q.at(points.noise)
-    values, slopes, bends = block.scores(u, z)
-    share = torch.outer(weight, points.share).flatten()
-    extended = torch.nn.functional.pad(z.flatten(0, 1), (0, 1), value=1.0)
-    weighted = extended * share[:, None]
-    products = (weighted[:, :, None] * extended[:, None, :]).flatten(1)
-    size = extended.shape[1]
-    return NewtonSums(
-        share @ values.flatten(0, 1),
-        slopes.flatten(0, 1).mT @ weighted,
-        (bends.flatten(0, 1).mT @ products).reshape(-1, size, size),
-    )
-
-
-def expected_values(block: Block, u: Tensor, q: FullGaussian, points: Points) -> Tensor:
-    """E_q[log p(u_j | z)], shape (n, d), with a graph for the likelihood's own parameters."""
-    if not block.head.separable:
-        return (block.log_probs(u, q.at(points.noise)) * points.share[:, None]).sum(1)
-    linear = block.linear(q)
-    return block.head.expected_log_probs(u[:, block.where], linear.mean, linear.scale)

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from skemvae.likelihoods.continuous import Gaussian
 from skemvae.variational.blocks import Blocks
-from skemvae.variational.factors import Factors, FactorState
+from skemvae.variational.factor_bound import FactorState
+from skemvae.variational.factors import Factors
 from skemvae.variational.maximise import maximise
 
 # Quasi-Newton iterations of one step.
