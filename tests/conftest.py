@@ -5,6 +5,7 @@ import os
 # Where tests run side by side, each has one core: threads of several would wait for each other.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import contextlib
 import functools
