@@ -2,8 +2,6 @@
 
 import itertools
 import pickle
-import subprocess
-import sys
 
 import numpy as np
 import pandas as pd
@@ -192,11 +190,11 @@ def codes(kind, X, training):
     return u, log_volume
 
 
-def exact_log_density(em, kind, X, training, half=11.0):
+def exact_log_density(em, kind, X, training, half=9.0):
     """log p(x) by the trapezoidal rule over z, from public parameters alone."""
     model, (u, log_volume) = em.model_, codes(kind, X, training)
     k = model.loadings_.shape[1]
-    line = np.linspace(-half, half, 2001 if k == 1 else 261)
+    line = np.linspace(-half, half, 401 if k == 1 else 121)
     z = np.stack(np.meshgrid(*[line] * k), -1).reshape(-1, k)
     total = -0.5 * (z**2).sum(1) - 0.5 * k * np.log(2 * np.pi) + k * np.log(line[1] - line[0])
     eta = torch.from_numpy(z @ model.loadings_.T + model.intercept_)
@@ -696,12 +694,6 @@ def test_likelihoods_of_ones_own_keep_their_floors():
     assert np.isfinite(em.score_samples(X)).all()
 
 
-def test_importing_models_does_not_import_torch():
-    code = "import sys, skemvae, skemvae.models; print('torch' in sys.modules)"
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert out.stdout.strip() == "False"
-
-
 # Every row arrives.
 
 
@@ -729,7 +721,7 @@ def test_rows_of_any_depth_find_their_place():
 @pytest.mark.parametrize("kind", ["bernoulli", "poisson", "negative_binomial", "mixed"])
 def test_the_gradient_of_each_rows_bound_vanishes(kind):
     X = deep_counts(200, 0) if kind == "poisson" else table(kind, 200)
-    model = fitted(kind, X).model_
+    model = fitted(kind, X, max_iter=3).model_
     factors, points = model._factors, model._points
     u = torch.from_numpy(model._table.encode(X, np.float64, exact=True))
     log_joint, prior = LogJoint(factors, u, points), FullGaussian.standard(len(u), 2)

@@ -14,11 +14,30 @@ import skemvae
 ROOT = Path(__file__).parents[1]
 
 
-def test_importing_imports_nothing_optional():
+# One step after the other, in one process.
+STEPS_WITHOUT_OPTIONAL_PACKAGES = """
+import skemvae
+import skemvae.models, skemvae.displays
+from skemvae import EMGaussianMixture, VAEEstimator, VariationalEM
+EMGaussianMixture(random_state=0).fit(np.eye(9))
+em = VariationalEM(random_state=0).fit([[0.0], [1.0], [3.0], [3.5]])
+em.score([[1.0]]), em.sample(2), em.predict([[1.0]])
+repr(VariationalEM("factor_model"))
+repr(VAEEstimator()), VAEEstimator().get_params()
+""".strip().splitlines()
+
+
+def test_optional_packages_are_imported_by_who_needs_them():
     optional = {"torch", "matplotlib", "onnx", "dask", "distributed"}
-    code = f"import sys, skemvae; print({optional} & set(sys.modules))"
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert out.stdout.strip() == "set()"
+    needs_torch = 'VariationalEM("factor_model", tol=1).fit([[0.0, 1], [1, 1.5], [3, 2], [4, 1]])'
+    code = ["import sys, numpy as np"]
+    for step in (*STEPS_WITHOUT_OPTIONAL_PACKAGES, needs_torch):
+        code += [step, f"print({step!r}, {optional} & set(sys.modules), sep='; ')"]
+    command = [sys.executable, "-W", "ignore", "-c", "\n".join(code)]
+    out = subprocess.run(command, capture_output=True, text=True, check=True)
+    *without, last = out.stdout.splitlines()
+    assert without == [f"{step}; set()" for step in STEPS_WITHOUT_OPTIONAL_PACKAGES]
+    assert last == f"{needs_torch}; {{'torch'}}"
 
 
 def test_the_version_has_one_source():

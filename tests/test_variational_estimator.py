@@ -7,8 +7,6 @@ import os
 import pickle
 import re
 import signal
-import subprocess
-import sys
 import threading
 
 import joblib
@@ -618,22 +616,6 @@ def test_fits_in_processes_and_threads_agree(model):
         np.testing.assert_array_equal(cross_val_score(quick(model), IRIS, cv=2, n_jobs=2), one)
     if isinstance(model, BayesianMixture):  # a process that imports torch takes a while
         np.testing.assert_array_equal(cross_val_score(quick(model), IRIS, cv=2, n_jobs=2), one)
-
-
-def test_torch_is_not_imported_for_a_bayesian_mixture():
-    code = (
-        "import sys\n"
-        "from skemvae import VariationalEM\n"
-        "em = VariationalEM(random_state=0).fit([[0.0], [1.0], [3.0], [3.5]])\n"
-        "em.score([[1.0]]), em.sample(2), em.predict([[1.0]])\n"
-        "repr(VariationalEM('factor_model'))\n"
-        "print('torch' in sys.modules)\n"
-        "VariationalEM('factor_model', tol=1).fit([[0.0, 1], [1, 1.5], [3, 2], [4, 1]])\n"
-        "print('torch' in sys.modules)"
-    )
-    command = [sys.executable, "-W", "ignore", "-c", code]
-    out = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert out.stdout.split() == ["False", "True"]
 
 
 @pytest.mark.parametrize(

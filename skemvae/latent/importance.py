@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Self, cast
 
 import numpy as np
@@ -57,17 +58,23 @@ class Nodes:
     def of(cls, n_samples: int, k: int, seed: int, like: Tensor) -> Self:
         """Make ``n_samples`` points, rounded up to equal sets, of the kind of ``like``."""
         n_sets = min(_SETS, max(1, n_samples // _SMALLEST_SET))
-        size = -(-n_samples // n_sets)
-        n_prior = max(1, round(_PRIOR_SHARE * size)) if size >= _SMALLEST_SET else 0
-        rng = np.random.RandomState(seed)
-        of_q = np.concatenate([sobol(size - n_prior, k, rng) for _ in range(n_sets)])
-        of_prior = np.concatenate([sobol(n_prior, k + 1, rng) for _ in range(n_sets)])
+        of_q, of_prior = _of_cube(n_sets, -(-n_samples // n_sets), k, seed)
         return cls(
             torch.from_numpy(ndtri(of_q)).to(like)[None],
             torch.from_numpy(ndtri(of_prior[:, 1:])).to(like),
             torch.from_numpy(of_prior[:, 0].copy()).to(like),
             n_sets,
         )
+
+
+@lru_cache(maxsize=4)  # to scramble takes longer than to score a few rows, again and again
+def _of_cube(n_sets: int, size: int, k: int, seed: int) -> tuple[Any, Any]:
+    """Uniform points of q and, with a coordinate more, of the prior: set by set."""
+    n_prior = max(1, round(_PRIOR_SHARE * size)) if size >= _SMALLEST_SET else 0
+    rng = np.random.RandomState(seed)
+    of_q = np.concatenate([sobol(size - n_prior, k, rng) for _ in range(n_sets)])
+    of_prior = np.concatenate([sobol(n_prior, k + 1, rng) for _ in range(n_sets)])
+    return of_q, of_prior
 
 
 def sobol(size: int, d: int, rng: np.random.RandomState) -> Any:
