@@ -8,13 +8,15 @@ are chosen by held-out nats; then the VAE generates, reconstructs, and says whic
 are unlike those that it knows.
 """
 
+import warnings
+
 import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.datasets import load_digits
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GridSearchCV, train_test_split
 
-from skemvae import VAEEstimator
+from skemvae import DoubtfulFitWarning, VAEEstimator
 
 # %%
 # Grey values are probabilities of ink: a Bernoulli likelihood draws them as 0 or 1 anew
@@ -52,6 +54,7 @@ for parameters, score in zip(
 # The best one again, with grey values and a fit that stops by itself. Its score has a
 # standard error for each image.
 
+warnings.simplefilter("ignore", DoubtfulFitWarning)  # grey values are no bits to score
 vae = search.best_estimator_.set_params(max_iter=300, learning_rate="adaptive")
 vae.fit(grey[train])
 log_probability, error = vae.score_samples(bits[test], return_std=True)

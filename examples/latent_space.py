@@ -7,13 +7,15 @@ between. A learned mixture as prior p(z) makes it a map with districts, found wi
 any label.
 """
 
+import warnings
+
 import matplotlib.pyplot as plt
 import numpy as np
 from scipy.stats import norm
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-from skemvae import VAEEstimator
+from skemvae import DoubtfulFitWarning, VAEEstimator
 
 digits = load_digits()
 grey = digits.data / 16
@@ -39,6 +41,7 @@ maps = {
     "normal": VAEEstimator(2, **settings),
     "mixture": VAEEstimator(2, prior="mixture", n_prior_components=20, **settings),
 }
+warnings.simplefilter("ignore", DoubtfulFitWarning)  # grey values are no bits to score
 for name, vae in maps.items():
     vae.fit(grey[train])
     print(f"{name:<8} prior: {vae.score(bits):.2f} nats per unseen image")

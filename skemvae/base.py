@@ -264,7 +264,7 @@ class LatentDensityEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         ----------
         n_samples : int, default=1
             How many rows, at least 1.
-        random_state : int, RandomState instance or None, default=None
+        random_state : int, Generator, RandomState or None, default=None
             None uses the estimator's own ``random_state``: an integer there
             repeats the same draws at every call.
 

@@ -74,7 +74,9 @@ class ExactEM:
     @property
     def n_init(self) -> int:
         """1 where the start is given: there is nothing to draw."""
-        given = "means" in self._given or np.ndim(self._estimator.init_params) == 2
+        init_params = self._estimator.init_params
+        is_array = not isinstance(init_params, str) and not callable(init_params)
+        given = "means" in self._given or is_array
         return 1 if given else self._estimator.n_init
 
     @property

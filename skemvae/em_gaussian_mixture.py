@@ -103,6 +103,8 @@ class EMGaussianMixture(MixtureDensity):
           from singular covariances.
         - array of shape (n_samples, n_components): initial responsibilities;
           components on fewer than d + 1 rows borrow from the pooled covariance.
+          Or of shape (n_samples,): the component of each row, from 0 on, such
+          as the ``labels_`` of ``KMeans``.
         - callable: ``init_params(X, n_components, random_state)`` returns such
           an array.
     weights_init : array-like of shape (n_components,), default=None
@@ -123,7 +125,7 @@ class EMGaussianMixture(MixtureDensity):
         (by torch: ``pip install "skemvae[vae]"``), or "auto", a GPU if there is
         one. A GPU computes in float64, too, and agrees to about 1e-9. Starts
         are sought on the CPU.
-    random_state : int, RandomState instance or None, default=None
+    random_state : int, Generator, RandomState or None, default=None
         Seed of the starts, and of ``sample``.
     warm_start : bool, default=False
         Whether ``fit`` goes on from the parameters of the last one, if any.
@@ -151,8 +153,10 @@ class EMGaussianMixture(MixtureDensity):
         "diag" and (n_components,) for "spherical".
     lower_bound_ : float
         The objective at the returned parameters, in nats per sample and the
-        units of X. With ``reg_covar=0`` it equals ``score(X)``; otherwise it
-        lies below by the mean penalty of the regularisation.
+        units of X. It lies below ``score(X)`` by the mean penalty of the
+        regularisation. With ``reg_covar=0`` that is nothing but rounding, unless
+        a component has no more variance in some column than the least noise:
+        each such column costs half a nat.
     lower_bounds_ : ndarray of shape (n_iter + 1,)
         The objective at the start and after each iteration:
         ``lower_bounds_[i]`` is what ``max_iter=i`` would return. Warm starts
@@ -464,6 +468,6 @@ class EMGaussianMixture(MixtureDensity):
         for name in ("tol", "reg_covar", "learning_decay"):
             if not np.isfinite(getattr(self, name)):
                 raise ValueError(f"{name}={getattr(self, name)} must be finite.")
-        if not callable(self.init_params) and np.ndim(self.init_params) != 2:
+        if not callable(self.init_params) and np.ndim(self.init_params) not in (1, 2):
             check_choice("init_params", self.init_params, METHODS)
         return STRUCTURES[self.covariance_type]

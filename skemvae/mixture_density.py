@@ -297,7 +297,7 @@ class MixtureDensity(LatentDensityEstimator):
             In the layout of ``covariances_`` for this ``covariance_type``.
         covariance_type : {"full", "tied", "diag", "spherical"}, default="full"
             Structure of the covariances.
-        random_state : int, RandomState instance or None, default=None
+        random_state : int, Generator, RandomState or None, default=None
             For ``sample``.
 
         Returns

@@ -274,7 +274,7 @@ class DensityInOriginalUnits(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         ----------
         n_samples : int, default=1
             How many rows, at least 1.
-        random_state : int, RandomState instance or None, default=None
+        random_state : int, Generator, RandomState or None, default=None
             None uses the density's own ``random_state``, if it has one: an
             integer there repeats the same draws at every call.
 

@@ -26,7 +26,7 @@ ArrayLike: TypeAlias = npt.ArrayLike
 #: A table of shape (n_samples, n_features): an array, a frame, a list of rows; batches in a fit.
 MatrixLike: TypeAlias = "npt.ArrayLike | Batches"
 #: A seed, a generator, or None for other numbers in each call.
-RandomState: TypeAlias = int | np.random.RandomState | None
+RandomState: TypeAlias = int | np.random.Generator | np.random.RandomState | None
 #: Positions, names, a mask or a slice.
 Columns: TypeAlias = int | str | slice | Sequence[int] | Sequence[str] | npt.NDArray[np.generic]
 #: A number of folds, a splitter, or pairs of positions (training, held_out).

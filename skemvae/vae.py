@@ -130,7 +130,7 @@ class VAEEstimator(DeepDensity):
     device : str, default="auto"
         "cpu", "cuda" or another device of torch; "auto" takes a GPU if there
         is one. Fitted networks are kept on the CPU.
-    random_state : int, RandomState instance or None, default=None
+    random_state : int, Generator, RandomState or None, default=None
         Seed of everything random. Same seed, same machine: same result, to
         the last bit, whatever the number of threads or jobs.
     warm_start : bool, default=False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -13,12 +14,13 @@ import torch
 
 from skemvae.core.iterate import Patience, Result, Status, iterate
 from skemvae.devices.names import device_of
+from skemvae.doubts import DoubtfulFitWarning
 from skemvae.likelihoods.table import Table, assign_columns, is_numeric
 from skemvae.networks.architecture import Architecture
 from skemvae.networks.gradients import ESTIMATORS
 from skemvae.networks.training import Codes, Progress, Schedule, Trainer, n_active_units
 from skemvae.tables.reading import check_rows
-from skemvae.validation import check_random_state, counting_rows
+from skemvae.validation import check_random_state, counting_rows, escaped
 
 # An adaptive rate is divided by 3 at each plateau; this one ends the fit.
 _PLATEAUS = 3
@@ -169,6 +171,15 @@ class VAEFit:
             raise ValueError(
                 f"Code column {j} leaves the range of float32, in which networks are trained: set "
                 "standardize=True, or change its unit."
+            )
+        if grey := self.table.probabilities(codes):
+            warnings.warn(
+                f"{len(grey)} columns, such as {escaped(grey[0])}, hold values between 0 and 1, "
+                "which a Bernoulli likelihood takes for probabilities to train on. It scores 0 and "
+                "1 only: score and score_samples refuse such rows, and a search over them ends "
+                "with NaN. To score them, threshold them or draw bits before the fit.",
+                DoubtfulFitWarning,
+                stacklevel=4,
             )
         return Codes.of(codes, weight)
 

@@ -64,17 +64,21 @@ def check_choice(name: str, value: Any, choices: Collection[str]) -> None:
 def check_random_state(random_state: Any, name: str = "random_state") -> np.random.RandomState:
     """Return a generator for None, an integer or a generator.
 
+    What is drawn for a ``numpy.random.Generator`` comes from its own stream, and moves it on.
+
     Raises
     ------
     ValueError
         If it is none of these, or a generator that has only zeros to give.
     """
+    if isinstance(random_state, np.random.Generator):
+        return np.random.RandomState(random_state.bit_generator)
     try:
         rng: np.random.RandomState = utils.check_random_state(random_state)
     except ValueError:
         raise ValueError(
             f"{name}={shown(random_state)} must be None, an int from 0 to 2**32 - 1, or a "
-            "numpy.random.RandomState."
+            "Generator or RandomState of numpy.random."
         ) from None
     if not isinstance(random_state, Integral) and gives_zeros_only(rng):
         raise ValueError(
@@ -176,6 +180,8 @@ def check_each_weight(sample_weight: Any, X: Any) -> Any:
     n = X.shape[0]
     if isinstance(sample_weight, Real):
         sample_weight = np.full(n, sample_weight)
+    if np.ma.is_masked(sample_weight):
+        raise ValueError("sample_weight has masked values: give each row a weight, or 0.")
     weight = check_array(
         sample_weight,
         ensure_2d=False,
@@ -272,7 +278,12 @@ def check_mixture_weights(name: str, value: Any, n_components: int) -> Any:
 
 
 def check_responsibilities(name: str, value: Any, shape: tuple[int, int], weight: Any) -> Any:
-    """Return non-negative (n, K) responsibilities whose rows sum to 1 and that use every column."""
+    """Return non-negative (n, K) responsibilities whose rows sum to 1 and that use every column.
+
+    Labels of n rows, integers from 0 to K - 1, give each row to one component.
+    """
+    if np.ndim(value) == 1:
+        value = _one_hot(name, value, shape)
     array = check_parameter_array(name, value, shape)
     if array.min() < 0 or not np.allclose(array.sum(1), 1, atol=1e-6):
         raise ValueError(f"{name} must hold responsibilities >= 0 whose rows sum to 1.")
@@ -280,6 +291,24 @@ def check_responsibilities(name: str, value: Any, shape: tuple[int, int], weight
     for k in np.flatnonzero(present.sum(0) == 0):
         raise ValueError(f"{name} gives component {k} no row: it would stay empty.")
     return array
+
+
+def _one_hot(name: str, labels: Any, shape: tuple[int, int]) -> Any:
+    n, n_components = shape
+    array = np.asarray(labels)
+    if array.dtype.kind not in "iu":
+        raise ValueError(
+            f"{name} has one dimension, for labels, but holds {array.dtype} instead of integers: "
+            f"number the labels from 0 to {n_components - 1}."
+        )
+    if array.shape != (n,):
+        raise ValueError(f"{name} holds {len(array)} labels, but X has {n} rows.")
+    if n and not 0 <= array.min() <= array.max() < n_components:
+        raise ValueError(
+            f"{name} holds labels from {array.min()} to {array.max()}: expected 0 to "
+            f"{n_components - 1}, one for each of the {n_components} components."
+        )
+    return np.eye(n_components)[array]
 
 
 def check_positive_definite(name: str, matrices: Any) -> None:

@@ -55,7 +55,7 @@ class VariationalEM(ModelDensity):
         "auto" extrapolates iterations of the Bayesian mixture by a quasi-Newton
         method where they gain slowly, as in ``EMGaussianMixture``; the bound
         never falls. Other models climb without. None is plain variational EM.
-    random_state : int, RandomState instance or None, default=None
+    random_state : int, Generator, RandomState or None, default=None
         Seed of the starts, and of ``sample``.
     warm_start : bool, default=False
         Whether ``fit`` goes on from the fitted model, if there is one. The

@@ -160,6 +160,47 @@ def test_responsibilities_as_a_start():
     np.testing.assert_array_equal(responsibilities, np.eye(3)[load_iris().target])
 
 
+@pytest.mark.parametrize("kind", [np.asarray, list, pd.Series, lambda y: y.astype(np.uint8)])
+def test_labels_as_a_start_are_hard_responsibilities(kind):
+    y = load_iris().target
+    by_labels, by_rows = fit(init_params=kind(y)), fit(init_params=np.eye(3)[y])
+    np.testing.assert_array_equal(by_labels.means_, by_rows.means_)
+    by_function = fit(init_params=lambda X, k, rng: kind(y), n_init=1)
+    np.testing.assert_array_equal(by_function.means_, by_rows.means_)
+    assert clone(by_labels).fit(IRIS).lower_bound_ == by_rows.lower_bound_
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (np.arange(150) % 4, "init_params holds labels from 0 to 3: expected 0 to 2, one for each"),
+        (np.arange(150) % 3 - 1, "init_params holds labels from -1 to 1: expected 0 to 2"),
+        (np.arange(9) % 3, "init_params holds 9 labels, but X has 150 rows"),
+        (np.arange(150) % 3 / 2, "init_params has one dimension, for labels, but holds float64"),
+        (["a", "b", "c"] * 50, "number the labels from 0 to 2"),
+        (np.arange(150) % 2, "init_params gives component 2 no row"),
+    ],
+    ids=str,
+)
+def test_labels_that_are_no_components_are_named(labels, message):
+    with pytest.raises(ValueError, match=message):
+        fit(init_params=labels)
+
+
+@pytest.mark.filterwarnings("ignore::skemvae.DoubtfulFitWarning")
+@pytest.mark.parametrize("structure", sorted(STRUCTURES))
+def test_without_regularisation_the_bound_is_the_score_but_for_constant_columns(structure):
+    """Within a component, too: there the noise of rounding is all the variance that there is."""
+    y = load_iris().target
+    options = {"covariance_type": structure, "reg_covar": 0, "init_params": y}
+    free = fit(**options)
+    assert free.score(IRIS) == pytest.approx(free.lower_bound_, abs=1e-9)
+    if structure in ("full", "diag"):
+        year = np.c_[IRIS, 2019 + y, np.zeros(150)]
+        constant = fit(year, **options)
+        assert constant.score(year) - constant.lower_bound_ == pytest.approx(1.0, abs=1e-3)
+
+
 def test_responsibilities_of_few_rows_start_from_no_singular_covariance():
     responsibilities = np.zeros((150, 3))
     responsibilities[0, 0] = responsibilities[1:75, 1] = responsibilities[75:, 2] = 1

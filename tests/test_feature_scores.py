@@ -428,6 +428,7 @@ def test_labels_and_names_are_taken_as_in_fit():
         assert list(scores.argmax(1)) == [0, 1]
 
 
+@pytest.mark.filterwarnings("ignore:5 columns, such as 0, hold values between 0 and 1")
 def test_grey_values_are_taken_as_in_fit():
     grey = np.random.RandomState(0).uniform(size=(60, 5))
     vae = VAEEstimator(**NETWORK, likelihood="bernoulli").fit(grey)

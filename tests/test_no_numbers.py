@@ -272,3 +272,39 @@ def test_parameters_of_the_model_are_offered_under_their_names():
 def test_y_is_ignored_in_silence():
     for estimator in (EMGaussianMixture(), VAEEstimator(**QUICK), DensityOutlierDetector()):
         estimator.fit(NUMBERS, ["a", None] * 10)
+
+
+# What is a table, but lacks rows or values.
+
+
+@call
+def test_a_query_is_to_be_collected(call):
+    with pytest.raises(TypeError, match=r"LazyFrame, which holds no rows yet: give X.collect\(\)"):
+        call(pl.DataFrame({"age": [1.0, 2.0], "member": [0.0, 1.0]}).lazy())
+
+
+def test_a_query_is_no_source_of_batches():
+    with pytest.raises(TypeError, match=r"source is a LazyFrame, .* give source.collect\(\)"):
+        from_batches(pl.LazyFrame({"age": [1.0, 2.0]}))
+
+
+@call
+def test_a_mask_is_not_ignored(call):
+    X = np.ma.masked_array(NUMBERS.to_numpy())
+    X[3, 1] = np.ma.masked
+    with pytest.raises(
+        ValueError, match=r"lacks the value in row 3, column 1 \(counted from 0\): dr"
+    ):
+        call(X)
+
+
+@pytest.mark.filterwarnings("ignore::skemvae.DoubtfulFitWarning")  # a column of flags
+@call
+def test_a_mask_that_hides_nothing_does_no_harm(call):
+    call(np.ma.masked_array(NUMBERS.to_numpy(), mask=False))
+
+
+def test_weights_are_not_masked():
+    weight = np.ma.masked_array(np.ones(N), mask=np.arange(N) == 2)
+    with pytest.raises(ValueError, match="sample_weight has masked values"):
+        EMGaussianMixture().fit(NUMBERS, sample_weight=weight)

@@ -154,3 +154,37 @@ def test_what_is_no_path_is_named(path):
     for write in calls:
         with pytest.raises((TypeError, ValueError), match=r"^path="):
             write()
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        EMGaussianMixture(2, max_iter=2, init_params="random_from_data"),
+        VAEEstimator(1, **QUICK),
+        VariationalEM(max_iter=2),
+        VariationalEM(FactorModel(1), max_iter=2),
+        TransformedDensity(StandardScaler(), EMGaussianMixture(2, max_iter=2)),
+    ],
+    ids=lambda estimator: str(estimator)[:40],
+)
+def test_generators_of_numpy_are_seeds_whose_stream_moves_on(estimator):
+    density = getattr(estimator, "estimator", estimator)
+    density.set_params(random_state=np.random.default_rng(0))
+    fitted = clone(estimator).fit(X)
+    again = clone(estimator).fit(X)  # clones have the stream of the original, each its own
+    np.testing.assert_array_equal(fitted.score_samples(X), again.score_samples(X))
+    rng = np.random.default_rng(1)
+    first, second = fitted.sample(5, rng)[0], fitted.sample(5, rng)[0]
+    assert (first != second).all()
+    same = np.random.default_rng(1)
+    np.testing.assert_array_equal(fitted.sample(5, same)[0], first)
+    np.testing.assert_array_equal(fitted.sample(5, same)[0], second)
+    assert (fitted.sample(5)[0] != fitted.sample(5)[0]).all()
+    assert same.random() == rng.random()
+
+
+def test_displays_take_generators():
+    other = [np.random.default_rng(seed) for seed in (0, 0)]
+    for rng in other:
+        DensityDisplay.from_estimator(MIXTURE, X, random_state=rng)
+    plt.close("all")

@@ -19,8 +19,9 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skemvae import VAEEstimator
+from skemvae import DoubtfulFitWarning, VAEEstimator, VariationalEM
 from skemvae.likelihoods import Gaussian, Poisson
+from skemvae.models import FactorModel
 from tests.recording import Recorder
 from tests.versions import needs_callbacks
 
@@ -424,9 +425,41 @@ def test_a_value_outside_the_support_is_named(likelihood, value, message):
             method(X)
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize(
+    ("seen", "given", "message"),
+    [
+        (
+            [8001, 8002, 8003],
+            ["8001", "08002", "8003"],
+            r"zip .* of type str, such as '8001', where",
+        ),
+        (["8001", "8002", "8003"], [8001, 8002, 8003], "fit has seen str, such as '8001'"),
+        (["8001.0", "8002.0", "x"], [8001, 8002, 8002], "Convert the column to the type"),
+        ([True, False, True], ["True", "False", "False"], "where fit has seen bool, such as True"),
+        ([b"a", b"b", b"c"], ["a", "b", "c"], "where fit has seen bytes"),
+    ],
+    ids=str,
+)
+def test_labels_of_another_type_than_in_fit_are_named(seen, given, message):
+    """They would all score as unseen, and nobody would know."""
+    vae = quick(likelihood="categorical").fit(pd.DataFrame({"zip": seen * 20}))
+    with pytest.warns(UserWarning, match=message):
+        vae.score_samples(pd.DataFrame({"zip": given}))
+    em = VariationalEM(FactorModel(1, "categorical"), max_iter=2)
+    em.fit(pd.DataFrame({"zip": seen * 20}))
+    with pytest.warns(UserWarning, match=message):
+        em.score_samples(pd.DataFrame({"zip": given}))
+    # What is really unseen, or rare, says nothing.
+    vae.score_samples(pd.DataFrame({"zip": [*seen, *given[:1]]}))
+    vae.score_samples(pd.DataFrame({"zip": ["other", "labels"]}))
+
+
 def test_grey_values_train_and_encode_but_have_no_probability():
     grey = np.random.default_rng(0).uniform(size=(60, 5))
-    vae = quick(likelihood="bernoulli").fit(grey)
+    with pytest.warns(DoubtfulFitWarning, match=r"5 columns, such as 0, .* scores 0 and 1 only"):
+        vae = quick(likelihood="bernoulli").fit(grey)
+    quick(likelihood="bernoulli").fit(grey.round())  # says nothing
     assert vae.transform(grey).shape == (60, 2)
     assert ((vae.inverse_transform([[0.0, 0.0]]) > 0) & (vae.inverse_transform([[0, 0]]) < 1)).all()
     with pytest.raises(ValueError, match="Threshold or draw"):

@@ -129,7 +129,7 @@ class DensityDisplay:
             Points along each feature.
         n_samples : int, default=100_000
             How many draws stand for a density that is not known otherwise.
-        random_state : int or RandomState instance, default=0
+        random_state : int, Generator or RandomState, default=0
             Seed of the draws.
         ax : matplotlib Axes, default=None
             Where to draw; None makes a figure. Marginals stand outside of it.

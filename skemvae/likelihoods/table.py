@@ -13,7 +13,7 @@ from skemvae.core.arrays import quietly
 from skemvae.likelihoods.base import Likelihood
 from skemvae.likelihoods.continuous import Gaussian, LogNormal, StudentT
 from skemvae.likelihoods.discrete import Bernoulli, Categorical, NegativeBinomial, Poisson
-from skemvae.likelihoods.units import Categories, Units
+from skemvae.likelihoods.units import Binary, Categories, Units
 from skemvae.tables.numbers import NoNumbers, as_numbers, check_finite, error_naming
 from skemvae.validation import check_choice, escaped, select_columns, shown
 
@@ -223,6 +223,16 @@ class Table:
         values = _values(X, ((columns, units.names, units.numeric) for columns, units in pairs))
         for where, units, one in zip(self.slices, self.blocks, values, strict=True):
             codes[:, where] = units.encode(one, exact=exact)
+
+    def probabilities(self, codes: Any) -> list[str]:
+        """The names of binary columns that hold more than 0 and 1."""
+        names: list[str] = []
+        for where, units in zip(self.slices, self.blocks, strict=True):
+            if isinstance(units, Binary):
+                bits = codes[:, where]
+                grey = ((bits != 0) & (bits != 1)).any(0)
+                names += [units.names[j] for j in np.flatnonzero(grey)]
+        return names
 
     def in_order(self, values: Any) -> Any:
         """Numbers (n, d) for the columns of the codes, in the order of the table."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from numbers import Real
 from typing import Any, Self
@@ -238,7 +240,26 @@ class Categories(Units):
         for j, column in enumerate(X.T.tolist()):
             number = {label: i for i, label in enumerate(self.labels[j])}
             codes[:, j] = [number.get(label, -1) for label in column]
+            unseen = [column[row] for row in np.flatnonzero(codes[:, j] < 0)]
+            if 2 * len(unseen) > len(column):
+                self._warn_of_types(j, unseen)
         return codes
+
+    def _warn_of_types(self, j: int, unseen: Sequence[Any]) -> None:
+        """Say so where labels have another type than in fit, but else the same values."""
+        seen = {_value_of(label): label for label in self.labels[j]}
+        same = [label for label in unseen if _value_of(label) in seen]
+        if 2 * len(same) <= len(unseen):
+            return
+        here, there = same[0], seen[_value_of(same[0])]
+        if type(here) is type(there):
+            return
+        warnings.warn(
+            f"Column {escaped(self.names[j])} holds labels of type {type(here).__name__}, such as "
+            f"{shown(here)}, where fit has seen {type(there).__name__}, such as {shown(there)}: so "
+            "most of them count as unseen. Convert the column to the type that it had in fit.",
+            stacklevel=2,
+        )
 
     def decode(self, codes: Any) -> Any:
         """Labels of the codes; one not seen in fit has none and becomes None."""
@@ -248,3 +269,12 @@ class Categories(Units):
             lookup[:-1] = labels
             columns.append(lookup[codes[:, j].astype(int)])
         return np.stack(columns, axis=1)
+
+
+def _value_of(label: Any) -> Any:
+    """What labels of several types have in common: the number, or else the text."""
+    text = label.decode(errors="replace") if isinstance(label, bytes) else str(label).strip()
+    try:
+        return float(text)
+    except ValueError:
+        return text

@@ -12,7 +12,13 @@ from sklearn.utils.validation import check_array
 
 from skemvae.core.rows import Frame
 from skemvae.core.table import Parts
-from skemvae.tables.numbers import check_is_table, how_to_read, names_of, naming_columns
+from skemvae.tables.numbers import (
+    check_is_collected,
+    check_is_table,
+    how_to_read,
+    names_of,
+    naming_columns,
+)
 from skemvae.validation import check_each_weight, shown
 
 # Numbers in a part, at least: 2 MiB. Smaller batches are joined, for every part costs some
@@ -90,6 +96,7 @@ class Batches:
                 "source=None holds no batches: give a list of tables, a function that makes an "
                 "iterator over them, or what has iter_batches or to_batches."
             )
+        check_is_collected("source", source)
         if isinstance(source, Iterator):
             raise TypeError(
                 f"source={source!r} can be read only once, and a fit passes over the rows many "
@@ -195,6 +202,7 @@ class _Batch:
 
     def __init__(self, raw: Any, weight_column: str | None):
         X, weight = raw if isinstance(raw, tuple) and len(raw) == 2 else (raw, None)
+        check_is_table(X)
         names = _names(X)
         if weight_column is not None:
             if weight_column not in (names or ()):
@@ -204,7 +212,6 @@ class _Batch:
             weight = X[weight_column]
             names = [name for name in names or () if name != weight_column]
             X = X.select(names) if hasattr(X, "select") else X[names]
-        check_is_table(X)
         with naming_columns(X):
             self.X = check_array(
                 X,

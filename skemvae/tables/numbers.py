@@ -36,11 +36,24 @@ def check_is_table(X: Any) -> None:
         raise TypeError("X=None: give rows, an array or a frame of shape (n_samples, n_features).")
     if isinstance(X, str | bytes | PathLike):
         raise TypeError(f"X={shown(X)} is no table: if it names a file, {how_to_read(X)}.")
+    check_is_collected("X", X)
+    if np.ma.is_masked(X):
+        row, column = np.argwhere(np.atleast_2d(np.ma.getmaskarray(X)))[0].tolist()
+        raise ValueError(
+            f"X is a masked array that lacks the value in row {row}, column {column} (counted from "
+            f"0): {_REMEDIES['NaN']}."
+        )
     if hasattr(X, "columns") and len(getattr(X, "shape", ())) == 2 and X.shape[1] == 0:
         raise ValueError(
             f"Found array with 0 feature(s) (shape={X.shape}) while a minimum of 1 is required: X "
             "is a frame without columns."
         )
+
+
+def check_is_collected(name: str, table: Any) -> None:
+    """Raise TypeError for a query of polars, which has rows only when it is run."""
+    if type(table).__name__ == "LazyFrame":
+        raise TypeError(f"{name} is a LazyFrame, which holds no rows yet: give {name}.collect().")
 
 
 def how_to_read(path: Any) -> str:
