@@ -25,6 +25,7 @@ from sklearn.utils import _safe_indexing, check_scalar
 from sklearn.utils.validation import check_is_fitted
 
 from skemvae._version import __version__
+from skemvae.array_api import as_numpy, in_kind
 from skemvae.callbacks import CallbackSupportMixin
 from skemvae.core.decomposition import BoundDecomposition
 from skemvae.core.even_sample import EvenSample, at_even_steps
@@ -220,7 +221,7 @@ class DensityEstimator(CallbackSupportMixin, DensityMixin, BaseEstimator, ABC):
         """
         if is_read_in_parts(X):
             return self._log_likelihood(X, sample_weight).mean
-        log_density = self.score_samples(X)
+        log_density = self.score_samples(as_numpy(X))
         weight = check_weights(sample_weight, log_density)
         weight = np.ones(len(log_density)) if weight is None else weight / weight.max()
         return weighted_sum(log_density, weight) / float(weight.sum())
@@ -282,6 +283,7 @@ class LatentDensityEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         X, Z = self._draw(n_samples, rng)
         return as_set(self, X, self), Z
 
+    @in_kind
     def feature_scores(self, X: MatrixLike) -> Tabular:
         """How surprising each value of a row is, given all its other values.
 

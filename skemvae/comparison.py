@@ -14,6 +14,7 @@ from sklearn.base import is_outlier_detector
 from sklearn.exceptions import FitFailedWarning
 from sklearn.pipeline import Pipeline
 
+from skemvae.array_api import as_numpy
 from skemvae.core.arrays import quietly
 from skemvae.held_out import (
     HeldOutDensity,
@@ -298,6 +299,7 @@ def compare(
     """
     check_choice("error_score", error_score, {"warn", "raise"})
     check_in_memory(X)
+    X = as_numpy(X)
     named = named_estimators(estimators)
     _check_densities(named)
     _warn_of_units(named)

@@ -11,6 +11,7 @@ from sklearn.utils import check_array, check_scalar
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
+from skemvae.array_api import in_kind
 from skemvae.base import LatentDensityEstimator, with_error
 from skemvae.core.decomposition import BoundDecomposition
 from skemvae.tables.reading import check_rows
@@ -39,6 +40,7 @@ class DeepDensity(LatentDensityEstimator):
 
     _optimiser: Any
 
+    @in_kind
     def score_samples(self, X: MatrixLike, return_std: bool = False) -> Scores:
         """Estimate log p(x) of each row by importance sampling.
 
@@ -85,6 +87,7 @@ class DeepDensity(LatentDensityEstimator):
         log_density = both[:, 0] - both.dtype.type(self._table.log_volume)
         return with_error(log_density, both[:, 1], return_std)
 
+    @in_kind
     def elbo(self, X: MatrixLike) -> FloatArray:
         """Evidence lower bound of each row, E_q[log p(x, z)] + H[q].
 
@@ -106,6 +109,7 @@ class DeepDensity(LatentDensityEstimator):
         )
         return bound - bound.dtype.type(self._table.log_volume)
 
+    @in_kind
     def decompose_bound(self, X: MatrixLike) -> BoundDecomposition:
         """Explain the bound of each row: what z explains, what q costs, what is lost.
 
@@ -143,6 +147,7 @@ class DeepDensity(LatentDensityEstimator):
         columns[:2] -= columns.dtype.type(self._table.log_volume)
         return BoundDecomposition(*columns)
 
+    @in_kind
     def transform(self, X: MatrixLike) -> FloatArray:
         """Posterior mean E_q[z | x] of each row.
 
@@ -161,6 +166,7 @@ class DeepDensity(LatentDensityEstimator):
         )
 
     @available_if(_has_mixture_prior)
+    @in_kind
     def predict_proba(self, X: MatrixLike) -> FloatArray:
         """Posterior probability of each component of the prior, p(c | x).
 
@@ -186,6 +192,7 @@ class DeepDensity(LatentDensityEstimator):
         )
 
     @available_if(_has_mixture_prior)
+    @in_kind
     def predict(self, X: MatrixLike) -> IntArray:
         """The most probable component of the prior for each row.
 
@@ -203,6 +210,7 @@ class DeepDensity(LatentDensityEstimator):
         """
         return self.predict_proba(X).argmax(axis=1)
 
+    @in_kind
     def inverse_transform(self, Z: ArrayLike) -> Array:
         """Mean of the decoder, E[x | z], at each z.
 

@@ -10,6 +10,7 @@ from sklearn.base import clone
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 
+from skemvae.array_api import in_kind
 from skemvae.base import LatentDensityEstimator, weighted_sum, with_error
 from skemvae.core.arrays import quietly
 from skemvae.core.bound import Posterior, free_energy
@@ -50,6 +51,7 @@ class MixtureDensity(LatentDensityEstimator):
 
     # Density.
 
+    @in_kind
     def score_samples(self, X: MatrixLike, return_std: bool = False) -> Scores:
         """Log density log p(x) of each row.
 
@@ -81,6 +83,7 @@ class MixtureDensity(LatentDensityEstimator):
         )
         return with_error(log_density, None, return_std)
 
+    @in_kind
     def elbo(self, X: MatrixLike) -> FloatArray:
         """Free energy E_q[log p(x, z)] + H[q] of each row, under the exact posterior q.
 
@@ -101,6 +104,7 @@ class MixtureDensity(LatentDensityEstimator):
 
         return self._by_rows(X, (), bound, is_density=True)
 
+    @in_kind
     def decompose_bound(self, X: MatrixLike) -> BoundDecomposition:
         """Explain log p(x) of each row: what z explains, and what knowing z costs.
 
@@ -146,6 +150,7 @@ class MixtureDensity(LatentDensityEstimator):
 
     # Components.
 
+    @in_kind
     def predict_proba(self, X: MatrixLike) -> FloatArray:
         """Responsibilities: the posterior probability of each component.
 
@@ -162,6 +167,7 @@ class MixtureDensity(LatentDensityEstimator):
         columns = (len(self._mixture().weights),)
         return self._by_rows(X, columns, lambda posterior: posterior.weight)
 
+    @in_kind
     def transform(self, X: MatrixLike) -> FloatArray:
         """Responsibilities, as features for the next step of a Pipeline.
 
@@ -177,6 +183,7 @@ class MixtureDensity(LatentDensityEstimator):
         """
         return self.predict_proba(X)
 
+    @in_kind
     def predict(self, X: MatrixLike) -> IntArray:
         """The most probable component of each row.
 
@@ -193,6 +200,7 @@ class MixtureDensity(LatentDensityEstimator):
         labels = self._by_rows(X, (), lambda posterior: posterior.log_joint.argmax(1), dtype=int)
         return labels
 
+    @in_kind
     def inverse_transform(self, X: MatrixLike) -> Array:
         """Expected rows E[x] under given responsibilities.
 

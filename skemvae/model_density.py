@@ -9,6 +9,7 @@ from sklearn.utils import check_array
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
+from skemvae.array_api import in_kind
 from skemvae.base import LatentDensityEstimator, with_error
 from skemvae.core.decomposition import BoundDecomposition
 from skemvae.models import Model
@@ -26,6 +27,7 @@ class ModelDensity(LatentDensityEstimator):
 
     model_: Model
 
+    @in_kind
     def score_samples(self, X: MatrixLike, return_std: bool = False) -> Scores:
         """log p(x) of each row: exact where it can be had, else an importance estimate.
 
@@ -49,6 +51,7 @@ class ModelDensity(LatentDensityEstimator):
         log_density, std = self._fitted.log_density(self._rows(X))
         return with_error(log_density, std, return_std)
 
+    @in_kind
     def elbo(self, X: MatrixLike, return_std: bool = False) -> Scores:
         """Evidence lower bound of each row, E_q[log p(x, z)] + H[q].
 
@@ -73,6 +76,7 @@ class ModelDensity(LatentDensityEstimator):
         elbo, std = self._fitted.elbo(self._rows(X))
         return with_error(elbo, std, return_std)
 
+    @in_kind
     def decompose_bound(self, X: MatrixLike) -> BoundDecomposition:
         """Explain the bound of each row: what z explains, what q costs, what is lost.
 
@@ -96,6 +100,7 @@ class ModelDensity(LatentDensityEstimator):
             self._fitted.kl_to_prior(rows),
         )
 
+    @in_kind
     def transform(self, X: MatrixLike) -> FloatArray:
         """Posterior expectation E_q[z | x] of each row.
 
@@ -111,6 +116,7 @@ class ModelDensity(LatentDensityEstimator):
         """
         return self._fitted.posterior_mean(self._rows(X))
 
+    @in_kind
     def inverse_transform(self, Z: ArrayLike) -> Array:
         """Expected rows E[x | z].
 
@@ -134,6 +140,7 @@ class ModelDensity(LatentDensityEstimator):
         return model.expected_rows(points)
 
     @available_if(_has_discrete_latent)
+    @in_kind
     def predict_proba(self, X: MatrixLike) -> FloatArray:
         """Responsibilities: the posterior probability of each state of z.
 
@@ -150,6 +157,7 @@ class ModelDensity(LatentDensityEstimator):
         return self._fitted.posterior_mean(self._rows(X))
 
     @available_if(_has_discrete_latent)
+    @in_kind
     def predict(self, X: MatrixLike) -> IntArray:
         """The most probable state of z of each row.
 

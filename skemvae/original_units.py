@@ -15,6 +15,7 @@ from sklearn.utils import _safe_indexing, check_scalar
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
+from skemvae.array_api import as_numpy, in_kind
 from skemvae.base import DensityEstimator, scores_of, weighted_sum, with_error
 from skemvae.bijections import Bijection
 from skemvae.core.decomposition import BoundDecomposition
@@ -72,6 +73,7 @@ class DensityInOriginalUnits(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
 
     # Densities.
 
+    @in_kind
     def score_samples(self, X: MatrixLike, return_std: bool = False) -> Scores:
         """Log density log p(x) of each row.
 
@@ -95,6 +97,7 @@ class DensityInOriginalUnits(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         return self._log_density(partial(scores_of, self.estimator_), X, return_std)
 
     @available_if(_density_has("elbo"))
+    @in_kind
     def elbo(self, X: MatrixLike, return_std: bool = False) -> Scores:
         """Evidence lower bound of each row.
 
@@ -123,6 +126,7 @@ class DensityInOriginalUnits(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         return self._log_density(elbo, X, return_std)
 
     @available_if(_density_has("decompose_bound"))
+    @in_kind
     def decompose_bound(self, X: MatrixLike) -> BoundDecomposition:
         """Explain the bound of each row: what z explains, what q costs, what is lost.
 
@@ -145,6 +149,7 @@ class DensityInOriginalUnits(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         )
 
     @available_if(_can_explain)
+    @in_kind
     def feature_scores(self, X: MatrixLike) -> Tabular:
         """How surprising each value of a row is, given all its other values.
 
@@ -217,6 +222,7 @@ class DensityInOriginalUnits(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
     # What the density says of transformed rows.
 
     @available_if(_density_has("predict"))
+    @in_kind
     def predict(self, X: MatrixLike) -> IntArray:
         """Predict of the density, such as the most probable component of each row.
 
@@ -234,6 +240,7 @@ class DensityInOriginalUnits(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         return self.estimator_.predict(transformed)
 
     @available_if(_density_has("predict_proba"))
+    @in_kind
     def predict_proba(self, X: MatrixLike) -> FloatArray:
         """Probabilities of the density's components.
 
@@ -250,6 +257,7 @@ class DensityInOriginalUnits(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         transformed, _ = self._within(X)
         return self.estimator_.predict_proba(transformed)
 
+    @in_kind
     def transform(self, X: MatrixLike) -> FloatArray:
         """What the density knows of the latent z of each row.
 
@@ -366,6 +374,7 @@ class DensityInOriginalUnits(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         if not reset:
             check_is_fitted(self)
         check_in_memory(X)
+        X = as_numpy(X)
         if hasattr(X, "columns"):
             validated(self, X, skip_check_array=True, reset=reset)
             check_no_gaps(X)

@@ -13,6 +13,7 @@ from sklearn.utils import _safe_indexing, check_scalar, indexable
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
+from skemvae.array_api import as_numpy, in_kind
 from skemvae.base import DensityEstimator, fitting, scores_of
 from skemvae.core.arrays import quietly
 from skemvae.em_gaussian_mixture import EMGaussianMixture
@@ -140,7 +141,7 @@ class DensityOutlierDetector(OutlierMixin, BaseEstimator):
         self._check_parameters()
         check_is_table(X)
         with fitting(self) as draft:
-            draft._fit(X, sample_weight)
+            draft._fit(as_numpy(X), as_numpy(sample_weight))
         return self
 
     def _fit(self, X: Any, sample_weight: Any) -> None:
@@ -163,6 +164,7 @@ class DensityOutlierDetector(OutlierMixin, BaseEstimator):
             elif hasattr(self, name):
                 delattr(self, name)
 
+    @in_kind
     def score_samples(self, X: MatrixLike, return_std: bool = False) -> Scores:
         """Log density of each row.
 
@@ -184,6 +186,7 @@ class DensityOutlierDetector(OutlierMixin, BaseEstimator):
         check_is_fitted(self)
         return scores_of(self.estimator_, X, return_std)
 
+    @in_kind
     def decision_function(self, X: MatrixLike) -> FloatArray:
         """How far the log density of each row is above the threshold.
 
@@ -202,6 +205,7 @@ class DensityOutlierDetector(OutlierMixin, BaseEstimator):
         # Densities of 0 are no outliers where most training rows have them, too.
         return np.where(np.isneginf(scores) & np.isneginf(self.offset_), 0.0, above)
 
+    @in_kind
     def predict(self, X: MatrixLike) -> IntArray:
         """Whether each row is an outlier.
 
@@ -223,6 +227,7 @@ class DensityOutlierDetector(OutlierMixin, BaseEstimator):
         return True
 
     @available_if(_can_explain)
+    @in_kind
     def feature_scores(self, X: MatrixLike) -> Tabular:
         """How surprising each value of a row is, given all its other values.
 

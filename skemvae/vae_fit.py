@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from skemvae.array_api import as_numpy
 from skemvae.core.iterate import Patience, Result, Status, iterate
 from skemvae.devices.names import device_of
 from skemvae.doubts import DoubtfulFitWarning
@@ -54,7 +55,7 @@ class VAEFit:
         kl_warmup: int,
     ):
         self.estimator = estimator
-        frame = X
+        frame = as_numpy(X)
         X = check_rows(estimator, X, numeric=is_numeric(estimator.likelihood), reset=not going_on)
         X, weight = counting_rows(X, sample_weight)
         self.rows, self.weight = X, weight

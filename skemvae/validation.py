@@ -13,6 +13,7 @@ from sklearn import utils
 from sklearn.model_selection import check_cv
 from sklearn.utils.validation import check_array, check_is_fitted
 
+from skemvae.array_api import as_numpy
 from skemvae.core.summary import Extent, Summary
 
 # Distances are squared, and covariances hold squares of the unit of X.
@@ -180,6 +181,7 @@ def check_each_weight(sample_weight: Any, X: Any) -> Any:
     n = X.shape[0]
     if isinstance(sample_weight, Real):
         sample_weight = np.full(n, sample_weight)
+    sample_weight = as_numpy(sample_weight)
     if np.ma.is_masked(sample_weight):
         raise ValueError("sample_weight has masked values: give each row a weight, or 0.")
     weight = check_array(
@@ -241,7 +243,7 @@ def check_parameter_array(
     """Return a finite float64 array of the given shape, with no value beyond ``largest``."""
     if value is None:
         raise ValueError(f"{name}=None, expected an array of shape {shape}.")
-    array = value
+    value = array = as_numpy(value)
     # check_array takes longer than many a small fit.
     if not (type(value) is np.ndarray and value.dtype == np.float64 and np.isfinite(value).all()):
         is_number = isinstance(value, Real)  # check_array wants at least one dimension
@@ -295,7 +297,7 @@ def check_responsibilities(name: str, value: Any, shape: tuple[int, int], weight
 
 def _one_hot(name: str, labels: Any, shape: tuple[int, int]) -> Any:
     n, n_components = shape
-    array = np.asarray(labels)
+    array = np.asarray(as_numpy(labels))
     if array.dtype.kind not in "iu":
         raise ValueError(
             f"{name} has one dimension, for labels, but holds {array.dtype} instead of integers: "

@@ -11,6 +11,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import _safe_indexing, check_array
 from sklearn.utils.validation import check_is_fitted
 
+from skemvae.array_api import as_numpy
 from skemvae.tables.numbers import check_finite, check_is_table, naming_columns
 from skemvae.validation import select_columns
 
@@ -75,6 +76,7 @@ def look_into(
     """
     if X is not None:
         check_is_table(X)
+        X = as_numpy(X)
     for attribute in attributes:
         for inner, rows, names in _levels(estimator, X):
             if hasattr(inner, attribute):
@@ -140,7 +142,7 @@ def named(estimators: Any) -> dict[str, Any]:
 def numbers(X: Any, positions: Any, names: Any) -> Any:
     """Columns of a table as float64, shape (n_samples, len(positions))."""
     check_is_table(X)
-    columns = _safe_indexing(X, [int(j) for j in positions], axis=1)
+    columns = _safe_indexing(as_numpy(X), [int(j) for j in positions], axis=1)
     chosen = [names[j] for j in positions]
     try:
         with naming_columns(columns):

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 from sklearn.utils.validation import check_array
 
+from skemvae.array_api import as_numpy
 from skemvae.core.rows import Frame
 from skemvae.core.table import Parts
 from skemvae.tables.numbers import (
@@ -203,6 +204,7 @@ class _Batch:
     def __init__(self, raw: Any, weight_column: str | None):
         X, weight = raw if isinstance(raw, tuple) and len(raw) == 2 else (raw, None)
         check_is_table(X)
+        X = as_numpy(X)
         names = _names(X)
         if weight_column is not None:
             if weight_column not in (names or ()):

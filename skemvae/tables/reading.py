@@ -9,6 +9,7 @@ import numpy as np
 from scipy.sparse import issparse
 from sklearn.utils.validation import check_array, validate_data
 
+from skemvae.array_api import as_numpy
 from skemvae.core.rows import Rows
 from skemvae.core.summary import Extent
 from skemvae.core.table import Table
@@ -79,6 +80,7 @@ def check_rows(estimator: Any, X: Any, *, numeric: bool, reset: bool, n_min: int
     ValueError
         If a value is not finite, or columns or rows are missing.
     """
+    X = as_numpy(X)
     if numeric and _is_plain(X) and len(X) >= n_min:
         validated(estimator, X, skip_check_array=True, reset=reset)
         check_finite(X)
