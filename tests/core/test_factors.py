@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from skemvae.core import native
@@ -104,6 +104,7 @@ def test_many_rows(d, level):
 
 
 @given(sizes, seeds, levels)
+@example((19, 8), 1018, next(iter(native.LEVELS), None))
 def test_coordinates_of_factors_and_the_way_back(size, seed, level):
     rng = np.random.default_rng(seed)
     k, d = size
@@ -124,4 +125,8 @@ def test_coordinates_of_factors_and_the_way_back(size, seed, level):
     errors = np.abs(restore(origin.lower, coordinates) - expected)
     assert (errors <= 1e-6 * scale[:, :, None] * scale[:, None, :]).all()
     same = restore(origin.lower, np.zeros_like(coordinates))
-    np.testing.assert_allclose(same, origin.lower @ origin.lower.transpose(0, 2, 1), rtol=1e-12)
+    expected = origin.lower @ origin.lower.transpose(0, 2, 1)
+    scale = np.sqrt(np.einsum("kii->ki", expected))
+    # A covariance may be a small difference of large products.
+    errors = np.abs(same - expected)
+    assert (errors <= 1e-13 * scale[:, :, None] * scale[:, None, :]).all()
