@@ -19,9 +19,14 @@ from tests.laws import costly
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
-RNG = np.random.default_rng(0)
-LOADINGS = RNG.standard_normal((2, 5))
-LINEAR = RNG.standard_normal((500, 2)) @ LOADINGS + 0.5 * RNG.standard_normal((500, 5))
+
+def linear_table():
+    rng = np.random.default_rng(0)
+    loadings = rng.standard_normal((2, 5))
+    return rng.standard_normal((500, 2)) @ loadings + 0.5 * rng.standard_normal((500, 5))
+
+
+LINEAR = linear_table()
 QUICK = {"hidden_layer_sizes": (16,), "max_iter": 20, "random_state": 0}
 
 
@@ -71,10 +76,11 @@ CONTINUOUS = [
 
 @pytest.mark.parametrize("parameters", CONTINUOUS, ids=str)
 def test_a_density_integrates_to_one(parameters):
-    angle = RNG.uniform(0, 2 * np.pi, 400)
-    ring = np.c_[3 * np.cos(angle), 5 + np.sin(angle)] + RNG.normal(0, 0.2, (400, 2))
+    rng = np.random.default_rng(1)
+    angle = rng.uniform(0, 2 * np.pi, 400)
+    ring = np.c_[3 * np.cos(angle), 5 + np.sin(angle)] + rng.normal(0, 0.2, (400, 2))
     vae = quick(n_components=2, n_score_samples=512, **parameters).fit(ring)
-    x, y = np.linspace(-9, 9, 120), np.linspace(-1, 11, 100)
+    x, y = np.linspace(-9, 9, 72), np.linspace(-1, 11, 60)
     if "lognormal" in str(parameters):
         y = y[y > 0]
     grid = np.stack(np.meshgrid(x, y), -1).reshape(-1, 2)
@@ -87,31 +93,32 @@ def test_a_density_integrates_to_one(parameters):
 @pytest.mark.parametrize("prior", ["normal", "mixture", "vamp"])
 def test_the_probabilities_of_all_binary_vectors_sum_to_one(prior):
     every = np.array(list(itertools.product([0.0, 1.0], repeat=8)))
-    X = (RNG.uniform(size=(300, 8)) < 1 / (1 + np.exp(-RNG.normal(0, 3, (300, 1))))).astype(float)
+    rng = np.random.default_rng(1)
+    X = (rng.uniform(size=(300, 8)) < 1 / (1 + np.exp(-rng.normal(0, 3, (300, 1))))).astype(float)
     vae = quick(likelihood="bernoulli", prior=prior, n_score_samples=1024).fit(X)
     assert np.exp(vae.score_samples(every)).sum() == pytest.approx(1, abs=0.01)
 
 
 @pytest.mark.parametrize("likelihood", ["poisson", "negative_binomial"])
 def test_the_probabilities_of_all_counts_sum_to_one(likelihood):
-    X = RNG.poisson(np.exp(RNG.normal(0.5, 0.5, (300, 1))), (300, 2)).astype(float)
+    rng = np.random.default_rng(1)
+    X = rng.poisson(np.exp(rng.normal(0.5, 0.5, (300, 1))), (300, 2)).astype(float)
     vae = quick(likelihood=likelihood, n_components=1).fit(X)
     every = np.array(list(itertools.product(range(60), repeat=2)), dtype=float)
     assert np.exp(vae.score_samples(every)).sum() == pytest.approx(1, abs=0.01)
 
 
 @pytest.mark.parametrize("likelihood", ["gaussian", "student_t", Gaussian("row")], ids=str)
-@pytest.mark.parametrize("scale", [2.0, -8.0, 2.0**-300, 2.0**300, [4.0, -0.5, 1, 2, 16]])
-def test_units_that_are_powers_of_two_change_the_score_by_exactly_their_volume(likelihood, scale):
+def test_units_that_are_powers_of_two_change_the_score_by_exactly_their_volume(likelihood):
     X = LINEAR[:80]
     here = quick(likelihood=likelihood, max_iter=5).fit(X)
-    there = quick(likelihood=likelihood, max_iter=5).fit(X * scale)
-    jacobian = np.log(np.abs(np.broadcast_to(scale, 5))).sum()
-    np.testing.assert_allclose(
-        there.score_samples(X * scale), here.score_samples(X) - jacobian, rtol=1e-12
-    )
-    np.testing.assert_array_equal(there.transform(X * scale), here.transform(X))
-    np.testing.assert_allclose(there.lower_bounds_, here.lower_bounds_ - jacobian, rtol=1e-12)
+    scores, Z = here.score_samples(X), here.transform(X)
+    for scale in (2.0, -8.0, 2.0**-300, 2.0**300, [4.0, -0.5, 1, 2, 16]):
+        there = quick(likelihood=likelihood, max_iter=5).fit(X * scale)
+        jacobian = np.log(np.abs(np.broadcast_to(scale, 5))).sum()
+        np.testing.assert_allclose(there.score_samples(X * scale), scores - jacobian, rtol=1e-12)
+        np.testing.assert_array_equal(there.transform(X * scale), Z)
+        np.testing.assert_allclose(there.lower_bounds_, here.lower_bounds_ - jacobian, rtol=1e-12)
 
 
 @costly(8)
@@ -124,13 +131,14 @@ def test_other_units_change_it_closely(scale, offset):
 
 
 def mixed_table(colours):
-    group = RNG.integers(0, 3, 300)
+    rng = np.random.default_rng(1)
+    group = rng.integers(0, 3, 300)
     return pd.DataFrame(
         {
-            "length": RNG.normal(group, 0.3),
+            "length": rng.normal(group, 0.3),
             "colour": np.array(colours, dtype=object)[group],
-            "count": RNG.poisson(group + 1.0),
-            "flag": (RNG.uniform(size=300) < 0.2 + 0.3 * group).astype(int),
+            "count": rng.poisson(group + 1.0),
+            "flag": (rng.uniform(size=300) < 0.2 + 0.3 * group).astype(int),
         }
     )
 
@@ -177,7 +185,7 @@ def test_a_label_that_fit_has_not_seen_is_improbable_but_possible():
 
 
 def test_samples_have_the_scores_of_the_rows_they_imitate():
-    vae = quick(max_iter=200).fit(LINEAR)
+    vae = quick(max_iter=100).fit(LINEAR)
     X, Z = vae.sample(500, random_state=1)
     assert vae.score(X) == pytest.approx(vae.score(LINEAR), abs=0.5)
     np.testing.assert_allclose(np.cov(X.T), np.cov(LINEAR.T), atol=0.6)
