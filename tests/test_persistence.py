@@ -237,11 +237,12 @@ import pickle, sys, skemvae
 skemvae.load(sys.argv[1] + "/em full")
 skemvae.load(sys.argv[1] + "/bayes tied process")
 assert "torch" not in sys.modules
-from tests.test_persistence import DESIGNS, OWN, answers
+from tests.test_persistence import DESIGNS, OWN, answers, fit
 found = {{}}
 for name in {names}:
     rows = DESIGNS[name][1][:5]
     found[name] = answers(skemvae.load(sys.argv[1] + "/" + name, models=OWN), rows)
+    found[name, "fitted anew"] = answers(fit(name), rows)
 sys.stdout.buffer.write(pickle.dumps(found))
 """
     run = [sys.executable, "-c", code, str(tmp_path)]
@@ -249,6 +250,7 @@ sys.stdout.buffer.write(pickle.dumps(found))
     found = pickle.loads(out.stdout)
     for name in names:
         assert_equal(answers_of(name), found[name])
+        assert_equal(answers_of(name), found[name, "fitted anew"])
 
 
 @pytest.mark.parametrize(

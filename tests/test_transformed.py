@@ -39,7 +39,7 @@ from tests.laws import costly
 from tests.recording import Recorder
 from tests.strategies import seeds, tables
 from tests.test_bijections import LOG, ROOT, SLOPES, FixedPower, log_slope_of_log, table
-from tests.test_sklearn_checks import NOT_YIELDED
+from tests.test_sklearn_checks import NOT_YIELDED, OF_CONTAINERS
 from tests.versions import RECENT, is_exact_power, needs_callbacks
 
 pytestmark = [
@@ -91,7 +91,7 @@ def test_what_scikit_learn_checks(estimator, check):
 
 
 @pytest.mark.parametrize("estimator", CONFIGURATIONS[:1], ids=str)
-@pytest.mark.parametrize("check", NOT_YIELDED, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("check", NOT_YIELDED + OF_CONTAINERS, ids=lambda check: check.__name__)
 def test_what_its_generator_does_not_yield(estimator, check):
     check(type(estimator).__name__, clone(estimator))
 

@@ -7,6 +7,7 @@ import re
 import signal
 import threading
 
+import joblib
 import numpy as np
 import pandas as pd
 import pytest
@@ -163,7 +164,8 @@ def test_the_number_of_threads_and_jobs_changes_nothing():
     finally:
         torch.set_num_threads(before)
     np.testing.assert_array_equal(*results)
-    one, two = (cross_val_score(quick(), IRIS, cv=2, n_jobs=n_jobs) for n_jobs in (1, 2))
+    with joblib.parallel_config("threading"):  # other processes: test_persistence.py
+        one, two = (cross_val_score(quick(), IRIS, cv=2, n_jobs=n_jobs) for n_jobs in (1, 2))
     np.testing.assert_array_equal(one, two)
 
 
@@ -346,7 +348,7 @@ def test_ctrl_c_keeps_the_best_weights():
 
 
 def test_a_signal_in_the_middle_of_a_long_fit_leaves_a_usable_estimator():
-    X = np.random.default_rng(0).standard_normal((5000, 5))
+    X = np.random.default_rng(0).standard_normal((1000, 5))
     vae = VAEEstimator(max_iter=10**6, n_iter_no_change=10**6, random_state=0)
     timer = threading.Timer(2.0, os.kill, (os.getpid(), signal.SIGINT))
     timer.start()
