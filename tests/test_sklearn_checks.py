@@ -109,7 +109,7 @@ def label(case):
     if isinstance(case, functools.partial):
         keywords = ",".join(f"{name}={value}" for name, value in case.keywords.items())
         return f"{case.func.__name__}({keywords})".removesuffix("()")
-    return getattr(case, "__name__", None) or re.sub(r"\s+| at 0x\w+", " ", str(case))
+    return getattr(case, "__name__", None) or re.sub(r" at 0x\w+|\s+", " ", str(case))
 
 
 def expected_failures(estimator):
