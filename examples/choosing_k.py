@@ -1,12 +1,13 @@
-"""
+r"""
 How many components, and of which shape?
 ========================================
 
-A Bayesian mixture pays for its parameters inside the bound on log p(X): it empties the
-components that it does not need, and bounds of different K and different covariances
-can be compared. BIC pays by a formula, and needs a fit for each candidate. Here both
-are asked about Fisher's irises: 150 flowers, four lengths, three species of which two
-overlap.
+A Bayesian mixture empties the components that it does not need, BIC needs a fit for
+each candidate. Here both are asked about Fisher's irises: 150 flowers, four lengths,
+three species of which two overlap.
+
+The mixture pays for its parameters inside the bound on :math:`\log p(X)`, so bounds of
+different :math:`K` and different covariances can be compared. BIC pays by a formula.
 """
 
 import matplotlib.pyplot as plt
@@ -32,9 +33,9 @@ print(f"Agreement with the species (adjusted Rand index): {agreement:.2f}")
 
 # %%
 # A search over both, by the evidence bound and by BIC: one fit for each pair. The bound
-# is one on log p(X), so a row of this table can be compared with any other;
-# scikit-learn's ``BayesianGaussianMixture`` drops constants that depend on K and on the
-# structure.
+# is one on :math:`\log p(X)`, so a row of this table can be compared with any other;
+# scikit-learn's ``BayesianGaussianMixture`` drops constants that depend on :math:`K`
+# and on the structure.
 
 structures = ["full", "tied", "diag", "spherical"]
 sizes = np.arange(1, 8)

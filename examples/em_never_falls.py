@@ -1,12 +1,14 @@
-"""
+r"""
 Why EM never falls
 ==================
 
-The free energy F(q, θ) lies below log p(X) for every q, and touches it where q is the
-posterior at the present θ. Whoever climbs F from there cannot fall. One parameter is
-enough to see it: the mean of one of two components, for the sepal lengths of 150
-irises. The last picture shows what happens where the regularisation is no part of what
-is climbed.
+EM climbs a bound that touches what it wants to climb. One parameter is enough to see
+it: the mean of one of two components, for the sepal lengths of 150 irises. The last
+picture shows what happens where the regularisation is no part of what is climbed.
+
+The free energy :math:`F(q, \theta)` lies below :math:`\log p(X)` for every :math:`q`,
+and touches it where :math:`q` is the posterior at the present :math:`\theta`. Whoever
+climbs :math:`F` from there cannot fall.
 """
 
 import warnings
@@ -26,9 +28,9 @@ X = iris[:, [0]]
 # Two components, all but one mean fixed
 # --------------------------------------
 #
-# θ is the mean of the second component. log p(X | θ) is the curve that we want to
-# climb; ``from_parameters`` makes the mixture at each θ, and ``score`` its mean log
-# density.
+# :math:`\theta` is the mean of the second component, and :math:`\log p(X \mid \theta)`
+# the curve that we want to climb; ``from_parameters`` makes the mixture at each
+# :math:`\theta`, and ``score`` its mean log density.
 
 WEIGHTS, VARIANCES = [0.4, 0.6], [[[0.15]], [[0.3]]]
 
@@ -47,8 +49,9 @@ def free_energy(q, theta):
 
 
 # %%
-# Each E step takes the posterior at the present θ as q, which makes F touch the curve
-# there; each M step goes to the top of F, which is the mean of the rows weighted by q.
+# Each E step takes the posterior at the present :math:`\theta` as :math:`q`, which
+# makes :math:`F` touch the curve there; each M step goes to the top of :math:`F`, which
+# is the mean of the rows weighted by :math:`q`.
 
 theta = 8.0
 climbed = []

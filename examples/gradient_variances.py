@@ -49,10 +49,10 @@ def gradients(vae, estimate):
 
 # %%
 # The variance of the gradient, summed over all parameters. "doubly_reparameterized"
-# means, for the ELBO, along the path only: its variance vanishes where q is the exact
-# posterior, so it loses at the start, where the KL term in closed form has no noise at
-# all, and wins at the end. The score function pays most where it knows least. What the
-# decoder sees does not depend on how z was differentiated.
+# means, for the ELBO, along the path only: its variance vanishes where :math:`q` is the
+# exact posterior, so it loses at the start, where the KL term in closed form has no
+# noise at all, and wins at the end. The score function pays most where it knows least.
+# What the decoder sees does not depend on how z was differentiated.
 
 settings = {"hidden_layer_sizes": (16,), "standardize": False, "random_state": 0}
 moments = {

@@ -63,9 +63,9 @@ display = BoundDisplay.from_estimator(vae)
 display.figure_.suptitle("The bound of the VAE in each epoch")
 
 # %%
-# How far bounds are from log p(x), on chemical analyses of wines. EM's posterior is
-# exact. The best normal q of each row is nearly so. A VAE has one encoder for all rows:
-# most of its gap is what that loses.
+# How far bounds are from :math:`\log p(x)`, on chemical analyses of wines. EM's
+# posterior is exact. The best normal :math:`q` of each row is nearly so. A VAE has one
+# encoder for all rows: most of its gap is what that loses.
 
 wine = StandardScaler().fit_transform(load_wine().data)
 fits = {

@@ -1,12 +1,15 @@
-"""
+r"""
 Exact, variational, amortised: three E steps
 ============================================
 
-Counts in four columns, with one hidden rate z behind them: x_j ~ Poisson(exp(W_j z +
-b_j)), z ~ N(0, 1). Exact EM is possible here, for a z on a grid of 121 values has a
-posterior by Bayes' rule; variational EM gives each row the best normal q(z); a VAE has
-one network for all rows. The same model, the same (simulated) data, one likelihood
-scale.
+The same model, the same (simulated) data, one likelihood scale; only the E step
+differs.
+
+Counts in four columns, with one hidden rate :math:`z` behind them:
+:math:`x_j \sim \mathrm{Poisson}(\exp(W_j z + b_j))`, :math:`z \sim N(0, 1)`. Exact EM
+is possible here, for a :math:`z` on a grid of 121 values has a posterior by Bayes'
+rule; variational EM gives each row the best normal :math:`q(z)`; a VAE has one network
+for all rows.
 """
 
 import sys
