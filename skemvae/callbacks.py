@@ -8,12 +8,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from sklearn.base import BaseEstimator
 
 from skemvae.progress_line import ProgressLine
 from skemvae.typing import CallbackContext, MatrixLike
+
+Method = TypeVar("Method", bound=Callable[..., Any])
 
 try:
     from sklearn.callback import CallbackSupportMixin, with_callbacks
@@ -42,14 +44,14 @@ except ImportError:  # scikit-learn < 1.9 has no callbacks: everything below doe
         def _init_callback_context(self, **kwargs: Any) -> _NoContext:
             return _NoContext()
 
-    def with_callbacks(method: Any) -> Any:
+    def with_callbacks(method: Method) -> Method:
         """Stand in for scikit-learn's decorator, with as many frames as it has."""
 
         @functools.wraps(method)
         def undecorated(*args: Any, **kwargs: Any) -> Any:
             return method(*args, **kwargs)
 
-        return undecorated
+        return cast(Method, undecorated)
 
 
 __all__ = [

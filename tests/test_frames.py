@@ -161,12 +161,19 @@ def test_a_detector_returns_what_its_density_is_set_to(kind):
         check_frame(scores, kind, np.asarray(scores), NAMES)
         if kind == "pandas":
             assert list(scores.index) == INDEX
-        display = FeatureScoreDisplay.from_estimator(framed, X, rows=[3, 4])
-        np.testing.assert_array_equal(display.scores, np.asarray(scores)[3:5])
     plain = DensityOutlierDetector(EMGaussianMixture(), contamination=0.1).fit(X)
     assert type(plain.feature_scores(X)) is np.ndarray
     with config_context(transform_output=kind):
         assert isinstance(plain.feature_scores(X), KINDS[kind])
+
+
+@all_kinds
+def test_a_display_draws_the_scores_of_frames(kind):
+    pytest.importorskip("matplotlib")
+    density = EMGaussianMixture().set_output(transform=kind)
+    detector = DensityOutlierDetector(density, contamination=0.1).fit(IRIS)
+    display = FeatureScoreDisplay.from_estimator(detector, IRIS, rows=[3, 4])
+    np.testing.assert_array_equal(display.scores, np.asarray(detector.feature_scores(IRIS))[3:5])
 
 
 @all_kinds
