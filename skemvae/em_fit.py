@@ -20,6 +20,7 @@ from skemvae.core.table import Table
 from skemvae.devices.choice import passes_on
 from skemvae.doubts import Columns, is_beyond_doubt
 from skemvae.initialisation import Initialiser, Start
+from skemvae.regularisation import Regularisation
 from skemvae.validation import (
     LARGEST_SQUARE,
     check_mixture_weights,
@@ -28,6 +29,9 @@ from skemvae.validation import (
     check_random_state,
     check_responsibilities,
 )
+
+# A number for reg_covar is small if it is less than such a part of what "auto" would be.
+_ENOUGH = 0.1
 
 
 class ExactEM:
@@ -72,6 +76,11 @@ class ExactEM:
         return self._initialiser.grain
 
     @property
+    def regularisation(self) -> Regularisation:
+        """What ``reg_covar`` asks for."""
+        return Regularisation.of(self._estimator, self._structure)
+
+    @property
     def n_init(self) -> int:
         """1 where the start is given: there is nothing to draw."""
         init_params = self._estimator.init_params
@@ -110,6 +119,17 @@ class ExactEM:
         """What a user should be told of a fit that succeeded."""
         model, table = result.state.model, self._em.table
         covariance = model.covariance
+        missing = self.regularisation.missing(self.grain)
+        if self.regularisation.share(self.grain) < _ENOUGH * missing:
+            k, d = model.means.shape
+            yield (
+                f"{self.grain.n_rows} distinct rows do not determine the {covariance.name!r} "
+                f"covariances of {k} components in {d} columns: densities are flat in some "
+                f"directions, and how high they are is up to reg_covar={self._estimator.reg_covar} "
+                "alone. Take reg_covar='auto', covariance_type='tied' or 'diag', fewer components "
+                "or columns, or FactorModel."
+            )
+            return
         varies = self._summary.spread > self._summary.floor
         is_spherical = covariance.name == "spherical"
         floor = np.full_like(self._noise, self._noise.mean()) if is_spherical else self._noise

@@ -65,7 +65,7 @@ class EMGaussianMixture(MixtureDensity):
         assumed to gain at most 1 % of what is left. scikit-learn compares the
         last gain alone, which stops too early where EM is slow.
         0 runs to ``max_iter``.
-    reg_covar : float, default=1e-6
+    reg_covar : float or "auto", default="auto"
         Regularisation, *relative* to each feature: the objective is the
         expected log likelihood of x with noise of variance ``reg_covar * s_j ** 2``.
         ``s_j`` is the standard deviation of the feature, or the *width of its grain*
@@ -79,6 +79,10 @@ class EMGaussianMixture(MixtureDensity):
         deviation of 4096 units in the last place of the largest absolute value of
         the feature (of 1 if it is zero everywhere), which keeps constant
         features finite.
+        "auto" is 1e-6 where the distinct rows determine all covariances, which for "full"
+        takes d + 1 of them for each component. Of fewer rows it is
+        ``1 - (n / K - 1) / d`` ("full") or ``1 - (n - K) / d`` ("tied"), the part of the
+        directions that they leave open.
     max_iter : int, default=100
         Most iterations of a start: passes over the rows. 0 returns the start
         itself.
@@ -174,6 +178,8 @@ class EMGaussianMixture(MixtureDensity):
     n_samples_seen_ : int
         Rows of positive weight in ``fit`` and in all calls of ``partial_fit``
         since; a row that comes twice counts twice.
+    reg_covar_ : float
+        ``reg_covar`` as a number: what "auto" has come to.
     n_parameters_ : int
         Number of free parameters.
     n_features_in_ : int
@@ -205,7 +211,7 @@ class EMGaussianMixture(MixtureDensity):
         *,
         covariance_type: str = "full",
         tol: float = 1e-3,
-        reg_covar: float = 1e-6,
+        reg_covar: float | str = "auto",
         max_iter: int = 100,
         n_init: int = 1,
         init_params: str | ArrayLike | Callable[..., ArrayLike] = "auto",
@@ -403,7 +409,8 @@ class EMGaussianMixture(MixtureDensity):
         metadata = None if sample_weight is None else {"sample_weight": sample_weight}
         table, extent, summary = self._read(structure, X, sample_weight)
         ascent = ExactEM(self, structure, table, summary, warm)
-        stream = Stream.of(extent, summary, ascent.grain, self.reg_covar)
+        grain, regularisation = ascent.grain, ascent.regularisation
+        stream = Stream.of(extent, summary, grain, regularisation.noise(summary, grain))
         doubts: list[str] = []
 
         def look_back(result: Result[State]) -> None:
@@ -414,7 +421,7 @@ class EMGaussianMixture(MixtureDensity):
         result = best_of_starts(
             self,
             ascent,
-            lambda state: ascent.attributes(state) | remembered(stream),
+            lambda state: ascent.attributes(state) | remembered(stream, regularisation),
             n_init=ascent.n_init,
             earlier=self._history() if warm else (),
             told={"X": X, "y": y, "metadata": metadata},
@@ -463,9 +470,14 @@ class EMGaussianMixture(MixtureDensity):
         check_acceleration(self.acceleration)
         check_flags(self, "warm_start")
         check_scalar(self.tol, "tol", Real, min_val=0)
-        check_scalar(self.reg_covar, "reg_covar", Real, min_val=0)
         check_scalar(self.learning_decay, "learning_decay", Real, min_val=0, max_val=1)
-        for name in ("tol", "reg_covar", "learning_decay"):
+        numbers = ["tol", "learning_decay"]
+        if isinstance(self.reg_covar, str):
+            check_choice("reg_covar", self.reg_covar, ("auto",))
+        else:
+            check_scalar(self.reg_covar, "reg_covar", Real, min_val=0)
+            numbers.append("reg_covar")
+        for name in numbers:
             if not np.isfinite(getattr(self, name)):
                 raise ValueError(f"{name}={getattr(self, name)} must be finite.")
         if not callable(self.init_params) and np.ndim(self.init_params) not in (1, 2):

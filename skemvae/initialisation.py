@@ -28,6 +28,7 @@ from skemvae.core.sketch import Sketch
 from skemvae.core.summary import Summary
 from skemvae.core.table import Table
 from skemvae.judge import Judge
+from skemvae.regularisation import Regularisation
 
 # Rows of a sketch: at least so many, and so many times the rows that
 # determine one component.
@@ -82,9 +83,14 @@ def _quantiles(X: Any, weight: Any, n_components: int, n: int, rng: Any) -> Any:
 def _whiten(X: Any, weight: Any) -> Any:
     """Make the covariance of rows of mean 0 the identity, by its symmetric inverse root.
 
-    Unlike the axes themselves, the root does not depend on their arbitrary signs.
+    Unlike the axes themselves, the root does not depend on their arbitrary signs. Rows that span
+    no more directions than they are would all be equally far from each other, so few of them are
+    whitened in part.
     """
-    variances, axes = np.linalg.eigh((X.T * weight) @ X / weight.sum())
+    n, d = X.shape
+    own = min((n - 1) / (2 * d), 1.0)
+    covariance = own * (X.T * weight) @ X / weight.sum() + (1 - own) * np.eye(d)
+    variances, axes = np.linalg.eigh(covariance)
     kept = variances > 1e-10 * variances.max()
     return X @ ((axes[:, kept] / np.sqrt(variances[kept])) @ axes[:, kept].T)
 
@@ -158,13 +164,14 @@ class Initialiser:
         n_components: int,
         table: Table,
         summary: Summary,
-        regularisation: float,
+        reg_covar: float | str,
     ) -> Initialiser:
         """Sketch the table."""
         n_components, scale = int(n_components), table.frame.scale  # small integers overflow
         sketch = summary.sketch(table, sketch_size(n_components, len(scale)))
         grain = summary.grain(sketch, table.frame)
-        noise = summary.noise(regularisation, grain) / scale**2
+        regularisation = Regularisation(reg_covar, structure, n_components)
+        noise = regularisation.noise(summary, grain) / scale**2
         return cls(structure, n_components, Judge(sketch, noise, grain.smallest / scale), grain)
 
     @property

@@ -17,12 +17,17 @@ from skemvae.core.rows import Frame, Rows
 from skemvae.core.summary import Extent, Summary
 from skemvae.em_fit import ExactEM
 from skemvae.initialisation import sketch_size
+from skemvae.regularisation import Regularisation
 from skemvae.validation import check_enough, check_range
 
 
-def remembered(stream: Stream) -> dict[str, Any]:
-    """What ``partial_fit`` goes on from, beside the parameters, by attribute."""
-    return {"n_samples_seen_": stream.n_rows, "_stream": stream}
+def remembered(stream: Stream, regularisation: Regularisation) -> dict[str, Any]:
+    """What ``partial_fit`` goes on from, and what it was regularised by, by attribute."""
+    return {
+        "n_samples_seen_": stream.n_rows,
+        "reg_covar_": regularisation.share(stream.grain),
+        "_stream": stream,
+    }
 
 
 def step_on_batch(estimator: Any, structure: type[Covariance], rows: Rows) -> dict[str, Any]:
@@ -56,7 +61,8 @@ def step_on_batch(estimator: Any, structure: type[Covariance], rows: Rows) -> di
     size = sketch_size(estimator.n_components, len(own.spread))
     own_frame = Frame(own.mean, structure.units(own.scale))
     grain = own.grain(own.sketch(rows.framed(own_frame), size), own_frame)
-    batch = Stream.of(extent, own, grain, estimator.reg_covar)
+    regularisation = Regularisation.of(estimator, structure)
+    batch = Stream.of(extent, own, grain, regularisation.noise(own, grain))
     before = getattr(estimator, "_stream", None) or batch.unseen
     if not np.isfinite(before.weight + batch.weight):
         raise ValueError("The sum of sample_weight leaves float64: divide all of them by 1e300.")
@@ -64,7 +70,7 @@ def step_on_batch(estimator: Any, structure: type[Covariance], rows: Rows) -> di
     steps = before.step_sizes(batch, estimator.learning_decay, n_parameters)
 
     # The frame and the noise are those of all rows, which the parameters have moved to.
-    after = before.followed_by(batch, steps.average, estimator.reg_covar)
+    after = before.followed_by(batch, steps.average, regularisation.noise)
     summary = after.summary
     frame = Frame(summary.mean, structure.units(summary.scale))
     rows = rows.framed(frame)
@@ -81,7 +87,7 @@ def step_on_batch(estimator: Any, structure: type[Covariance], rows: Rows) -> di
     climbing = online_step(state.model, state.expectation, steps.climb)
     return {
         **estimator._parameters(average.out_of(frame)),
-        **remembered(replace(after, climbing=climbing.out_of(frame))),
+        **remembered(replace(after, climbing=climbing.out_of(frame)), regularisation),
         "lower_bounds_": np.append(getattr(estimator, "lower_bounds_", ()), state.bound),
         "lower_bound_": state.bound,
         "converged_": False,

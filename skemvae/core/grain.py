@@ -29,15 +29,18 @@ class Grain:
         The smallest gap.
     n_gaps : array of shape (d,)
         How many gaps there are. If there is none, because all values are equal, the widths are 0.
+    n_rows : int
+        How many distinct rows this is known from; of a long table those of a sample.
     """
 
     width: Array
     smallest: Array
     n_gaps: Array
+    n_rows: int
 
     @classmethod
     def of(cls, X: Array, rounding: Array) -> Grain:
-        """The grain of rows; what differs by ``rounding``, shape (d,), or less is one value."""
+        """The grain of distinct rows; values that differ by ``rounding``, shape (d,), are one."""
         gaps = np.diff(np.sort(X, axis=0), axis=0, append=np.inf)
         gaps[gaps <= rounding] = np.inf
         gaps.sort(axis=0)
@@ -45,11 +48,11 @@ class Grain:
         # Of two in the middle the smaller: 0, 1 and a far code have their grain from 0 and 1.
         median = np.take_along_axis(gaps, np.maximum(n_gaps - 1, 0)[None] // 2, axis=0)[0]
         smallest, median = (np.where(n_gaps > 0, gap, 0.0) for gap in (gaps[0], median))
-        return cls(n_gaps * median / _NORMAL, smallest, n_gaps.astype(float))
+        return cls(n_gaps * median / _NORMAL, smallest, n_gaps.astype(float), len(X))
 
     def scaled(self, scale: Array) -> Grain:
         """The grain of features that are multiplied by ``scale``, shape (d,)."""
-        return Grain(self.width * scale, self.smallest * scale, self.n_gaps)
+        return Grain(self.width * scale, self.smallest * scale, self.n_gaps, self.n_rows)
 
     def blend(self, other: Grain, share: float) -> Grain:
         """An average over the gaps of both tables, with ``share`` of the weight in the other one.
@@ -65,4 +68,5 @@ class Grain:
             total / np.where(n_gaps > 0, n_gaps, 1.0),
             np.where(np.isfinite(smallest), smallest, 0.0),
             n_gaps,
+            self.n_rows + other.n_rows,
         )

@@ -8,6 +8,7 @@ parameters that are returned.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Self
 
@@ -74,15 +75,15 @@ class Stream:
     climbing: GaussianMixture | None = None
 
     @classmethod
-    def of(cls, extent: Extent, summary: Summary, grain: Grain, regularisation: float) -> Self:
+    def of(cls, extent: Extent, summary: Summary, grain: Grain, noise: Array) -> Self:
         """Remember a table."""
-        noise = summary.noise(regularisation, grain)
         return cls(summary, grain, noise, extent.total, extent.n_counting)
 
     @property
     def unseen(self) -> Self:
         """Nothing but what such rows are like: these are yet to come."""
-        return replace(self, weight=0.0, n_rows=0, climbing=None)
+        grain = replace(self.grain, n_rows=0)
+        return replace(self, grain=grain, weight=0.0, n_rows=0, climbing=None)
 
     def step_sizes(self, batch: Self, decay: float, n_parameters: int) -> StepSizes:
         """How far a batch moves the moments, by its share of all that was seen by then.
@@ -98,14 +99,19 @@ class Stream:
             average=float(min(most, _AVERAGE * share**decay)),
         )
 
-    def followed_by(self, batch: Self, share: float, regularisation: float) -> Self:
-        """Remember a batch, too, with such a share in what all rows are like."""
+    def followed_by(
+        self, batch: Self, share: float, noise: Callable[[Summary, Grain], Array]
+    ) -> Self:
+        """Remember a batch, too, with such a share in what all rows are like.
+
+        ``noise`` says what regularises such rows.
+        """
         summary = self.summary.blend(batch.summary, share)
         grain = self.grain.blend(batch.grain, share)
         return type(self)(
             summary,
             grain,
-            summary.noise(regularisation, grain),
+            noise(summary, grain),
             self.weight + batch.weight,
             self.n_rows + batch.n_rows,
         )

@@ -109,7 +109,7 @@ _CORE: list[Record] = [
     DataRecord(
         "Grain",
         "skemvae.core.grain:Grain",
-        {name: floats("d") for name in ("width", "smallest", "n_gaps")},
+        {**{name: floats("d") for name in ("width", "smallest", "n_gaps")}, "n_rows": count},
     ),
     DataRecord(
         "Stream",
@@ -240,11 +240,12 @@ _MODELS: list[Record] = [
             **_MIXTURE,
             "precisions_cholesky_": floats(infinite=True),
             "n_samples_seen_": count,
+            "reg_covar_": amount,
             "_stream": part("Stream"),
         },
         rules.of_mixture,
         # What is made from known parameters has no history.
-        (*_OPTIONAL, frozenset(_HISTORY), frozenset({"n_samples_seen_", "_stream"})),
+        (*_OPTIONAL, frozenset(_HISTORY), frozenset({"n_samples_seen_", "reg_covar_", "_stream"})),
     ),
     EstimatorRecord(
         "VariationalEM",

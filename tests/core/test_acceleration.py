@@ -443,7 +443,8 @@ def test_the_sample_grows_with_the_parameters_and_short_tables_have_none():
     climbed(Accelerator(em, 0.0), start, 3)
     assert em.sizes == [16 * (39 + 40 * 6 + 40 * 21)]
     assert ascent.sampled(100) is None
-    assert ascent.sampled(20).table.total == pytest.approx(200, rel=0.3)
+    long, _ = state_of(overlapping(n=2000, d=6))
+    assert long.sampled(150).table.total == pytest.approx(2000, rel=0.3)
     few = MixtureEM(Rows.of(np.tile(ascent.table.X, (5, 1))))  # distinct rows, many times each
     assert few.sampled(100) is None
 
