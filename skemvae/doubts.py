@@ -102,7 +102,7 @@ class Columns:
         values, directions = np.linalg.eigh(correlation)
         without_variance = directions[:, values < least]
         sets = _connected(np.abs(without_variance @ without_variance.T) > _INVOLVED)
-        said = _listed([f"({_listed([self._name(which[j]) for j in one])})" for one in sets])
+        said = listed([f"({listed([self._name(which[j]) for j in one])})" for one in sets])
         if said:
             yield (
                 f"Columns determine each other linearly: {said}. The density lies on a plane, "
@@ -134,9 +134,9 @@ class Columns:
         ]
         if not found:
             return
-        of_components = _listed([str(k) for k in sorted({int(k) for k, _, _ in found})])
-        of_columns = _listed([self._name(j) for j in sorted({j for _, j, _ in found})])
-        values = _listed([f"{x:.6g}" for x in sorted({x for _, _, x in found})])
+        of_components = listed([str(k) for k in sorted({int(k) for k, _, _ in found})])
+        of_columns = listed([self._name(j) for j in sorted({j for _, j, _ in found})])
+        values = listed([f"{x:.6g}" for x in sorted({x for _, _, x in found})])
         yield (
             f"Components ({of_components}) have collapsed in columns ({of_columns}) on values that "
             f"are repeated ({values}): their variance there is up to {self.regularisation} alone, "
@@ -187,7 +187,7 @@ def _connected(edges: AnyArray) -> list[list[int]]:
     return sets
 
 
-def _listed(names: Sequence[str], comma: str = ", ") -> str:
+def listed(names: Sequence[str], comma: str = ", ") -> str:
     """Some names, and how many there are beside them."""
     more = len(names) - _NAMED
     return comma.join([*names[:_NAMED], *([f"and {more} more"] if more > 0 else [])])

@@ -18,9 +18,10 @@ from skemvae.core.rows import Rows
 from skemvae.core.summary import Summary
 from skemvae.core.table import Table
 from skemvae.devices.choice import passes_on
-from skemvae.doubts import Columns, is_beyond_doubt
+from skemvae.doubts import Columns, is_beyond_doubt, listed
 from skemvae.initialisation import Initialiser, Start
 from skemvae.regularisation import Regularisation
+from skemvae.revival import revivals
 from skemvae.validation import (
     LARGEST_SQUARE,
     check_mixture_weights,
@@ -32,6 +33,10 @@ from skemvae.validation import (
 
 # A number for reg_covar is small if it is less than such a part of what "auto" would be.
 _ENOUGH = 0.1
+# A component that holds no more of all rows is dead.
+_NEXT_TO_NOTHING = 1e-3
+# So far components that are given rows again climb on the sketch, before they are judged.
+_STEPS_OF_REVIVAL = 25
 
 
 class ExactEM:
@@ -61,6 +66,7 @@ class ExactEM:
         passes = passes_on(estimator.device)
         self._em = em_on(table, passes, structure, estimator.n_components)
         self._summary = summary
+        self._warm = warm
         self._initialiser = Initialiser.of(
             structure, estimator.n_components, table, summary, estimator.reg_covar
         )
@@ -101,8 +107,19 @@ class ExactEM:
             except KeyboardInterrupt:  # a start without its bound is of no use: once more
                 yield self._em.start(model), True
 
-    def jump(self, state: State) -> None:
-        """EM stays where it has converged."""
+    def jump(self, state: State) -> State | None:
+        """A better fit in which components that hold no rows have some again, if there is one."""
+        judge, model = self._initialiser.judge, state.model
+        # Where the rows are others than those of the last fit, a few may be what is left.
+        fewest = judge.few_rows if self._warm else _NEXT_TO_NOTHING
+        is_idle = judge.rows_of(model) < fewest
+        candidates = list(revivals(model, is_idle, self._initialiser, self._rng))
+        if not candidates:
+            return None
+        best, *_ = judge.race(candidates, _STEPS_OF_REVIVAL, 1)
+        revived = self._em.start(best.model)
+        is_higher = revived.bound > state.bound + self._estimator.tol
+        return revived if is_higher and judge.prefers(revived, state) else None
 
     def prefers(self, state: State, other: State) -> bool:
         """Whether a fit is better than one from another start."""
@@ -119,6 +136,13 @@ class ExactEM:
         """What a user should be told of a fit that succeeded."""
         model, table = result.state.model, self._em.table
         covariance = model.covariance
+        dead = np.flatnonzero(self._initialiser.judge.rows_of(model) < _NEXT_TO_NOTHING)
+        if len(dead):
+            yield (
+                f"Components ({listed([str(k) for k in dead])}) hold no rows, and predict never "
+                "returns them. Take fewer components, or another start: other means_init or "
+                "weights_init, or none of them."
+            )
         missing = self.regularisation.missing(self.grain)
         if self.regularisation.share(self.grain) < _ENOUGH * missing:
             k, d = model.means.shape

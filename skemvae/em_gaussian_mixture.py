@@ -134,7 +134,8 @@ class EMGaussianMixture(MixtureDensity):
     warm_start : bool, default=False
         Whether ``fit`` goes on from the parameters of the last one, if any.
         The history ``lower_bounds_`` then continues, provided that the data
-        are the same.
+        are the same. Components that few of other rows belong to are given new
+        ones where the objective then is higher.
     verbose : int or None, default=None
         None shows one line, on a terminal only, while a fit takes more than
         ten seconds; 0 is silent. 1 prints the iterations, 2 also bound,
@@ -281,9 +282,10 @@ class EMGaussianMixture(MixtureDensity):
         ConvergenceWarning
             If the best start did not converge, or was interrupted.
         DoubtfulFitWarning
-            If columns determine each other linearly, or components have collapsed
-            on values that are repeated: the density then has no bound but
-            ``reg_covar``.
+            If columns determine each other linearly, if components have collapsed
+            on values that are repeated, or if there are too few rows for a number as
+            ``reg_covar``: the density then has no bound but that. If a component
+            holds no rows.
         """
         structure = self._check_parameters()
         with fitting(self) as draft:

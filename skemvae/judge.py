@@ -73,6 +73,11 @@ class Judge:
         )
         return merit > other_merit
 
+    def rows_of(self, model: GaussianMixture) -> Array:
+        """About how many rows each component holds, shape (K,); repeated rows count once."""
+        total = self.sketch.weights.sum() / self.sketch.fraction
+        return model.weights * (total / self._multiplicity)
+
     def race(self, models: Sequence[GaussianMixture], n_iter: int, n_best: int) -> list[Place]:
         """Let all climb on the sketch for some iterations, and return the best, in order.
 
