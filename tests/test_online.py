@@ -139,7 +139,7 @@ def test_steps_get_shorter_as_documented():
     past, steps = batch.unseen, []
     for _ in range(50):
         steps.append(past.step_sizes(batch, 0.8, 10))
-        past = past.followed_by(batch, steps[-1].average, 0)
+        past = past.followed_by(batch, steps[-1].average, lambda _, __: batch.noise)
     t = np.arange(1, 51)
     climb, average = np.transpose(steps)
     np.testing.assert_allclose(climb, np.minimum(1, 5 * t**-0.4))
