@@ -345,6 +345,18 @@ def test_order_repetition_and_units_do_not_matter_to_several_starts(n):
         np.testing.assert_allclose(other.means_, unit * expected.means_, rtol=1e-6, atol=1e-6)
 
 
+@given(seeds, st.sampled_from(sorted(STRUCTURES)))
+def test_the_order_of_rows_that_span_all_they_can_does_not_matter(seed, structure):
+    # Whitened, such rows would be equally far from each other, and rounding would choose.
+    rng = np.random.default_rng(seed)
+    rows = rng.uniform(size=(13, 30)).repeat(rng.integers(1, 5, 13), axis=0)
+    starts = [
+        initialiser(X, 3, structure).tournament(np.random.RandomState(0)).model
+        for X in (rows, rng.permutation(rows))
+    ]
+    np.testing.assert_allclose(starts[0].means, starts[1].means, rtol=1e-6, atol=1e-9)
+
+
 def test_the_number_of_threads_does_not_matter():
     X = overlapping(9_000)
     with threadpool_limits(1):
