@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 from collections.abc import Callable, Collection
@@ -20,6 +21,8 @@ from skemvae.core.summary import Extent, Summary
 _LARGEST = 1e150
 _SMALLEST = 1e-150
 LARGEST_SQUARE = _LARGEST**2
+# Bytes that a Mersenne twister gives before it turns.
+_TWISTER = 4 * 624
 
 F = TypeVar("F", bound=Callable[..., None])
 
@@ -73,29 +76,27 @@ def check_random_state(random_state: Any, name: str = "random_state") -> np.rand
         If it is none of these, or a generator that has only zeros to give.
     """
     if isinstance(random_state, np.random.Generator):
-        return np.random.RandomState(random_state.bit_generator)
-    try:
-        rng: np.random.RandomState = utils.check_random_state(random_state)
-    except ValueError:
-        raise ValueError(
-            f"{name}={shown(random_state)} must be None, an int from 0 to 2**32 - 1, or a "
-            "Generator or RandomState of numpy.random."
-        ) from None
+        rng = np.random.RandomState(random_state.bit_generator)
+    else:
+        try:
+            rng = utils.check_random_state(random_state)
+        except ValueError:
+            raise ValueError(
+                f"{name}={shown(random_state)} must be None, an int from 0 to 2**32 - 1, or a "
+                "Generator or RandomState of numpy.random."
+            ) from None
     if not isinstance(random_state, Integral) and gives_zeros_only(rng):
         raise ValueError(
-            f"{name} is a RandomState whose state is zero, and NumPy would wait for another number "
-            "forever: give an int, or numpy.random.RandomState(seed)."
+            f"{name} is a {type(random_state).__name__} whose state is zero, and NumPy would wait "
+            "for another number forever: give an int."
         )
     return rng
 
 
 def gives_zeros_only(rng: np.random.RandomState) -> bool:
-    """Whether a generator is a Mersenne twister that does not turn: all 19937 bits are zero."""
-    state: Any = rng.get_state(legacy=False)
-    if state["bit_generator"] != "MT19937":
-        return False
-    key = state["state"]["key"]
-    return not key[1:].any() and key[0] < 2**31
+    """Whether it has nothing else to give, as a Mersenne twister of zeros; its stream stays."""
+    drawn = copy.deepcopy(rng).bytes(2 * _TWISTER)
+    return not any(drawn[_TWISTER:])
 
 
 def check_acceleration(acceleration: Any) -> None:

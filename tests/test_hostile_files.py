@@ -425,12 +425,18 @@ def test_a_random_state_that_would_be_waited_for_is_refused(key, tmp_path):
     for call in calls:
         with pytest.raises(ValueError, match="random_state is a RandomState whose state is zero"):
             call()
+    twister, congruential = np.random.MT19937(), np.random.PCG64()
+    twister.state = {"bit_generator": "MT19937", "state": {"key": key, "pos": 624}}
+    congruential.state = {**congruential.state, "state": {"state": 0, "inc": 0}}
+    for generator in map(np.random.Generator, (twister, congruential)):
+        with pytest.raises(ValueError, match="random_state is a Generator whose state is zero"):
+            mixture.sample(3, random_state=generator)
     key[7] = 1
     rng.set_state(("MT19937", key, 624))
     assert mixture.sample(3)[0].shape == (3, 1)
 
 
-@pytest.mark.parametrize("value", [-1, 2**32, 0.5, "a" * 10**4, np.random.default_rng(0)])
+@pytest.mark.parametrize("value", [-1, 2**32, 0.5, "a" * 10**4, np.random.PCG64(0)])
 def test_a_random_state_is_named(value):
     with pytest.raises(ValueError, match=r"^random_state=.* must be None, an int from 0") as raised:
         EMGaussianMixture(random_state=value).fit(X)

@@ -350,6 +350,7 @@ def test_ctrl_c_while_a_proposal_is_tried_keeps_the_last_state(monkeypatch):
     np.testing.assert_array_equal(fitted.means_, expected.means_)
 
 
+@pytest.mark.filterwarnings("ignore:Components .2. hold no rows:skemvae.DoubtfulFitWarning")
 def test_components_without_weight_are_left_to_em():
     """An extrapolation cannot tell where they go, and need not."""
     X = overlapping()
