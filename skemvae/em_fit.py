@@ -147,7 +147,7 @@ class ExactEM:
         if self.regularisation.share(self.grain) < _ENOUGH * missing:
             k, d = model.means.shape
             yield (
-                f"{self.grain.n_rows} distinct rows do not determine the {covariance.name!r} "
+                f"{self.grain.n_rows} rows do not determine the {covariance.name!r} "
                 f"covariances of {k} components in {d} columns: densities are flat in some "
                 f"directions, and how high they are is up to reg_covar={self._estimator.reg_covar} "
                 "alone. Take reg_covar='auto', covariance_type='tied' or 'diag', fewer components "

@@ -79,10 +79,10 @@ class EMGaussianMixture(MixtureDensity):
         deviation of 4096 units in the last place of the largest absolute value of
         the feature (of 1 if it is zero everywhere), which keeps constant
         features finite.
-        "auto" is 1e-6 where the distinct rows determine all covariances, which for "full"
+        "auto" is 1e-6 where the rows determine all covariances, which for "full"
         takes d + 1 of them for each component. Of fewer rows it is
         ``1 - (n / K - 1) / d`` ("full") or ``1 - (n - K) / d`` ("tied"), the part of the
-        directions that they leave open.
+        directions that they leave open. Repetition of the whole table adds no rows.
     max_iter : int, default=100
         Most iterations of a start: passes over the rows. 0 returns the start
         itself.

@@ -32,10 +32,11 @@ def missing(n, d, k, structure):
     return max(0.0, 1 - needed / d)
 
 
-def fit(X, k, **parameters):
+def fit(X, k, sample_weight=None, **parameters):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        return EMGaussianMixture(k, random_state=0, **parameters).fit(X)
+        mixture = EMGaussianMixture(k, random_state=0, **parameters)
+        return mixture.fit(X, sample_weight=sample_weight)
 
 
 @costly(4)
@@ -92,7 +93,7 @@ def test_few_rows_are_clusters_and_a_density(n, d, k, distance, seed):
 @pytest.mark.parametrize("structure", ["full", "tied"])
 def test_a_number_is_taken_as_it_is_and_doubted(structure):
     X, *_ = blobs(0, 30, 40, 2, 9)
-    with pytest.warns(DoubtfulFitWarning, match=r"30 distinct rows .* reg_covar=1e-06 alone"):
+    with pytest.warns(DoubtfulFitWarning, match=r"30 rows .* reg_covar=1e-06 alone"):
         mixture = fit(X, 2, covariance_type=structure, reg_covar=1e-6)
     assert mixture.reg_covar_ == 1e-6
     fit_without_doubt(X, 2, covariance_type="diag", reg_covar=1e-6)
@@ -104,6 +105,18 @@ def test_rows_that_come_in_batches_are_missing_no_more():
     shares = [mixture.partial_fit(rows).reg_covar_ for rows in np.split(X[:80], 8)]
     expected = [max(1e-6, missing(n, 20, 2, "full")) for n in range(10, 90, 10)]
     np.testing.assert_allclose(shares, expected)
+
+
+@pytest.mark.filterwarnings("ignore::skemvae.DoubtfulFitWarning")  # flags are no densities
+@pytest.mark.parametrize("n_times", [1, 2, 3])
+def test_rows_that_recur_are_not_missing(n_times):
+    """Two flags have four distinct rows, which six hundred customers determine well."""
+    flags = np.random.default_rng(0).random((600, 2)) < [0.3, 0.2]
+    X = np.tile(flags.astype(float), (n_times, 1))
+    rows, counts = np.unique(X, axis=0, return_counts=True)
+    assert len(rows) == 4
+    for mixture in (fit(X, 2), fit(rows, 2, sample_weight=counts)):
+        assert mixture.reg_covar_ == 1e-6
 
 
 def test_searches_and_clones_take_numbers_and_auto():

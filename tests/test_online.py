@@ -134,7 +134,7 @@ def test_known_parameters_go_on_by_an_iteration_of_em():
 
 
 def test_steps_get_shorter_as_documented():
-    summary, grain = summary_of(X), Grain.of(X, np.zeros(3))
+    summary, grain = summary_of(X), Grain.of(X, np.zeros(3), len(X))
     batch = Stream(summary, grain, summary.noise(0, grain), 1e4, 10_000)
     past, steps = batch.unseen, []
     for _ in range(50):

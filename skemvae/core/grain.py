@@ -30,7 +30,7 @@ class Grain:
     n_gaps : array of shape (d,)
         How many gaps there are. If there is none, because all values are equal, the widths are 0.
     n_rows : int
-        How many distinct rows this is known from; of a long table those of a sample.
+        How many rows there are, but for repetition of all; of a long table those of a sample.
     """
 
     width: Array
@@ -39,7 +39,7 @@ class Grain:
     n_rows: int
 
     @classmethod
-    def of(cls, X: Array, rounding: Array) -> Grain:
+    def of(cls, X: Array, rounding: Array, n_rows: int) -> Grain:
         """The grain of distinct rows; values that differ by ``rounding``, shape (d,), are one."""
         gaps = np.diff(np.sort(X, axis=0), axis=0, append=np.inf)
         gaps[gaps <= rounding] = np.inf
@@ -48,7 +48,7 @@ class Grain:
         # Of two in the middle the smaller: 0, 1 and a far code have their grain from 0 and 1.
         median = np.take_along_axis(gaps, np.maximum(n_gaps - 1, 0)[None] // 2, axis=0)[0]
         smallest, median = (np.where(n_gaps > 0, gap, 0.0) for gap in (gaps[0], median))
-        return cls(n_gaps * median / _NORMAL, smallest, n_gaps.astype(float), len(X))
+        return cls(n_gaps * median / _NORMAL, smallest, n_gaps.astype(float), n_rows)
 
     def scaled(self, scale: Array) -> Grain:
         """The grain of features that are multiplied by ``scale``, shape (d,)."""

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from skemvae.core import native
-from skemvae.core.arrays import Array
+from skemvae.core.arrays import Array, power_of_two
 from skemvae.core.compiled import compiled_keys
 from skemvae.core.rows import Rows
 from skemvae.core.workspace import Workspace
@@ -21,6 +21,8 @@ _FOLDS = 2.0**16
 _BLOCK = 2**17
 # Standard deviations by which chance may exceed what is expected.
 _CHANCE = 4.0
+# Larger weights than that are not taken for counts.
+_MOST_COUNTED = 2.0**20
 # Far above rounding, far below what matters to a start.
 _MOVE = 1e-6
 
@@ -160,6 +162,20 @@ class Sketch:
     def n_rows(self) -> int:
         """The number of distinct rows kept."""
         return self.rows.n_rows
+
+    @property
+    def n_observations(self) -> int:
+        """How often these rows were seen, but for repetition of all.
+
+        Weights that are whole numbers, in any unit that is a power of two, are counts, less a
+        factor that they share: a table that is written twice holds no more, a row that recurs
+        does. Else each distinct row counts once.
+        """
+        weights = _MOST_COUNTED * self.weights / power_of_two(self.weights.max(keepdims=True))
+        counts = weights.astype(np.int64)
+        if (counts != weights).any():
+            return self.n_rows
+        return int(counts.sum() // np.gcd.reduce(counts))
 
     def part(self, n_rows: int) -> Sketch:
         """The smaller sketch that holds the first ``n_rows`` of these rows only."""

@@ -245,7 +245,8 @@ class Summary:
 
         Values that differ by no more than those of a constant feature are one.
         """
-        return Grain.of(sketch.rows.X, 2 * self.floor / frame.scale).scaled(frame.scale)
+        rounding = 2 * self.floor / frame.scale
+        return Grain.of(sketch.rows.X, rounding, sketch.n_observations).scaled(frame.scale)
 
     def noise(self, regularisation: float, grain: Grain) -> Array:
         """The variance that regularises each feature, shape (d,), squared units of X.

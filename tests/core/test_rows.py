@@ -59,7 +59,7 @@ def test_constant_and_zero_columns_have_a_floor():
     assert summary.spread[:2].tolist() == [0.0, 0.0]
     ulps = 4096 * np.finfo(float).eps
     np.testing.assert_allclose(summary.scale[:2], [ulps, 5 * ulps])
-    grain = Grain.of(X, summary.floor)
+    grain = Grain.of(X, summary.floor, len(X))
     assert grain.n_gaps.tolist() == [0, 0, 8]
     np.testing.assert_allclose(summary.noise(1e-6, grain)[2], 1e-6 * X[:, 2].var())
     np.testing.assert_allclose(summary.noise(1e-6, grain)[:2], summary.floor[:2] ** 2)
