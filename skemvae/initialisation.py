@@ -167,7 +167,8 @@ class Initialiser:
         reg_covar: float | str,
     ) -> Initialiser:
         """Sketch the table."""
-        n_components, scale = int(n_components), table.frame.scale  # small integers overflow
+        n_components = int(n_components)  # NumPy's small integers overflow
+        scale = table.frame.scale
         sketch = summary.sketch(table, sketch_size(n_components, len(scale)))
         grain = summary.grain(sketch, table.frame)
         regularisation = Regularisation(reg_covar, structure, n_components)

@@ -31,7 +31,9 @@ def run(folder, *arguments, first="", **variables):
     (folder / "test_it.py").write_text(LAW.format(first=first))
     hidden = {"CI", "HYPOTHESIS_PROFILE", "EXAMPLES", "PYTEST_XDIST_WORKER"}
     environment = {k: v for k, v in os.environ.items() if k not in hidden} | variables
-    command = [sys.executable, "-m", "pytest", "-q", "-s", "-p", "no:cacheprovider", "test_it.py"]
+    # Nothing is asserted there, and to rewrite the assertions of plugins takes a while.
+    options = ["--assert=plain", "-q", "-s", "-p", "no:cacheprovider"]
+    command = [sys.executable, "-m", "pytest", *options, "test_it.py"]
     outcome = subprocess.run(
         [*command, *arguments], cwd=folder, env=environment, capture_output=True, text=True
     )

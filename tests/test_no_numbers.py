@@ -2,6 +2,7 @@
 
 import re
 from datetime import date
+from functools import cache
 
 import dask.array
 import numpy as np
@@ -9,6 +10,7 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
+from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
@@ -24,7 +26,8 @@ from skemvae import (
     from_batches,
 )
 from skemvae.displays import DensityDisplay
-from skemvae.models import BayesianMixture, FactorModel
+from skemvae.models import FactorModel
+from tests.estimators import ESTIMATORS, MODELS, QUICK
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
@@ -43,25 +46,20 @@ CUSTOMERS = pd.DataFrame(
 )
 NUMBERS = CUSTOMERS[["age", "member"]].astype(float)
 NAMED = r"3 columns 'city' \(\w+, such as 'Ulm'\), 'since' \(\w.*2020-01-\d\d.*\), 'segment' \("
-QUICK = {"max_iter": 1, "hidden_layer_sizes": (), "kl_warmup": 0, "learning_rate": "cosine"}
 
 
-def scorer(estimator):
-    fitted = estimator.fit(NUMBERS.to_numpy())
-    return lambda X: fitted.score_samples(X)
+@cache
+def fitted(name):
+    return clone(ESTIMATORS[name]).fit(np.random.default_rng(0).normal(size=NUMBERS.shape))
 
 
 # Whatever takes X, where all of its columns must be numbers.
 CALLS = {
-    "EM": lambda X: EMGaussianMixture().fit(X),
+    **{name: lambda X, one=one: clone(one).fit(X) for name, one in ESTIMATORS.items()},
+    **{name: lambda X, one=one: VariationalEM(one).fit(X) for name, one in MODELS.items()},
     "on-line EM": lambda X: EMGaussianMixture().partial_fit(X),
     "batches": lambda X: EMGaussianMixture().fit(from_batches([X])),
-    "VB": lambda X: VariationalEM(BayesianMixture(2)).fit(X),
-    "factors": lambda X: VariationalEM("factor_model").fit(X),
-    "VAE": lambda X: VAEEstimator(**QUICK).fit(X),
-    "VAE, on-line": lambda X: VAEEstimator(**QUICK).partial_fit(X),
-    "detector": lambda X: DensityOutlierDetector().fit(X),
-    "scaled": lambda X: TransformedDensity(StandardScaler(), EMGaussianMixture()).fit(X),
+    "on-line VAE": lambda X: VAEEstimator(**QUICK).partial_fit(X),
     "as it is": lambda X: TransformedDensity("passthrough", EMGaussianMixture()).fit(X),
     "pipeline": lambda X: TransformedDensity(
         make_pipeline(StandardScaler(), PowerTransformer()), EMGaussianMixture()
@@ -69,9 +67,9 @@ CALLS = {
     "compare": lambda X: compare({"EM": EMGaussianMixture()}, X, cv=2),
 }
 SCORES = {
-    "score": scorer(EMGaussianMixture()),
-    "score of a VAE": scorer(VAEEstimator(**QUICK)),
-    "score behind a scaler": scorer(TransformedDensity(StandardScaler(), EMGaussianMixture())),
+    "score": lambda X: fitted("EM").score_samples(X),
+    "score of a VAE": lambda X: fitted("VAE").score_samples(X),
+    "score behind a scaler": lambda X: fitted("scaled").score_samples(X),
     "picture": lambda X: DensityDisplay.from_estimator(EMGaussianMixture().fit(NUMBERS), X),
 }
 call = pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)

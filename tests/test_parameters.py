@@ -28,6 +28,7 @@ from skemvae.displays import (
     MixtureDisplay,
 )
 from skemvae.models import BayesianMixture, FactorModel
+from tests.estimators import ESTIMATORS, MODELS
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
@@ -49,19 +50,10 @@ WRONG = {
     "an array": np.zeros((3, 1, 2)),
     "an array of words": np.array(["a"]),
 }
-QUICK = {"max_iter": 1, "hidden_layer_sizes": (2,), "n_score_samples": 16}
-ESTIMATORS = [
-    EMGaussianMixture(2, max_iter=2),
-    VAEEstimator(1, **QUICK),
-    VariationalEM(max_iter=2),
-    DensityOutlierDetector(cv=2),
-    TransformedDensity(StandardScaler(), EMGaussianMixture()),
-    BayesianMixture(2),
-    FactorModel(1),
-]
+ALL = [*ESTIMATORS.values(), *MODELS.values()]
 CASES = [
     pytest.param(one, name, id=f"{type(one).__name__}-{name}")
-    for one in ESTIMATORS
+    for one in ALL
     for name in one.get_params(deep=False)
 ]
 
@@ -98,7 +90,7 @@ def test_every_estimator_and_model_is_asked():
         for kind in vars(module).values()
         if isinstance(kind, type) and hasattr(kind, "get_params") and not inspect.isabstract(kind)
     }
-    assert kinds == {type(one) for one in ESTIMATORS}
+    assert kinds == {type(one) for one in ALL}
 
 
 @pytest.mark.parametrize("cv", [[], {}, "nonsense", 1.5, np.zeros((3, 1)), [(1, 2, 3)]])
@@ -160,8 +152,8 @@ def test_what_is_no_path_is_named(path):
     "estimator",
     [
         EMGaussianMixture(2, max_iter=2, init_params="random_from_data"),
-        VAEEstimator(1, **QUICK),
-        VariationalEM(max_iter=2),
+        ESTIMATORS["VAE"],
+        ESTIMATORS["VB"],
         VariationalEM(FactorModel(1), max_iter=2),
         TransformedDensity(StandardScaler(), EMGaussianMixture(2, max_iter=2)),
     ],

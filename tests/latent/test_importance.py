@@ -1,5 +1,6 @@
 """Importance sampling: right in expectation, with honest errors, the same for every row."""
 
+import functools
 import math
 
 import numpy as np
@@ -210,17 +211,21 @@ def test_on_average_the_estimate_lies_between_the_bound_less_a_constant_and_the_
 EVIDENCE = stats.norm(0, math.sqrt(1.25)).logpdf(2)
 
 
+@functools.cache
+def nodes_of_seeds(n_samples):
+    return [Nodes.of(n_samples, 1, seed, LIKE) for seed in range(120)]
+
+
 def estimates(n_samples, mean, scale):
     """Of log p(x) = log N(2; 0, 1 + 0.5²), and their errors, with 120 seeds; q is given."""
     q = DiagonalGaussian(*torch.tensor([[[mean]], [[math.log(scale)]]], dtype=LIKE.dtype))
     likelihood = torch.distributions.Normal(2.0, 0.5)
 
-    def estimate(seed):
-        nodes = Nodes.of(n_samples, 1, seed, LIKE)
+    def estimate(nodes):
         weights = log_weights(lambda z: likelihood.log_prob(z).sum(-1), StandardNormal(), q, nodes)
         return [part.item() for part in log_evidence(*weights)]
 
-    return np.transpose([estimate(seed) for seed in range(120)])
+    return np.transpose([estimate(nodes) for nodes in nodes_of_seeds(n_samples)])
 
 
 @pytest.mark.parametrize(("mean", "scale"), [(1.4, 0.4), (0.5, 0.2)])
