@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from skemvae.core.arrays import Array, quietly
+from skemvae.core.arrays import AnyArray, Array, quietly
 from skemvae.core.chart import Point
 from skemvae.core.em import EMState, MixtureEM
 from skemvae.core.mixing import MixingWeights
@@ -21,6 +21,8 @@ from skemvae.core.scan import Metric, Scan
 # Components whose means are further apart, as a squared Mahalanobis distance under the sum of
 # their covariances, are not parts of one cluster: halves of a Gaussian are at about 3.5.
 _NEIGHBOURS = 12.0
+# A component is active if it holds more than so many rows.
+_ACTIVE = 1.0
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,16 @@ class BayesianMixture:
     def divergence(self) -> float:
         """KL(q || prior), nats in total."""
         return self.q.divergence(self.prior)
+
+    @property
+    def held(self) -> Array:
+        """How many rows each component holds, shape (K,)."""
+        return self.q.components.mean_precision - self.prior.components.mean_precision
+
+    @property
+    def is_active(self) -> AnyArray:
+        """Whether each component holds more than one row, shape (K,)."""
+        return self.held > _ACTIVE
 
     def maximise(self, moments: Moments) -> Self:
         """The best q of the parameters, in closed form: conjugacy."""

@@ -2,53 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from numbers import Integral, Real
 from typing import Any, Self, cast
 
 import numpy as np
-from sklearn.base import clone
 from sklearn.utils import check_scalar
 
 from skemvae.core import bayesian_mixture as core
-from skemvae.core.arrays import Array
 from skemvae.core.bound import Posterior
 from skemvae.core.covariance import Covariance
-from skemvae.core.dense_covariance import DenseCovariance
-from skemvae.core.em import MixtureEM
-from skemvae.core.expectation import expectation, map_conditionals, map_rows
-from skemvae.core.gaussian_mixture import GaussianMixture, frame_of
-from skemvae.core.iterate import Fit, Result, Status
+from skemvae.core.expectation import map_conditionals, map_rows
+from skemvae.core.gaussian_mixture import frame_of
+from skemvae.core.iterate import Fit
 from skemvae.core.mixing import MIXING_WEIGHTS
-from skemvae.core.normal_wishart import NormalWishart
 from skemvae.core.rows import Frame, Rows
 from skemvae.core.structures import STRUCTURES
 from skemvae.core.summary import Summary
 from skemvae.core.table import Table
-from skemvae.doubts import Columns
-from skemvae.initialisation import Initialiser
 from skemvae.models.base import Model
+from skemvae.models.bayesian_fit import BayesianMixtureFit
+from skemvae.models.bayesian_prior import prior_of
 from skemvae.tables.reading import check_extent
 from skemvae.typing import ArrayLike, FloatArray, IntArray, Tabular, TrainingRows
-from skemvae.validation import (
-    LARGEST_SQUARE,
-    check_choice,
-    check_parameter_array,
-    check_positive_definite,
-    check_range,
-)
-
-# Regularisation of the EM that finds starts.
-_START_RIDGE = 1e-6
-# A component is active if it holds more than so many rows.
-_ACTIVE = 1.0
-# With so many components, all of them in use, there may be too few; fewer are chosen on purpose.
-_MANY = 5
-
-
-def _held(mixture: core.BayesianMixture) -> Array:
-    """How many rows each component holds."""
-    return mixture.q.components.mean_precision - mixture.prior.components.mean_precision
+from skemvae.validation import check_choice, check_range
 
 
 class BayesianMixture(Model):
@@ -162,12 +139,10 @@ class BayesianMixture(Model):
         summary = Summary.of(rows, extent)
         check_range(summary)
         table = rows.framed(Frame(summary.mean, structure.units(summary.scale)))
-        prior = self._prior(structure, table, summary)
+        prior = prior_of(self, structure, table, summary)
         if previous is not None:
             self._check_same_shape(previous, len(summary.mean))
         return BayesianMixtureFit(self, table, summary, prior, rng, previous)
-
-    # The prior.
 
     def _check_parameters(self) -> type[Covariance]:
         check_choice("covariance_type", self.covariance_type, STRUCTURES)
@@ -189,50 +164,6 @@ class BayesianMixture(Model):
             if not 1e-100 < value < 1e100:
                 raise ValueError(f"{name}={value} must lie between 1e-100 and 1e100.")
         return STRUCTURES[self.covariance_type]
-
-    def _prior(
-        self, structure: type[Covariance], table: Table, summary: Summary
-    ) -> core.Parameters:
-        """The prior in the frame of the table."""
-        k, d, frame = self.n_components, len(table.frame.origin), table.frame
-        mixing = MIXING_WEIGHTS[self.weight_concentration_prior_type]
-        concentration = self.weight_concentration_prior
-        if concentration is None:
-            concentration = mixing.default_concentration(k)
-        mean = np.zeros(d)
-        if self.mean_prior is not None:
-            mean_prior = check_parameter_array("mean_prior", self.mean_prior, (d,))
-            mean = (mean_prior - frame.origin) / frame.scale
-        block_size = structure.identity(1, d).block_size
-        dof = self.degrees_of_freedom_prior
-        dof = float(block_size if dof is None else dof)
-        if dof <= block_size - 1:
-            raise ValueError(
-                f"degrees_of_freedom_prior={dof} must be above {block_size - 1} for "
-                f"covariance_type={self.covariance_type!r} and {d} features."
-            )
-        mean_precision = 1.0 if self.mean_precision_prior is None else self.mean_precision_prior
-        inverse_scale = self._inverse_scale(structure, table, summary)
-        components = NormalWishart(
-            np.broadcast_to(mean, (k, d)),
-            np.full(k, float(mean_precision)),
-            np.full(k, dof),
-            structure(np.broadcast_to(inverse_scale / dof, (k, *inverse_scale.shape))),
-        )
-        return core.Parameters(mixing.prior(k, concentration), components)
-
-    def _inverse_scale(self, structure: type[Covariance], table: Table, summary: Summary) -> Array:
-        d, frame = len(table.frame.origin), table.frame
-        if self.covariance_prior is None:
-            values, total = _pooled(structure, table, summary)
-            return _shrunk(values, total) if values.ndim == 2 else np.array(values)
-        shape = {"full": (d, d), "tied": (d, d), "diag": (d,), "spherical": ()}
-        public = check_parameter_array(
-            "covariance_prior", self.covariance_prior, shape[structure.name], LARGEST_SQUARE
-        )
-        values = np.broadcast_to(public, structure.identity(1, d).values.shape)
-        check_positive_definite("covariance_prior", values)
-        return np.array(structure(values).scaled(1 / frame.scale).values[0])
 
     def _check_same_shape(self, previous: Self, d: int) -> None:
         fitted = (previous.covariance_type, previous.weight_concentration_prior_type)
@@ -313,108 +244,6 @@ class BayesianMixture(Model):
         self.weight_concentration_ = q.weights.public
         self.mean_precision_ = q.components.mean_precision
         self.degrees_of_freedom_ = q.components.dof
-        self.n_active_components_ = int((_held(mixture) > _ACTIVE).sum())
+        self.n_active_components_ = int(mixture.is_active.sum())
         self.n_parameters_ = k - 1 + k * d + covariance.n_parameters
         return self
-
-
-def _pooled(structure: type[Covariance], table: Table, summary: Summary) -> tuple[Array, float]:
-    """The covariance of all rows, in the frame of the table, and their weight."""
-    d = len(table.frame.origin)
-    unit = structure.identity(1, d)
-    # The posterior of a mixture of one component is 1.
-    one = GaussianMixture(np.ones(1), np.zeros((1, d)), unit, np.zeros(d))
-    everything = expectation(one, table)
-    noise = summary.floor**2 / table.frame.scale**2
-    return unit.maximise(everything.moments, noise).values[0], everything.total
-
-
-def _shrunk(covariance: Array, n_rows: float) -> Array:
-    """Shrink correlations a little, so that few rows or collinear features leave no singularity."""
-    own = n_rows / (n_rows + len(covariance) + 1)
-    shrunk: Array = own * covariance + (1 - own) * np.diag(np.diag(covariance))
-    return shrunk
-
-
-class BayesianMixtureFit(Fit):
-    """Variational Bayes on a table.
-
-    Starts are those of exact EM, from a tournament on a sketch of the table.
-
-    Parameters
-    ----------
-    model : BayesianMixture
-        With valid parameters.
-    table : Table
-        In a frame of its own.
-    summary : Summary
-        Of the table.
-    prior : Parameters
-        In the frame.
-    rng : RandomState
-        Where randomness comes from.
-    previous : BayesianMixture or None
-        The fitted model that a warm start goes on from.
-    """
-
-    def __init__(
-        self,
-        model: BayesianMixture,
-        table: Table,
-        summary: Summary,
-        prior: core.Parameters,
-        rng: Any,
-        previous: BayesianMixture | None,
-    ):
-        self._model = model
-        self._table = table
-        self._summary = summary
-        self._prior = core.BayesianMixture(prior, prior)
-        self._rng = rng
-        self._previous = previous
-        self.accelerable = self._ascent = core.VariationalBayes(MixtureEM(table))
-
-    def start(self) -> tuple[core.State, bool]:
-        em, frame = self._ascent.em, self._table.frame
-        if self._previous is not None:
-            q = self._previous._mixture.into(frame).q
-            return em.start(core.BayesianMixture(self._prior.prior, q)), False
-        structure = type(self._prior.prior.components.covariance)
-        initialiser = Initialiser.of(
-            structure, self._model.n_components, self._table, self._summary, _START_RIDGE
-        )
-        start = initialiser.tournament(self._rng)
-        moments = em.start(start.model).expectation.moments
-        return em.start(self._prior.maximise(moments)), start.interrupted
-
-    def step(self, state: core.State) -> core.State:
-        return self._ascent.step(state)
-
-    def jump(self, state: core.State) -> core.State | None:
-        return self._ascent.jump(state)
-
-    def doubts(self, result: Result[core.State], names: Sequence[Any]) -> Iterator[str]:
-        model, table, summary = result.state.model, self._table, self._summary
-        q, prior = model.q.components, model.prior.components
-        columns = Columns(table, names, summary.spread > summary.floor, "covariance_prior")
-        if isinstance(q.covariance, DenseCovariance):
-            pooled, _ = _pooled(type(q.covariance), table, summary)
-            yield from columns.dependence(pooled, summary.floor**2 / table.frame.scale**2)
-        is_active = _held(model) > _ACTIVE
-        means = table.frame.origin + table.frame.scale * q.mean
-        variances = np.where(is_active[:, None], q.covariance.variances, np.nan)
-        # A tied covariance has the rows of all components.
-        floor = prior.covariance.variances * (prior.dof / q.dof)[:, None]
-        yield from columns.collapse(means, variances, floor)
-        has_converged = result.status is Status.CONVERGED  # otherwise they may yet run empty
-        if has_converged and is_active.all() and len(is_active) >= _MANY:
-            yield (
-                f"All n_components={len(is_active)} components are in use: more may be needed, or "
-                "the density is no mixture of a few Gaussians. Raise n_components until some stay "
-                "empty, and compare held-out nats (score), which judge the density; for clusters "
-                "compare EMGaussianMixture.icl of a few numbers of components."
-            )
-
-    def fitted(self, state: core.State) -> BayesianMixture:
-        model: BayesianMixture = clone(self._model)
-        return model._set(state.model.out_of(self._table.frame))

@@ -1,0 +1,95 @@
+"""The prior of a Bayesian mixture, from its parameters and from the rows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from skemvae.core.arrays import Array
+from skemvae.core.bayesian_mixture import Parameters
+from skemvae.core.covariance import Covariance
+from skemvae.core.expectation import expectation
+from skemvae.core.gaussian_mixture import GaussianMixture
+from skemvae.core.mixing import MIXING_WEIGHTS
+from skemvae.core.normal_wishart import NormalWishart
+from skemvae.core.summary import Summary
+from skemvae.core.table import Table
+from skemvae.validation import LARGEST_SQUARE, check_parameter_array, check_positive_definite
+
+if TYPE_CHECKING:
+    from skemvae import models
+
+
+def prior_of(
+    model: models.BayesianMixture,
+    structure: type[Covariance],
+    table: Table,
+    summary: Summary,
+) -> Parameters:
+    """The prior in the frame of the table.
+
+    Raises
+    ------
+    ValueError
+        If parameters of the prior are out of range, or do not fit the table.
+    """
+    k, d, frame = model.n_components, len(summary.mean), table.frame
+    mixing = MIXING_WEIGHTS[model.weight_concentration_prior_type]
+    concentration = model.weight_concentration_prior
+    if concentration is None:
+        concentration = mixing.default_concentration(k)
+    mean = np.zeros(d)
+    if model.mean_prior is not None:
+        mean_prior = check_parameter_array("mean_prior", model.mean_prior, (d,))
+        mean = (mean_prior - frame.origin) / frame.scale
+    block_size = structure.identity(1, d).block_size
+    dof = model.degrees_of_freedom_prior
+    dof = float(block_size if dof is None else dof)
+    if dof <= block_size - 1:
+        raise ValueError(
+            f"degrees_of_freedom_prior={dof} must be above {block_size - 1} for "
+            f"covariance_type={model.covariance_type!r} and {d} features."
+        )
+    mean_precision = 1.0 if model.mean_precision_prior is None else model.mean_precision_prior
+    if model.covariance_prior is None:
+        inverse_scale, total = pooled(structure, table, summary)
+        if inverse_scale.ndim == 2:
+            inverse_scale = _shrunk(inverse_scale, total)
+    else:
+        inverse_scale = _inverse_scale(model.covariance_prior, structure, table)
+    components = NormalWishart(
+        np.broadcast_to(mean, (k, d)),
+        np.full(k, float(mean_precision)),
+        np.full(k, dof),
+        structure(np.broadcast_to(inverse_scale / dof, (k, *inverse_scale.shape))),
+    )
+    return Parameters(mixing.prior(k, concentration), components)
+
+
+def pooled(structure: type[Covariance], table: Table, summary: Summary) -> tuple[Array, float]:
+    """The covariance of all rows, in the frame of the table, and their weight."""
+    d = len(table.frame.origin)
+    unit = structure.identity(1, d)
+    # The posterior of a mixture of one component is 1.
+    one = GaussianMixture(np.ones(1), np.zeros((1, d)), unit, np.zeros(d))
+    everything = expectation(one, table)
+    noise = summary.floor**2 / table.frame.scale**2
+    return unit.maximise(everything.moments, noise).values[0], everything.total
+
+
+def _inverse_scale(given: object, structure: type[Covariance], table: Table) -> Array:
+    d, frame = len(table.frame.origin), table.frame
+    shape = {"full": (d, d), "tied": (d, d), "diag": (d,), "spherical": ()}
+    public = check_parameter_array("covariance_prior", given, shape[structure.name], LARGEST_SQUARE)
+    values = np.broadcast_to(public, structure.identity(1, d).values.shape)
+    check_positive_definite("covariance_prior", values)
+    inverse_scale: Array = structure(values).scaled(1 / frame.scale).values[0]
+    return inverse_scale
+
+
+def _shrunk(covariance: Array, n_rows: float) -> Array:
+    """Shrink correlations a little, so that few rows or collinear features leave no singularity."""
+    own = n_rows / (n_rows + len(covariance) + 1)
+    shrunk: Array = own * covariance + (1 - own) * np.diag(np.diag(covariance))
+    return shrunk
