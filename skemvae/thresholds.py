@@ -130,7 +130,8 @@ def lower_tail(scores: Any, weight: Any, share: float, one_more: Any = 0.0) -> f
     start = np.r_[0, np.flatnonzero(is_higher) + 1]
     below = np.cumsum(weight)[start] - weight[start] + np.maximum.reduceat(one_more, start)
     allowed = share * (weight.sum() + one_more.max()) * (1 + 1e-9)
-    place = start[below <= allowed][-1] if below[0] <= allowed else 0
+    (low,) = np.nonzero(below <= allowed)
+    place = start[low[-1]] if len(low) else 0
     return float(ordered[place] - margin[place])
 
 

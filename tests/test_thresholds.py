@@ -199,6 +199,12 @@ def test_rows_with_the_same_holes_and_labels_are_equal():
 # Where the tail ends.
 
 
+def test_a_row_that_counts_little_does_not_hide_the_next():
+    """A new row like it is not expected, but one that is like no other."""
+    scores, weight, one_more = np.array([-1.0, -np.inf]), np.array([0.1, 0.2]), np.array([0.0, 1.0])
+    assert lower_tail(scores, weight, 0.5, one_more) == pytest.approx(-1, rel=1e-9)
+
+
 @given(seeds, st.sampled_from([1, 2, 7, 40]), st.data(), st.floats(0.01, 0.5))
 def test_a_threshold_has_at_most_the_share_below_it_and_the_next_score_would_exceed_it(
     seed, n, data, share

@@ -153,8 +153,9 @@ class Sketch:
         must not be decided by rounding: so each row is moved by its key.
         """
         d = len(self.origin)
-        # Squared, because a linear function of the row would keep the ties of a lattice.
-        moved = (self.keys[:, None] ** 2 * (1e4 + np.arange(d))) % 1.0 - 0.5
+        # Squared, because a linear function of the row would keep the ties of a lattice; up and
+        # down in turns, so that no rounding of a key makes a row jump.
+        moved = np.abs((self.keys[:, None] ** 2 * (1e4 + np.arange(d))) % 2.0 - 1.0) - 0.5
         standardised: Array = (self.rows.X - self.origin) / self.scale + _MOVE * moved
         return standardised
 
