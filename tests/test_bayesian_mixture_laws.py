@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from scipy.integrate import quad
 from scipy.stats import chi2
 from sklearn.mixture import BayesianGaussianMixture
-from threadpoolctl import threadpool_limits
 
 from skemvae import EMGaussianMixture, VariationalEM, multistart
 from skemvae.core import expectation
@@ -21,6 +20,7 @@ from skemvae.models import BayesianMixture
 from tests.conjugacy import log_evidence
 from tests.laws import costly
 from tests.strategies import seeds, structures, tables, weights_of
+from tests.threads import limited
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
@@ -409,7 +409,7 @@ def test_threads_change_no_digit_and_blocks_only_the_last(structure, monkeypatch
     X = clusters(n=20_000)
     fits = []
     for n_threads in (1, 2):
-        with threadpool_limits(n_threads):
+        with limited(n_threads):
             fits.append(em(3, structure, max_iter=5).fit(X))
     np.testing.assert_array_equal(fits[0].lower_bounds_, fits[1].lower_bounds_)
     np.testing.assert_array_equal(fits[0].model_.means_, fits[1].model_.means_)

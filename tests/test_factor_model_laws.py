@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from scipy.special import expit, logsumexp
 from scipy.stats import multivariate_normal, poisson
 from sklearn.decomposition import PCA, FactorAnalysis
-from threadpoolctl import threadpool_limits
 
 from skemvae import VAEEstimator, VariationalEM
 from skemvae.latent.distributions import FullGaussian
@@ -23,6 +22,7 @@ from skemvae.variational.ascent import climb
 from skemvae.variational.factor_bound import LogJoint
 from tests.laws import costly
 from tests.strategies import seeds, weights_of
+from tests.threads import limited
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -386,10 +386,10 @@ def test_neither_threads_nor_the_cut_of_a_table_change_a_score(kind, monkeypatch
     X = table(kind, 50)
     whole = fitted(kind, X, max_iter=2)
     monkeypatch.setattr(blocks, "_BLOCK_NUMBERS", 2**11)
-    with threadpool_limits(1):
+    with limited(1):
         one = fitted(kind, X, max_iter=2)
         alone = one.score_samples(X)
-    with threadpool_limits(4):
+    with limited(4):
         several = fitted(kind, X, max_iter=2)
         np.testing.assert_array_equal(several.score_samples(X), alone)
     np.testing.assert_array_equal(several.lower_bounds_, one.lower_bounds_)

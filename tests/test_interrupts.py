@@ -17,7 +17,6 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV
 from sklearn.preprocessing import StandardScaler
-from threadpoolctl import threadpool_limits
 
 from skemvae import (
     DensityOutlierDetector,
@@ -37,6 +36,7 @@ from tests.interrupting import (
     surroundings,
 )
 from tests.own_models import GaussianPair, LinearGaussian
+from tests.threads import limited
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -72,7 +72,7 @@ LATENT = ["em", "bayesian", "factors", "own", "enumerated", "vae"]
 def two_threads():
     """So that there is a limit to be held, and a helper to be waited for."""
     before = torch.get_num_threads()
-    with threadpool_limits(2):
+    with limited(2):
         torch.set_num_threads(2)
         yield
     torch.set_num_threads(before)

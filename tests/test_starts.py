@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_iris
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import adjusted_rand_score
-from threadpoolctl import threadpool_limits
 
 from skemvae import EMGaussianMixture
 from skemvae.core import native
@@ -28,6 +27,7 @@ from tests.levels import path
 from tests.recording import Recorder
 from tests.steps import watch
 from tests.strategies import seeds
+from tests.threads import limited
 from tests.versions import needs_callbacks
 
 IRIS = load_iris().data
@@ -359,9 +359,9 @@ def test_the_order_of_rows_that_span_all_they_can_does_not_matter(seed, structur
 
 def test_the_number_of_threads_does_not_matter():
     X = overlapping(9_000)
-    with threadpool_limits(1):
+    with limited(1):
         one = fit(X, n_init=4, max_iter=20)
-    with threadpool_limits(2):
+    with limited(2):
         two = fit(X, n_init=4, max_iter=20)
     np.testing.assert_array_equal(one.means_, two.means_)
     np.testing.assert_array_equal(one.lower_bounds_, two.lower_bounds_)

@@ -241,9 +241,10 @@ class _Regions:
             if setting not in before:
                 borrowed[setting] = before[setting] = setting.read()
         allowed = {setting: n for setting, n in borrowed.items() if setting.is_pool}
-        for setting, n_threads in allowed.items():
-            if n_threads != 1:
-                setting.write(1)
+        for setting in allowed:
+            # Even where it says 1: torch leaves its MKL as it was when threadpoolctl, which cannot
+            # see that, sets OpenMP only.
+            setting.write(1)
         return list(allowed.values())
 
     def close(self, thread: int) -> None:

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import logsumexp
-from threadpoolctl import threadpool_limits
 
 from skemvae.core import expectation as module
 from skemvae.core.expectation import expectation, moments_given
@@ -18,6 +17,7 @@ from skemvae.core.rows import Frame, Rows
 from skemvae.core.structures import STRUCTURES
 from tests.pooling import assert_same_expectation, shared_covariances
 from tests.strategies import mixtures, seeds
+from tests.threads import limited
 
 
 def rows_of(mixture, seed, n=200, weighted=True):
@@ -93,7 +93,7 @@ def test_the_number_of_threads_does_not_change_a_bit(structure):
     rows = rows_of(mixture, 1, n=100_000)
     results = []
     for n_threads in (1, 2, 3):
-        with threadpool_limits(n_threads):
+        with limited(n_threads):
             results.append(expectation(mixture, rows))
     for other in results[1:]:
         assert other.evidence == results[0].evidence

@@ -1,10 +1,12 @@
 import os
+import sys
 import threading
 
 import pytest
 from threadpoolctl import ThreadpoolController, threadpool_info, threadpool_limits
 
 from skemvae.core.parallel import in_region, surely
+from tests.threads import limited
 
 
 def threads(api="blas"):
@@ -13,6 +15,8 @@ def threads(api="blas"):
 
 def allow_openmp(n_threads):
     """In the calling thread; a context of threadpoolctl would set BLAS as well, when it ends."""
+    if "torch" in sys.modules:  # which sets a limit of its own when it first runs in a thread
+        sys.modules["torch"].get_num_threads()
     for library in ThreadpoolController().lib_controllers:
         if library.user_api == "openmp":
             library.set_num_threads(n_threads)
@@ -28,7 +32,7 @@ def test_a_region_holds_blas_and_gives_it_back():
     def inside(inner, outer):
         assert inner is outer
 
-    with threadpool_limits(2):
+    with limited(2):
         in_region(outside)
         assert set(threads()) == {2}
 
@@ -84,7 +88,7 @@ def test_each_thread_gets_its_own_back_whichever_region_closes_last(first_to_clo
 
 
 def test_an_error_in_a_worker_is_raised_and_the_region_closes():
-    with threadpool_limits(2):
+    with limited(2):
         with pytest.raises(ZeroDivisionError):
             in_region(lambda region: region.map(lambda x: 1 // x, [1, 0, 1]))
         assert set(threads()) == {2}
@@ -108,7 +112,7 @@ def test_an_interrupt_waits_for_the_other_threads_and_takes_no_more_items():
             region.map(visit, range(10))
         assert ended.is_set()
 
-    with threadpool_limits(2):
+    with limited(2):
         in_region(together)
     assert len(seen) == 2
 
@@ -124,7 +128,7 @@ def test_a_child_forked_in_a_region_goes_on_in_it():
             os._exit(0 if right and in_region(lambda inner: inner is region) else 1)
         return os.waitpid(child, 0)[1]
 
-    with threadpool_limits(2):
+    with limited(2):
         assert in_region(fork) == 0
 
 
