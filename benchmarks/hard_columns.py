@@ -51,6 +51,18 @@ def blobs(n, d, k, distance):
     return draw
 
 
+def under_factors(n, d, k):
+    """Clusters of correlated columns: ten factors vary more than the centres do."""
+
+    def draw(rng):
+        labels = rng.integers(0, k, n)
+        factors = rng.standard_normal((n, 10)) @ rng.normal(0, 0.5, (10, d))
+        centres = rng.normal(0, 0.7, (k, d))
+        return centres[labels] + factors + rng.standard_normal((n, d)), labels
+
+    return draw
+
+
 CLUSTERS = {
     "code -9999": column((0, 1, 500), (8, 1, 500), (-9999, 0, 50)),
     "one row at 1e6": column((0, 1, 500), (8, 1, 500), (1e6, 0, 1)),
@@ -60,6 +72,8 @@ CLUSTERS = {
     "60 x 50, K=3": blobs(60, 50, 3, 12),
     "100 x 200": blobs(100, 200, 2, 12),
     "40 x 30": blobs(40, 30, 2, 9),
+    "1000 x 100, ten factors": under_factors(1000, 100, 5),
+    "400 x 273, ten factors": under_factors(400, 273, 10),
 }
 
 

@@ -74,7 +74,10 @@ class ExactEM:
         self._given = self._warm_parameters() if warm else self._given_parameters()
         self._rng = check_random_state(estimator.random_state)
         self.step = self._em.step
-        self.accelerable = self._em
+        # A leap moves all parameters: where they outnumber what is known, EM steps cost less.
+        unit = structure.identity(estimator.n_components, len(self._noise))
+        known = self._initialiser.sketch.n_numbers
+        self.accelerable = self._em if unit.n_parameters <= known else None
 
     @property
     def grain(self) -> Grain:

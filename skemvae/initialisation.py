@@ -16,9 +16,10 @@ from typing import Any
 
 import numpy as np
 
+from skemvae.core.arrays import Array
 from skemvae.core.compiled_em import begin, work_of_step
 from skemvae.core.covariance import Covariance
-from skemvae.core.expectation import moments_given
+from skemvae.core.expectation import map_rows, moments_given
 from skemvae.core.gaussian_mixture import GaussianMixture
 from skemvae.core.grain import Grain
 from skemvae.core.groups import k_means, nearest
@@ -41,6 +42,8 @@ _SKETCH_ROWS, _SKETCH_ROWS_PER_FEATURE = 4096, 4
 _ROUNDS = ((1 / 4, 2, 4), (1 / 2, 3, 2), (1 / 2, 4, 1))
 _FEWEST_ROWS, _FEWEST_ROWS_PER_FEATURE = 512, 10
 _PASSES, _LITTLE_WORK, _MOST_ITERATIONS, _FEWEST_STARTS = 1 / 2, 2**26, 25, 8
+# So many rows for each direction in which components race, and so often half as many directions.
+_ROWS_PER_DIRECTION, _N_WIDTHS = 4, 3
 # Centres beyond so many standard deviations are equally far.
 _FAR = 1e100
 
@@ -218,10 +221,63 @@ class Initialiser:
         k-means alone is blind to elongated clusters, random starts alone miss
         the optimum often; the likelihood after a few iterations tells. The
         rows that they climb on double when half of them have been left behind.
+
+        Where rows are too few to determine covariances, all this happens in some
+        of the leading principal directions, for which they suffice; there the
+        clusters are that k-means finds (Ding and He 2004). How many hold the
+        clusters is not known, so the winners of several numbers race once more.
+
+        References
+        ----------
+        Ding and He (2004), "K-means clustering via principal component analysis".
         """
         m, k = self.sketch.n_rows, self.n_components
         if k == 1 or k >= m:  # nothing to choose
             return Start(self._labelled(LABELLINGS["kmeans"], self.sketch.standardised, rng))
+        widths = self._widths()
+        model, interrupted = self._of_few_directions(widths, rng) if widths else self._winner(rng)
+        return Start(self._ordered(model), interrupted)
+
+    def _of_few_directions(self, widths: list[int], rng: Any) -> tuple[GaussianMixture, bool]:
+        """The best of the winners in so many directions; and whether the user asked to stop."""
+        axes = self.sketch.leading_axes(widths[0])
+        fields = [replace(self, judge=self.judge.along(axes[:, :width])) for width in widths]
+        divisions, interrupted = [], False
+        for field in fields:
+            if not interrupted:
+                model, interrupted = field._winner(rng)
+                divisions.append(field._responsibilities(model))
+        widest = fields[0]
+        best, *others = [widest._of_division(division) for division in divisions]
+        try:
+            best = widest.judge.race([best, *others], _MOST_ITERATIONS, 1)[0].model
+        except KeyboardInterrupt:
+            interrupted = True
+        return self._of_division(widest._responsibilities(best)), interrupted
+
+    def _widths(self) -> list[int]:
+        """In how many directions starts race, the most first; empty where that is all."""
+        d, k = len(self.judge.noise), self.n_components
+        if self._unit.block_size == 1:
+            return []
+        # Covariances that components share have the rows of all.
+        rows_each = np.full(k, self.sketch.n_rows / k)
+        most = int(self.structure.observations(rows_each, d)[0] / _ROWS_PER_DIRECTION) - 1
+        most = max(most, 2 * k)
+        halves = (most >> i for i in range(_N_WIDTHS))
+        return [width for width in halves if width >= k] if most < d else []
+
+    def _responsibilities(self, model: GaussianMixture) -> Array:
+        shape = self.sketch.n_rows, self.n_components
+        return map_rows(model, self.sketch.rows, lambda seen: seen.weight, np.empty(shape))
+
+    def _of_division(self, responsibilities: Array) -> GaussianMixture:
+        """The softened M step."""
+        return self._softened(*self._moments(responsibilities))
+
+    def _winner(self, rng: Any) -> tuple[GaussianMixture, bool]:
+        """The best of the starts, and whether the user asked to stop."""
+        m, k = self.sketch.n_rows, self.n_components
         fewest = max(_FEWEST_ROWS, _FEWEST_ROWS_PER_FEATURE * k * self.judge.few_rows)
         affordable = max(_PASSES * work_of_step(self._unit, m / self.sketch.fraction), _LITTLE_WORK)
         models: list[GaussianMixture] = []
@@ -241,7 +297,7 @@ class Initialiser:
             if not models:
                 raise
             interrupted = True
-        return Start(self._ordered(models[0]), interrupted)
+        return models[0], interrupted
 
     # Helpers.
 

@@ -66,6 +66,12 @@ class Judge:
         """A judge who sees so many rows of the sketch only."""
         return replace(self, sketch=self.sketch.part(n_rows))
 
+    def along(self, axes: Array) -> Judge:
+        """A judge who sees the standardised rows along some unit vectors, shape (d, r), only."""
+        squares = (axes / self.sketch.scale[:, None]) ** 2
+        noise, resolution = self.noise @ squares, np.sqrt(self.resolution**2 @ squares)
+        return Judge(self.sketch.along(axes), noise, resolution)
+
     def prefers(self, state: State, other: State) -> bool:
         """Whether a fit to the whole table is better than another."""
         merit, other_merit = (

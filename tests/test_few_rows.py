@@ -90,6 +90,26 @@ def test_few_rows_are_clusters_and_a_density(n, d, k, distance, seed):
     assert mixture.score(new) > -1.3 * d * np.log(2 * np.pi * np.e) / 2
 
 
+@pytest.mark.parametrize(("n", "d", "k"), [(1000, 100, 5), (400, 273, 10)])
+def test_clusters_are_found_beneath_factors_that_vary_more(n, d, k):
+    """Ten directions tell little of the clusters, and all of them drown these in noise."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, k, n)
+    factors = rng.standard_normal((n, 10)) @ rng.normal(0, 0.5, (10, d))
+    X = rng.normal(0, 0.7, (k, d))[labels] + factors + rng.standard_normal((n, d))
+    assert adjusted_rand_score(labels, fit_without_doubt(X, k).predict(X)) > 0.9
+
+
+def test_the_race_in_few_directions_sees_neither_units_nor_signs_nor_repetition():
+    X, *_ = blobs(0, 90, 70, 3, 9)
+    mixture = fit_without_doubt(X, 3)
+    units = np.resize([2.0**40, -(2.0**-30), -1.0], 70)
+    changed = fit_without_doubt(units * X, 3)
+    np.testing.assert_allclose(changed.means_, units * mixture.means_, rtol=1e-9, atol=1e-12)
+    repeated = fit_without_doubt(np.repeat(X, 3, axis=0)[::-1], 3)
+    np.testing.assert_allclose(repeated.means_, mixture.means_, rtol=1e-6, atol=1e-9)
+
+
 @pytest.mark.parametrize("structure", ["full", "tied"])
 def test_a_number_is_taken_as_it_is_and_doubted(structure):
     X, *_ = blobs(0, 30, 40, 2, 9)

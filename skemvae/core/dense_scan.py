@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from skemvae.core.arrays import TINY, AnyArray, Array
+from skemvae.core.factors import SMALL, congruent
 from skemvae.core.moments import Moments
 from skemvae.core.scan import RESOLVED, Scan
 from skemvae.core.workspace import Workspace
@@ -59,12 +60,17 @@ class DenseScan(Scan):
         return (unit @ self.whitened(features)) ** 2, 1 / precisions
 
     def moments(self, count: Array, first: Array, second: Array) -> Moments:
-        second = self.cholesky @ second @ self.cholesky.transpose(0, 2, 1)
+        second = congruent(self.cholesky, second)
         return Moments(count, self.means, first - count[:, None] * self.means, second)
 
     def about(self, means: Array) -> Scan:
         unit = np.broadcast_to(np.eye(means.shape[1]), self.cholesky.shape)
-        return DifferenceScan(means, unit, unit)
+        return UnitScan(means, unit, unit)
+
+    def second_scan(self, n_rows: int) -> Scan:
+        # To take the whitening back costs more than to take the moments of rows as they are.
+        # That few rows leave directions open, in which there is no small variance to be lost.
+        return self.about(self.means) if SMALL < self.means.shape[1] >= n_rows else self
 
 
 @dataclass(frozen=True)
@@ -90,6 +96,18 @@ class DifferenceScan(DenseScan):
         features *= root[:, None, :]
         second: Array = features @ features.transpose(0, 2, 1)
         return second
+
+
+@dataclass(frozen=True)
+class UnitScan(DifferenceScan):
+    """Of unit covariances: differences as they are."""
+
+    def features(self, z: Array, workspace: Workspace) -> Array:
+        differences = workspace.array("features", *self.means.shape, z.shape[1])
+        return np.subtract(z[None, :-1], self.means[:, :, None], out=differences)
+
+    def moments(self, count: Array, first: Array, second: Array) -> Moments:
+        return Moments(count, self.means, first - count[:, None] * self.means, second)
 
 
 @dataclass(frozen=True)
@@ -272,6 +290,9 @@ class TiedScan(DenseScan):
         y *= np.sqrt(weight.sum(0))
         second: Array = y @ y.T
         return second
+
+    def second_scan(self, n_rows: int) -> Scan:
+        return self  # one whitening is taken back, not K
 
     def moments(self, count: Array, first: Array, second: Array) -> Moments:
         lower, upper = self.cholesky[0], self.precision_cholesky[0]

@@ -213,6 +213,8 @@ class PassChoice(Protocol):
 
 def fastest_pass(log_normaliser: Array, scan: Scan, second_scan: Scan, rows: Rows) -> Pass:
     """The fastest way on the CPU that is accurate enough."""
+    if second_scan is scan:
+        second_scan = scan.second_scan(rows.n_rows)
     if second_scan is not scan:
         return ScannedPass(log_normaliser, scan, second_scan)
     if getattr(rows.X, "dtype", None) == np.float32:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from scipy.linalg.blas import dtrmm
 from scipy.linalg.lapack import dtrtri
 
 from skemvae.core import native
@@ -85,8 +86,22 @@ def unwhiten(lower: Array, sums: Array) -> tuple[Array, Array]:
         native.kernel.unwhiten(level, k, d, lower, readable(sums), first, second)
         return first, second
     first = (lower @ sums[:, 1 : 1 + d, None])[:, :, 0]
-    second = lower @ symmetric(sums[:, 1 + d :].reshape(k, d, d)) @ lower.transpose(0, 2, 1)
+    second = congruent(lower, symmetric(sums[:, 1 + d :].reshape(k, d, d)))
     return first, second
+
+
+def congruent(lower: Array, matrices: Array) -> Array:
+    """L A L^T of lower triangular L and symmetric A, all of shape (K, d, d)."""
+    return _product(lower, _product(lower, matrices).transpose(0, 2, 1))
+
+
+def _product(lower: Array, matrices: Array) -> Array:
+    """L A of lower triangular L, all of shape (K, d, d)."""
+    products = np.empty(lower.shape)
+    for factor, matrix, out in zip(lower, matrices, products, strict=True):
+        # BLAS reads in the order of Fortran, so it is given the transposes.
+        out[...] = dtrmm(1.0, factor.T, matrix.T, side=1, lower=0).T
+    return products
 
 
 def relate(upper: Array, lower: Array) -> Array:
@@ -112,9 +127,9 @@ def relate(upper: Array, lower: Array) -> Array:
         coordinates = np.empty((k, d * (d + 1) // 2))
         native.kernel.relate(level, k, d, readable(upper), readable(lower), coordinates)
         return coordinates
-    factors = upper.transpose(0, 2, 1) @ lower
+    factors = _product(upper.transpose(0, 2, 1), lower)
     diagonal = factors.diagonal(axis1=1, axis2=2)
-    below = (factors / diagonal[:, None, :])[:, *np.tril_indices(d, -1)]
+    below = (factors / diagonal[:, None, :])[:, np.tri(d, k=-1, dtype=bool)]
     return np.concatenate([np.log(diagonal), below], axis=1)
 
 
@@ -127,10 +142,9 @@ def restore(lower: Array, coordinates: Array) -> Array:
         native.kernel.restore(level, k, d, readable(lower), readable(coordinates), matrices)
         return matrices
     unit = np.tile(np.eye(d), (k, 1, 1))
-    unit[:, *np.tril_indices(d, -1)] = coordinates[:, d:]
-    factors = lower @ (unit * np.exp(coordinates[:, None, :d]))
-    product: Array = factors @ factors.transpose(0, 2, 1)
-    return product
+    unit[:, np.tri(d, k=-1, dtype=bool)] = coordinates[:, d:]
+    factors = _product(lower, unit * np.exp(coordinates[:, None, :d]))
+    return _product(factors, factors.transpose(0, 2, 1))
 
 
 def _level(d: int) -> str | None:

@@ -110,6 +110,10 @@ class Scan(Metric):
         """A scan that does the same in float32, where that is accurate enough and faster."""
         return None
 
+    def second_scan(self, n_rows: int) -> Scan:
+        """The scan that takes second moments of so many rows: this one, or a cheaper one."""
+        return self
+
     def sharper(self, moments: Moments) -> Scan | None:
         """A scan that resolves ``moments`` about the new means, if this one could not.
 

@@ -159,10 +159,36 @@ class Sketch:
         standardised: Array = (self.rows.X - self.origin) / self.scale + _MOVE * moved
         return standardised
 
+    def leading_axes(self, n_axes: int) -> Array:
+        """The axes of the leading principal components of standardised rows, shape (d, n_axes)."""
+        root = self.standardised * np.sqrt(self.weights / self.weights.sum())[:, None]
+        few_rows = root.shape[0] < root.shape[1]
+        axes = np.linalg.eigh(root @ root.T if few_rows else root.T @ root).eigenvectors
+        axes = axes[:, : -n_axes - 1 : -1]
+        if few_rows:
+            axes = root.T @ axes
+            axes /= np.sqrt((axes**2).sum(0))
+        # Axes have no signs of their own.
+        largest = np.take_along_axis(axes, np.abs(axes).argmax(0)[None], axis=0)
+        leading: Array = axes * np.sign(largest)
+        return leading
+
+    def along(self, axes: Array) -> Sketch:
+        """The standardised rows along some axes of shape (d, r), as features of their own."""
+        rows = Rows.of(self.standardised @ axes, self.weights)
+        return replace(
+            self, rows=rows, origin=np.zeros(axes.shape[1]), scale=np.ones(axes.shape[1])
+        )
+
     @property
     def n_rows(self) -> int:
         """The number of distinct rows kept."""
         return self.rows.n_rows
+
+    @property
+    def n_numbers(self) -> int:
+        """Of all rows kept."""
+        return int(self.rows.X.size)
 
     @property
     def n_observations(self) -> int:
