@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import multivariate_normal
 
-from skemvae.core.dense_scan import DifferenceScan, SingleScan, TiedScan, WhitenedScan
+from skemvae.core.dense_scan import DifferenceScan, SingleScan, TiedScan, UnitScan, WhitenedScan
 from skemvae.core.em import MixtureEM
 from skemvae.core.expectation import ScannedPass, expectation
 from skemvae.core.gaussian_mixture import GaussianMixture
@@ -53,6 +53,17 @@ def test_every_number_of_features_has_the_moments_of_differences(structure, d):
 
     expected = expectation(mixture, rows, by_differences)
     assert_same_expectation(mixture, expectation(mixture, rows, by_blas), expected, 1e-11)
+
+
+@pytest.mark.parametrize("n", [1, 40, 66])
+def test_few_rows_of_many_features_have_the_moments_of_whitened_ones(n):
+    mixture, X = overlapping("full", 3, 66, n)
+    rows = Rows(X, np.random.default_rng(1).gamma(2.0, size=n), Frame.identity(66))
+    scan = mixture.scan()
+    assert isinstance(scan.second_scan(n), UnitScan)
+    assert scan.second_scan(67) is scan
+    found, expected = expectation(mixture, rows), expectation(mixture, rows, by_blas)
+    assert_same_expectation(mixture, found, expected, 1e-11)
 
 
 @pytest.mark.parametrize("d", SIZES)
