@@ -13,6 +13,7 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 from ellipses import colours, components, ellipse
+from fitting import PICTURES as FITTING
 from graphs import GRAPHS
 from PIL import Image
 from scipy.special import logsumexp
@@ -343,6 +344,7 @@ PICTURES = {
     "bounds": bounds,
     "choosing": choosing,
     "mixtures": mixtures,
+    **FITTING,
 } | {name: graph.draw for name, graph in GRAPHS.items()}
 
 
