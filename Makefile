@@ -13,7 +13,7 @@ PUBLIC = $(addprefix skemvae/, \
   displays/bound.py displays/density.py displays/feature_score.py displays/gap.py displays/latent.py \
   displays/mixture.py persistence/files.py onnx/export.py tables/batches.py)
 
-# What `make laws` draws: another seed each time, so many examples of each law. 80 take about four minutes.
+# What `make laws` draws: another seed each time, so many examples of each law. 80 take about two minutes.
 SEED := $(shell date +%s)
 EXAMPLES := 80
 
@@ -22,7 +22,7 @@ EXAMPLES := 80
 help:
 	@echo "make demo         one search over three families on real data, anomalies, samples, pictures"
 	@echo "make test         run the tests, with the same draws on every machine"
-	@echo "make laws         hunt: try the laws on fresh draws and more examples (four minutes)"
+	@echo "make laws         hunt: try the laws on fresh draws and more examples (two minutes)"
 	@echo "make sanitize     run the tests of the compiled kernel under the sanitizers of GCC"
 	@echo "make test-oldest  run the tests with the oldest versions of the dependencies"
 	@echo "make docs         build the site with all examples: docs/_build/html/index.html"
