@@ -537,14 +537,14 @@ def test_whatever_text_is_in_a_file_errors_are_harmless(kind, files, tmp_path_fa
         harmless(str(error.__cause__))
 
 
-@given(name=TEXT)
+@given(name=TEXT.filter(lambda name: name not in ("a", "other", "absent")))
 def test_column_names_of_a_file_are_harmless_in_errors(name, tmp_path_factory):
     path = tmp_path_factory.mktemp("hostile") / "file"
     skemvae.save(EMGaussianMixture().fit(pd.DataFrame({"a": X[:, 0], name: X[:, 1]})), path)
     mixture = load(path)
     calls = [
         lambda: mixture.score_samples(pd.DataFrame({"a": X[:, 0], "other": X[:, 1]})),
-        lambda: mixture.marginal(["b"]),
+        lambda: mixture.marginal(["absent"]),
         lambda: mixture.score(from_batches([pd.DataFrame(X, columns=["a", "other"])])),
     ]
     for call in calls:
