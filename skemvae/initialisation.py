@@ -44,6 +44,8 @@ _FEWEST_ROWS, _FEWEST_ROWS_PER_FEATURE = 512, 10
 _PASSES, _LITTLE_WORK, _MOST_ITERATIONS, _FEWEST_STARTS = 1 / 2, 2**26, 25, 8
 # So many rows for each direction in which components race, and so often half as many directions.
 _ROWS_PER_DIRECTION, _N_WIDTHS = 4, 3
+# Iterations of starts of two components instead of one.
+_HALVES_ITERATIONS = 10
 # Centres beyond so many standard deviations are equally far.
 _FAR = 1e100
 
@@ -298,6 +300,26 @@ class Initialiser:
                 raise
             interrupted = True
         return models[0], interrupted
+
+    def halves(
+        self, share: Any, origin: Any, scale: Any, rng: Any
+    ) -> tuple[GaussianMixture, Sketch]:
+        """Two components instead of one, and the part of the sketch that they describe.
+
+        Parameters
+        ----------
+        share : array of shape (m,)
+            How much of each row of the sketch belongs to the component.
+        origin, scale : arrays of shape (d,)
+            Its mean and its standard deviations, in the frame of the table.
+        rng : RandomState
+        """
+        judge = replace(self.judge, sketch=self.sketch.share(share, origin, scale))
+        two = replace(self, n_components=2, judge=judge)
+        if judge.sketch.n_rows <= 2:
+            return two._labelled(_CLUSTERS, judge.sketch.standardised, rng), judge.sketch
+        best = judge.race(two._entries(_FEWEST_STARTS, rng), _HALVES_ITERATIONS, 1)
+        return best[0].model, judge.sketch
 
     # Helpers.
 

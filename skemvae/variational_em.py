@@ -75,8 +75,9 @@ class VariationalEM(ModelDensity):
         The fitted model: its parameters, under its own names.
     lower_bound_ : float
         The bound at the returned parameters, nats per sample, in the units of
-        X: the mean of ``elbo`` over the training rows, less KL(q || prior) of the
-        parameters divided by the number of rows, where they have a prior.
+        X: the mean of ``elbo`` over the training rows, less what the parameters
+        cost divided by the number of rows, where they have a prior: KL(q || prior),
+        and what the prior costs where it is fitted.
     lower_bounds_ : ndarray of shape (n_iter + 1,)
         The bound at the start and after each iteration.
     converged_ : bool

@@ -25,6 +25,8 @@ pytestmark = [
     # Some checks fit a frame and transform an array, or the reverse, on purpose.
     pytest.mark.filterwarnings("ignore:X does not have valid feature names"),
     pytest.mark.filterwarnings("ignore:X has feature names, but"),
+    # Some of its tables are doubtful: rows that are repeated, for one.
+    pytest.mark.filterwarnings("ignore::skemvae.doubts.DoubtfulFitWarning"),
 ]
 
 

@@ -48,6 +48,14 @@ class AxisAlignedCovariance(Covariance):
     def block_traces(self, values: Array) -> Array:
         return values / self.values
 
+    def sandwich(self, values: Array) -> Array:
+        return values**2 / self.values
+
+    @classmethod
+    def balance(cls, linear: Array, inverse: Array, log: float) -> Array:
+        balance: Array = (log + np.sqrt(log**2 + 4 * linear * inverse)) / (2 * linear)
+        return balance
+
     def squared_lengths(self, vectors: Array) -> Array:
         lengths: Array = (vectors**2 / self.values).sum(1)
         return lengths

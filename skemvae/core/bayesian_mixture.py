@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Self
@@ -12,15 +11,13 @@ import numpy as np
 from skemvae.core.arrays import AnyArray, Array, quietly
 from skemvae.core.chart import Point
 from skemvae.core.em import EMState, MixtureEM
+from skemvae.core.hyperprior import Hyperprior
 from skemvae.core.mixing import MixingWeights
 from skemvae.core.moments import Moments
 from skemvae.core.normal_wishart import NormalWishart
 from skemvae.core.rows import Frame
 from skemvae.core.scan import Metric, Scan
 
-# Components whose means are further apart, as a squared Mahalanobis distance under the sum of
-# their covariances, are not parts of one cluster: halves of a Gaussian are at about 3.5.
-_NEIGHBOURS = 12.0
 # A component is active if it holds more than so many rows.
 _ACTIVE = 1.0
 
@@ -55,10 +52,13 @@ class BayesianMixture:
     Attributes
     ----------
     prior, q : Parameters
+    hyperprior : Hyperprior
+        Of the prior of the components, which is fitted with q.
     """
 
     prior: Parameters
     q: Parameters
+    hyperprior: Hyperprior
 
     @property
     def log_normaliser(self) -> Array:
@@ -71,8 +71,9 @@ class BayesianMixture:
 
     @cached_property
     def divergence(self) -> float:
-        """KL(q || prior), nats in total."""
-        return self.q.divergence(self.prior)
+        """KL(q || prior), and what the prior itself costs; nats in total."""
+        penalty = self.hyperprior.penalty(self.prior.components)
+        return self.q.divergence(self.prior) + penalty
 
     @property
     def held(self) -> Array:
@@ -85,12 +86,30 @@ class BayesianMixture:
         return self.held > _ACTIVE
 
     def maximise(self, moments: Moments) -> Self:
-        """The best q of the parameters, in closed form: conjugacy."""
-        weights, components = self.prior.weights, self.prior.components
-        moments = moments.take(weights.order(moments.count))
-        return replace(
-            self, q=Parameters(weights.posterior(moments.count), components.posterior(moments))
-        )
+        """A better prior, and the best q of the parameters, in closed form: conjugacy."""
+        return self._maximised(moments.take(self.prior.weights.order(moments.count)))
+
+    def _maximised(self, moments: Moments) -> Self:
+        weights = self.prior.weights
+        components = self.hyperprior.better(self.prior.components, moments)
+        q = Parameters(weights.posterior(moments.count), components.posterior(moments))
+        return replace(self, prior=Parameters(weights, components), q=q)
+
+    def settled(self, moments: Moments, n_steps: int) -> Self:
+        """After so many M steps with the same moments, in which the prior follows them."""
+        moments = moments.take(self.prior.weights.order(moments.count))
+        model = self
+        for _ in range(n_steps):
+            model = model._maximised(moments)
+        return model
+
+    def value(self, moments: Moments) -> float:
+        """The bound if q(z) has such moments, less the entropy of q(z); nats in total."""
+        q = self.q.components
+        shift = moments.means - q.mean
+        square = shift[:, :, None] * shift[:, None, :] if moments.second.ndim == 3 else shift**2
+        traces = q.covariance.block_traces(moments.covariances + square).sum(1)
+        return float(moments.count @ (self.log_normaliser - traces / 2)) - self.divergence
 
     @property
     def point(self) -> Point:
@@ -117,6 +136,7 @@ class BayesianMixture:
             self,
             prior=replace(self.prior, components=self.prior.components.into(frame)),
             q=replace(self.q, components=self.q.components.into(frame)),
+            hyperprior=self.hyperprior.into(frame),
         )
 
     def out_of(self, frame: Frame) -> Self:
@@ -125,6 +145,7 @@ class BayesianMixture:
             self,
             prior=replace(self.prior, components=self.prior.components.out_of(frame)),
             q=replace(self.q, components=self.q.components.out_of(frame)),
+            hyperprior=self.hyperprior.out_of(frame),
         )
 
 
@@ -188,35 +209,3 @@ class VariationalBayes:
         """The same on so many rows that stand for all of them; None if that saves little."""
         em = self.em.sampled(size)
         return None if em is None else VariationalBayes(em)
-
-    def jump(self, state: State) -> State | None:
-        """Merge two components that are parts of one cluster, if that raises the bound.
-
-        Moments add, so a merged component needs no pass over the rows; one
-        pass tells its bound. Small steps get there too slowly to be waited for.
-        """
-        moments = state.expectation.moments
-        for a, b in _neighbours(state.model.q.components, moments.count):
-            merged = self.start(state.model.maximise(moments.merged(a, b)))
-            if merged.bound > state.bound:
-                return merged
-        return None
-
-
-def _neighbours(components: NormalWishart, count: Array) -> Iterator[tuple[int, int]]:
-    """Pairs of components worth merging: each with its nearest, the closest first."""
-    held = np.flatnonzero(count > 0.5)
-    nearest: dict[tuple[int, int], float] = {}
-    for a in held:
-        others = held[held != a]
-        if not len(others):
-            return
-        pairs = type(components.covariance)(
-            components.covariance.values[others] + components.covariance.values[a]
-        )
-        distances = pairs.squared_lengths(components.mean[others] - components.mean[a])
-        b = others[distances.argmin()]
-        nearest[min(a, b), max(a, b)] = float(distances.min())
-    for pair in sorted(nearest, key=lambda pair: nearest[pair]):
-        if nearest[pair] < _NEIGHBOURS:
-            yield pair

@@ -28,9 +28,14 @@ class Covariance(ABC):
     values : array of shape (K, d, d) or (K, d)
         The matrices, or their diagonals if the structure has nothing else.
         Structures that share parameters broadcast them.
+    name : str
+        What users call the structure.
+    is_shared : bool
+        Whether components share one matrix.
     """
 
     name: ClassVar[str]
+    is_shared: ClassVar[bool] = False
     values: Array
 
     @property
@@ -118,6 +123,19 @@ class Covariance(ABC):
     @abstractmethod
     def block_traces(self, values: Array) -> Array:
         """tr(values precision) of each block, for ``values`` of the shape of the instance's."""
+
+    @abstractmethod
+    def sandwich(self, values: Array) -> Array:
+        """V precision V of symmetric matrices V, one or K of them, laid out as ``values``."""
+
+    @classmethod
+    @abstractmethod
+    def balance(cls, linear: Array, inverse: Array, log: float) -> Array:
+        """The X that maximises ``log log|X| - tr(linear X) - tr(inverse X^-1)``.
+
+        ``linear`` is positive definite, ``inverse`` may be singular; both are laid out as one of
+        ``values``, and so is X.
+        """
 
     @abstractmethod
     def squared_lengths(self, vectors: Array) -> Array:

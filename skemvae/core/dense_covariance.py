@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import Self
 
 import numpy as np
+from scipy.linalg import solve_triangular
 
 from skemvae.core.arrays import AnyArray, Array
 from skemvae.core.axes import Axes, DenseAxes
@@ -67,6 +68,21 @@ class DenseCovariance(Covariance):
         upper = self.precision_cholesky
         traces: Array = ((values @ upper) * upper).sum((1, 2))[:, None]
         return traces
+
+    def sandwich(self, values: Array) -> Array:
+        half = values @ self.precision_cholesky
+        sandwich: Array = half @ half.transpose(0, 2, 1)
+        return sandwich
+
+    @classmethod
+    def balance(cls, linear: Array, inverse: Array, log: float) -> Array:
+        # In coordinates where ``linear`` is the identity all three are diagonal on the same axes.
+        lower = factorise(linear[None]).lower[0]
+        values, axes = np.linalg.eigh(lower.T @ inverse @ lower)
+        roots = (log + np.sqrt(log**2 + 4 * np.maximum(values, 0.0))) / 2
+        half = solve_triangular(lower, axes * np.sqrt(roots), lower=True, trans="T")
+        balance: Array = half @ half.T
+        return balance
 
     def squared_lengths(self, vectors: Array) -> Array:
         whitened = vectors[:, None, :] @ self.precision_cholesky

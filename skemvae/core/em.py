@@ -107,4 +107,4 @@ class MixtureEM:
         )
         if sketch.fraction > _WORTH_SAMPLING:
             return None
-        return replace(self, table=Rows.of(sketch.rows.X, sketch.weights / sketch.fraction))
+        return replace(self, table=sketch.sample)

@@ -26,12 +26,23 @@ class MixingWeights(ABC):
         """A concentration that leaves superfluous components empty."""
 
     @abstractmethod
+    def resized(self, n_components: int) -> Self:
+        """The same prior of another number of components."""
+
+    @abstractmethod
     def posterior(self, count: Array) -> Self:
         """After so many rows of each component, ``count`` of shape (K,)."""
 
     def order(self, count: Array) -> AnyArray:
         """An order of the components that makes such counts most probable."""
         return np.arange(len(count))
+
+    @abstractmethod
+    def gain_of_merging(self, a: Array, b: Array) -> Array:
+        """By how much log p(labels) rises where components of a and b rows become one.
+
+        Where many components are to be had: nats, a sum over merges.
+        """
 
     @property
     @abstractmethod
@@ -72,8 +83,16 @@ class Dirichlet(MixingWeights):
     def default_concentration(n_components: int) -> float:
         return 1 / n_components
 
+    def resized(self, n_components: int) -> Self:
+        return self.prior(n_components, self.concentration[0])
+
     def posterior(self, count: Array) -> Self:
         return replace(self, concentration=self.concentration + count)
+
+    def gain_of_merging(self, a: Array, b: Array) -> Array:
+        alone = self.concentration[0]
+        gain: Array = betaln(alone, alone + a + b) - betaln(alone + a, alone + b)
+        return gain
 
     @property
     def expected_log(self) -> Array:
@@ -124,21 +143,31 @@ class StickBreaking(MixingWeights):
     def default_concentration(n_components: int) -> float:
         return 1 / n_components
 
+    def resized(self, n_components: int) -> Self:
+        return self.prior(n_components, self.left[0])
+
     def posterior(self, count: Array) -> Self:
         after = np.cumsum(count[::-1])[::-1]
         return replace(self, taken=self.taken + count[:-1], left=self.left + after[1:])
 
+    def gain_of_merging(self, a: Array, b: Array) -> Array:
+        # Of the process itself, whose components have no order (Chinese restaurant process).
+        gain: Array = -betaln(a, b) - np.log(self.left[0])
+        return gain
+
     def order(self, count: Array) -> AnyArray:
         # Large ones first; but the last one takes what is left, and may be any of them.
+        k = len(count)
         sorted_ = np.argsort(-count, kind="stable")
-        orders = [np.append(np.delete(sorted_, k), sorted_[k]) for k in range(len(count))]
-        orders.append(np.arange(len(count)))
-        return max(orders, key=lambda order: self._log_evidence(count[order]))
-
-    def _log_evidence(self, count: Array) -> float:
-        """log p(labels) of components that hold so many rows, but for a constant."""
-        posterior = self.posterior(count)
-        return float(betaln(posterior.taken, posterior.left).sum())
+        orders = np.tile(sorted_, (k + 1, 1))
+        orders[k] = np.arange(k)
+        for last in range(k):
+            orders[last, last:] = np.roll(sorted_[last:], -1)
+        held = count[orders]
+        after = np.cumsum(held[:, ::-1], axis=1)[:, ::-1]
+        log_evidence = betaln(self.taken + held[:, :-1], self.left + after[:, 1:]).sum(1)
+        best: AnyArray = orders[log_evidence.argmax()]
+        return best
 
     @property
     def expected_log(self) -> Array:

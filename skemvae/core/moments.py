@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -76,17 +76,22 @@ class Moments:
         parts = (self.count, self.origin, self.first, self.second)
         return Moments(*(part[components] for part in parts))
 
-    def merged(self, a: int, b: int) -> Moments:
-        """The same moments with all that component b holds given to a."""
-        both = self.take(np.array([a])) + self.take(np.array([b]))
-        together = {
-            "count": self.count.copy(),
-            "first": self.first.copy(),
-            "second": self.second.copy(),
-        }
-        for name, part in together.items():
-            part[a], part[b] = getattr(both, name)[0], 0.0
-        return replace(self, **together)
+    def padded(self, n_components: int) -> Moments:
+        """The same moments with components that hold nothing behind them."""
+        n_empty = n_components - len(self.count)
+        parts = (self.count, self.origin, self.first, self.second)
+        return Moments(
+            *(np.concatenate([part, np.zeros((n_empty, *part.shape[1:]))]) for part in parts)
+        )
+
+    def merged(self, to: AnyArray) -> Moments:
+        """The same moments with all that component k holds given to component ``to[k]``."""
+        moved = self.about(self.origin[to])
+        parts = [np.zeros_like(part) for part in (self.count, self.first, self.second)]
+        for whole, part in zip(parts, (moved.count, moved.first, moved.second), strict=True):
+            np.add.at(whole, to, part)
+        count, first, second = parts
+        return Moments(count, self.origin, first, second)
 
     def about(self, origin: Array) -> Moments:
         """Return the same moments about another origin of shape (K, d)."""

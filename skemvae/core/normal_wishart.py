@@ -71,6 +71,45 @@ class NormalWishart:
             covariance=structure(values),
         )
 
+    def take(self, components: AnyArray) -> Self:
+        """The distributions of some components, in the order given."""
+        parts = (self.mean, self.mean_precision, self.dof, self.covariance.values)
+        mean, mean_precision, dof, values = (part[components] for part in parts)
+        return replace(
+            self,
+            mean=mean,
+            mean_precision=mean_precision,
+            dof=dof,
+            covariance=type(self.covariance)(values),
+        )
+
+    def log_evidence(self, moments: Moments) -> Array:
+        """log p(rows) of as many groups of rows, each from one component, shape (K,), nats.
+
+        Not where components share a precision: groups are not independent then.
+        """
+        posterior, d, p = self.posterior(moments), self.mean.shape[1], self.covariance.block_size
+        terms = multigammaln(posterior.dof / 2, p) - multigammaln(self.dof / 2, p)
+        for q, sign in ((self, 1), (posterior, -1)):
+            log_dets = p * np.log(q.dof) + q.covariance.block_log_dets.mean(1)
+            terms = terms + sign * q.dof / 2 * log_dets
+        ratio = self.mean_precision / posterior.mean_precision
+        constant = np.log(ratio) - moments.count * np.log(np.pi)
+        n_blocks = d / p / self.covariance.copies
+        evidence: Array = n_blocks * terms + d / 2 * constant
+        return evidence
+
+    def log_evidence_given(self, q: Self, moments: Moments) -> Array:
+        """The same less what is known of the precisions by q, whose KL is left out."""
+        d = self.mean.shape[1]
+        ratio = self.mean_precision / (self.mean_precision + moments.count)
+        shift = np.sqrt(ratio)[:, None] * (moments.means - self.mean)
+        square = shift[:, :, None] * shift[:, None, :] if moments.second.ndim == 3 else shift**2
+        traces = q.covariance.block_traces(moments.covariances + square).sum(1)
+        constant = q.expected_log_det - d * np.log(2 * np.pi) - traces
+        evidence: Array = 0.5 * (d * np.log(ratio) + moments.count * constant)
+        return evidence
+
     def moved(self, count: Array, mean: Array, covariance: Covariance) -> Self:
         """After so many rows of each component, with this mean and E[L]^-1."""
         gained = type(covariance).observations(count, self.mean.shape[1])

@@ -23,6 +23,8 @@ _BLOCK = 2**17
 _CHANCE = 4.0
 # Larger weights than that are not taken for counts.
 _MOST_COUNTED = 2.0**20
+# A row that belongs less to a component is none of its rows.
+_LEAST_SHARE = 1e-3
 # Far above rounding, far below what matters to a start.
 _MOVE = 1e-6
 
@@ -134,6 +136,11 @@ class Sketch:
         return replace(self, rows=Rows.of(kept.X, kept.weights), keys=kept.keys)
 
     @property
+    def sample(self) -> Rows:
+        """The rows, with weights that add up to those of the table, about."""
+        return Rows.of(self.rows.X, self.weights / self.fraction)
+
+    @property
     def weights(self) -> Array:
         """The total weight of each distinct row."""
         weights: Array = self.rows.weight  # type: ignore[assignment]
@@ -203,6 +210,16 @@ class Sketch:
         if (counts != weights).any():
             return self.n_rows
         return int(counts.sum() // np.gcd.reduce(counts))
+
+    def share(self, share: Array, origin: Array, scale: Array) -> Sketch:
+        """The rows of which a share is counted, shape (m,), standardised by other numbers.
+
+        Those of almost no share are left out.
+        """
+        (own,) = np.nonzero(share > _LEAST_SHARE)
+        rows = Rows.of(self.rows.X[own], self.weights[own] * share[own])
+        scale = np.copysign(scale, self.scale)
+        return replace(self, rows=rows, keys=self.keys[own], origin=origin, scale=scale)
 
     def part(self, n_rows: int) -> Sketch:
         """The smaller sketch that holds the first ``n_rows`` of these rows only."""

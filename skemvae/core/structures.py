@@ -55,6 +55,7 @@ class Tied(DenseCovariance):
     """One matrix for all components."""
 
     name = "tied"
+    is_shared = True
 
     @classmethod
     def public_shape(cls, n_components: int, n_features: int) -> tuple[int, ...]:

@@ -1,28 +1,33 @@
-"""The fit of a Bayesian mixture: variational Bayes on a table."""
+"""The fit of a Bayesian mixture: variational Bayes on a table, with merges and splits."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from sklearn.base import clone
 
 from skemvae.core import bayesian_mixture as core
+from skemvae.core.arrays import Array
 from skemvae.core.dense_covariance import DenseCovariance
 from skemvae.core.em import MixtureEM
 from skemvae.core.iterate import Fit, Result, Status
+from skemvae.core.moments import Moments
 from skemvae.core.summary import Summary
 from skemvae.core.table import Table
 from skemvae.doubts import Columns
 from skemvae.initialisation import Initialiser
+from skemvae.models.bayesian_climb import Climb
 from skemvae.models.bayesian_prior import pooled
+from skemvae.models.bayesian_starts import Starts
 
 if TYPE_CHECKING:
     from skemvae import models
 
-# Regularisation of the EM that finds starts.
-_START_RIDGE = 1e-6
+# Regularisation of the EM that finds starts, and the least width of a fitted prior.
+START_RIDGE = 1e-6
 # With so many components, all of them in use, there may be too few; fewer are chosen on purpose.
 _MANY = 5
 
@@ -30,7 +35,9 @@ _MANY = 5
 class BayesianMixtureFit(Fit):
     """Variational Bayes on a table.
 
-    Starts are those of exact EM, from a tournament on a sketch of the table.
+    Starts of one component and more, each from the tournament of exact EM, climb on a sketch of
+    the table, and the best is taken: so many components end no worse than few. When a climb
+    converges, merges and splits are tried, and it goes on from the better ones.
 
     Parameters
     ----------
@@ -40,8 +47,10 @@ class BayesianMixtureFit(Fit):
         In a frame of its own.
     summary : Summary
         Of the table.
-    prior : Parameters
-        In the frame.
+    initialiser : Initialiser
+        Of the table.
+    prior : core.BayesianMixture
+        Of no row, in the frame.
     rng : RandomState
         Where randomness comes from.
     previous : BayesianMixture or None
@@ -53,82 +62,76 @@ class BayesianMixtureFit(Fit):
         model: models.BayesianMixture,
         table: Table,
         summary: Summary,
-        prior: core.Parameters,
+        initialiser: Initialiser,
+        prior: core.BayesianMixture,
         rng: np.random.RandomState,
         previous: models.BayesianMixture | None,
     ):
         self._model = model
         self._table = table
         self._summary = summary
-        self._prior = core.BayesianMixture(prior, prior)
+        self._prior = prior
         self._rng = rng
         self._previous = previous
-        self.accelerable = self._ascent = core.VariationalBayes(MixtureEM(table))
+        sample = initialiser.sketch.sample
+        on_table, on_sample = (core.VariationalBayes(MixtureEM(rows)) for rows in (table, sample))
+        self._climb = Climb(on_table, sample, initialiser, rng)
+        self._starts = Starts(prior, initialiser, replace(self._climb, ascent=on_sample))
+        self.accelerable = self._climb.ascent
 
     def start(self) -> tuple[core.State, bool]:
-        em = self._ascent.em
+        em = self._climb.ascent.em
         if self._previous is not None:
-            q = self._previous._mixture.into(self._table.frame).q
-            return em.start(core.BayesianMixture(self._prior.prior, q)), False
-        structure = type(self._prior.prior.components.covariance)
-        initialiser = Initialiser.of(
-            structure, self._model.n_components, self._table, self._summary, _START_RIDGE
-        )
-        start = initialiser.tournament(self._rng)
-        moments = em.start(start.model).expectation.moments
-        return em.start(self._prior.maximise(moments)), start.interrupted
+            return em.start(self._continued(self._previous._mixture.into(self._table.frame))), False
+        start, interrupted = self._starts.best(self._rng)
+        return em.start(start.model), interrupted
+
+    def _continued(self, previous: core.BayesianMixture) -> core.BayesianMixture:
+        """The parameters of an earlier fit, with what was fitted of their prior."""
+        prior, earlier = self._prior.prior.components, previous.prior.components
+        if self._prior.hyperprior.fits_covariance:
+            prior = replace(prior, covariance=earlier.covariance)
+        if self._prior.hyperprior.fits_mean_precision:
+            prior = replace(prior, mean_precision=earlier.mean_precision)
+        parameters = core.Parameters(self._prior.prior.weights, prior)
+        return replace(self._prior, prior=parameters, q=previous.q)
 
     def step(self, state: core.State) -> core.State:
-        return self._ascent.step(state)
+        return self._climb.ascent.step(state)
 
     def jump(self, state: core.State) -> core.State | None:
-        return self._ascent.jump(state)
+        return self._climb.jump(state)
 
     def doubts(self, result: Result[core.State], names: Sequence[object]) -> Iterator[str]:
         model, table, summary = result.state.model, self._table, self._summary
-        q, prior = model.q.components, model.prior.components
+        q, is_active = model.q.components, model.is_active
         columns = Columns(table, names, summary.spread > summary.floor, "covariance_prior")
         if isinstance(q.covariance, DenseCovariance):
             covariance, _ = pooled(type(q.covariance), table, summary)
             yield from columns.dependence(covariance, summary.floor**2 / table.frame.scale**2)
         means = table.frame.origin + table.frame.scale * q.mean
-        is_active = model.is_active
         variances = np.where(is_active[:, None], q.covariance.variances, np.nan)
-        # A tied covariance has the rows of all components.
-        floor = prior.covariance.variances * (prior.dof / q.dof)[:, None]
-        yield from columns.collapse(means, variances, floor)
+        yield from columns.collapse(means, variances, _least_variances(model))
         has_converged = result.status is Status.CONVERGED  # otherwise they may yet run empty
         if has_converged and is_active.all() and len(is_active) >= _MANY:
-            one, bound = self._bound_of_one(result.state), result.state.bound
-            yield _all_in_use(len(is_active)) if one < bound else _one_is_better(one, bound, model)
-
-    def _bound_of_one(self, state: core.State) -> float:
-        """The bound if one component held all rows, nats per sample."""
-        moments = state.expectation.moments
-        for k in range(1, len(moments.count)):
-            moments = moments.merged(0, k)
-        return self._ascent.start(state.model.maximise(moments)).bound
+            yield (
+                f"All n_components={len(is_active)} components are in use: more may be needed, or "
+                "the density is no mixture of a few Gaussians. Raise n_components until some stay "
+                "empty, and compare held-out nats (score), which judge the density; for clusters "
+                "compare EMGaussianMixture.icl of a few numbers of components."
+            )
 
     def fitted(self, state: core.State) -> models.BayesianMixture:
         model: models.BayesianMixture = clone(self._model)
         return model._set(state.model.out_of(self._table.frame))
 
 
-def _all_in_use(n_components: int) -> str:
-    return (
-        f"All n_components={n_components} components are in use: more may be needed, or the "
-        "density is no mixture of a few Gaussians. Raise n_components until some stay empty, and "
-        "compare held-out nats (score), which judge the density; for clusters compare "
-        "EMGaussianMixture.icl of a few numbers of components."
-    )
-
-
-def _one_is_better(one: float, bound: float, model: core.BayesianMixture) -> str:
-    k, d = model.q.components.mean.shape
-    return (
-        f"All n_components={k} components are in use, though one alone has the higher bound "
-        f"({one:.4g} against {bound:.4g} nats per sample): the rows are few for {d} features, and "
-        "the prior takes components for much narrower than the table. Lower n_components, set "
-        'covariance_type="diag", or give a wider covariance_prior, such as '
-        "n_features * np.cov(X.T), and compare held-out nats (score)."
-    )
+def _least_variances(model: core.BayesianMixture) -> Array:
+    """What the variances were if all rows of each active component were equal, shape (K, d)."""
+    q, prior = model.q.components, model.prior.components
+    held = np.where(model.is_active, model.held, 0.0)
+    # The mean of the rows is further from the prior's than the mean of q.
+    ratio = np.where(held > 0, q.mean_precision / np.maximum(held, 1.0), 0.0)
+    means = prior.mean + ratio[:, None] * (q.mean - prior.mean)
+    equal = Moments(held, means, np.zeros_like(means), np.zeros(q.covariance.values.shape))
+    return prior.posterior(equal).covariance.variances

@@ -20,8 +20,9 @@ from skemvae.core.rows import Frame, Rows
 from skemvae.core.structures import STRUCTURES
 from skemvae.core.summary import Summary
 from skemvae.core.table import Table
+from skemvae.initialisation import Initialiser
 from skemvae.models.base import Model
-from skemvae.models.bayesian_fit import BayesianMixtureFit
+from skemvae.models.bayesian_fit import START_RIDGE, BayesianMixtureFit
 from skemvae.models.bayesian_prior import prior_of
 from skemvae.tables.reading import check_extent
 from skemvae.typing import ArrayLike, FloatArray, IntArray, Tabular, TrainingRows
@@ -50,7 +51,8 @@ class BayesianMixture(Model):
     mean_prior : array-like of shape (n_features,), default=None
         Centre of the means. None means the mean of the rows.
     mean_precision_prior : float, default=None
-        How many rows the centre is worth. None means 1.
+        How many rows the centre is worth. None means that it is fitted: few, if
+        the means of the components are far apart.
     degrees_of_freedom_prior : float, default=None
         How many rows ``covariance_prior`` is worth: of the Wishart
         distribution ("full", "tied"; above d - 1), or of each gamma distribution
@@ -59,8 +61,9 @@ class BayesianMixture(Model):
         Inverse scale of the Wishart distribution, d x d ("full", "tied"), of
         shape (d,) ("diag"), or a number ("spherical"): the prior expectation of
         the precision is ``degrees_of_freedom_prior`` times its inverse. None
-        means the covariance of the rows, its correlations shrunk as by d + 1
-        more rows of independent features.
+        means that it is fitted: components are expected to be as wide as they
+        are as a rule, the table as a whole counting as two more of them (with the
+        correlations of the rows, shrunk as by d + 1 more rows of independent features).
 
     Attributes
     ----------
@@ -75,6 +78,11 @@ class BayesianMixture(Model):
     mean_precision_, degrees_of_freedom_ : ndarray of shape (n_components,)
     n_active_components_ : int
         Components that hold more than one row.
+    mean_prior_ : ndarray of shape (n_features,)
+    mean_precision_prior_, degrees_of_freedom_prior_ : float
+    covariance_prior_ : ndarray or float
+        The prior, as the parameters of these names would give it, with what
+        has been fitted of it.
     n_parameters_ : int
         Free parameters of the Gaussian mixture with K components.
 
@@ -82,7 +90,8 @@ class BayesianMixture(Model):
     ----------
     Bishop (2006), "Pattern Recognition and Machine Learning", section 10.2;
     Blei and Jordan (2006), "Variational inference for Dirichlet process
-    mixtures".
+    mixtures"; Rasmussen (2000), "The infinite Gaussian mixture model", where
+    the prior of the components is learned as well.
 
     Examples
     --------
@@ -139,10 +148,12 @@ class BayesianMixture(Model):
         summary = Summary.of(rows, extent)
         check_range(summary)
         table = rows.framed(Frame(summary.mean, structure.units(summary.scale)))
-        prior = prior_of(self, structure, table, summary)
+        initialiser = Initialiser.of(structure, self.n_components, table, summary, START_RIDGE)
+        noise = extent.total * initialiser.judge.noise
+        prior = prior_of(self, structure, table, summary, noise)
         if previous is not None:
             self._check_same_shape(previous, len(summary.mean))
-        return BayesianMixtureFit(self, table, summary, prior, rng, previous)
+        return BayesianMixtureFit(self, table, summary, initialiser, prior, rng, previous)
 
     def _check_parameters(self) -> type[Covariance]:
         check_choice("covariance_type", self.covariance_type, STRUCTURES)
@@ -177,6 +188,28 @@ class BayesianMixture(Model):
             )
 
     # Fitted.
+
+    @property
+    def mean_prior_(self) -> FloatArray:
+        """As ``mean_prior`` would give it, shape (n_features,)."""
+        return self._mixture.prior.components.mean[0]
+
+    @property
+    def mean_precision_prior_(self) -> float:
+        """As ``mean_precision_prior`` would give it."""
+        return float(self._mixture.prior.components.mean_precision[0])
+
+    @property
+    def degrees_of_freedom_prior_(self) -> float:
+        """As ``degrees_of_freedom_prior`` would give it."""
+        return float(self._mixture.prior.components.dof[0])
+
+    @property
+    def covariance_prior_(self) -> FloatArray:
+        """As ``covariance_prior`` would give it."""
+        covariance = self._mixture.prior.components.covariance
+        inverse_scales = self.degrees_of_freedom_prior_ * covariance.public(covariance.values)
+        return inverse_scales if covariance.is_shared else inverse_scales[0]
 
     @property
     def n_latent_(self) -> int:

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from skemvae.core.arrays import Array
-from skemvae.core.bayesian_mixture import Parameters
+from skemvae.core.bayesian_mixture import BayesianMixture, Parameters
 from skemvae.core.covariance import Covariance
 from skemvae.core.expectation import expectation
 from skemvae.core.gaussian_mixture import GaussianMixture
+from skemvae.core.hyperprior import Hyperprior
 from skemvae.core.mixing import MIXING_WEIGHTS
 from skemvae.core.normal_wishart import NormalWishart
 from skemvae.core.summary import Summary
@@ -26,8 +27,12 @@ def prior_of(
     structure: type[Covariance],
     table: Table,
     summary: Summary,
-) -> Parameters:
-    """The prior in the frame of the table.
+    scatter: Array,
+) -> BayesianMixture:
+    """The mixture of no row, in the frame of the table.
+
+    What the model leaves open of the prior is at first that of a component which is like the
+    whole table. ``scatter`` is that of the hyperprior.
 
     Raises
     ------
@@ -53,18 +58,24 @@ def prior_of(
         )
     mean_precision = 1.0 if model.mean_precision_prior is None else model.mean_precision_prior
     if model.covariance_prior is None:
-        inverse_scale, total = pooled(structure, table, summary)
-        if inverse_scale.ndim == 2:
-            inverse_scale = _shrunk(inverse_scale, total)
+        values, total = pooled(structure, table, summary)
+        values = _shrunk(values, total) if values.ndim == 2 else values
     else:
-        inverse_scale = _inverse_scale(model.covariance_prior, structure, table)
+        values = _inverse_scale(model.covariance_prior, structure, table) / dof
     components = NormalWishart(
         np.broadcast_to(mean, (k, d)),
         np.full(k, float(mean_precision)),
         np.full(k, dof),
-        structure(np.broadcast_to(inverse_scale / dof, (k, *inverse_scale.shape))),
+        structure(np.broadcast_to(values, (k, *values.shape))),
     )
-    return Parameters(mixing.prior(k, concentration), components)
+    prior = Parameters(mixing.prior(k, concentration), components)
+    hyperprior = Hyperprior(
+        components,
+        scatter,
+        fits_covariance=model.covariance_prior is None,
+        fits_mean_precision=model.mean_precision_prior is None,
+    )
+    return BayesianMixture(prior, prior, hyperprior)
 
 
 def pooled(structure: type[Covariance], table: Table, summary: Summary) -> tuple[Array, float]:
@@ -89,7 +100,21 @@ def _inverse_scale(given: object, structure: type[Covariance], table: Table) -> 
 
 
 def _shrunk(covariance: Array, n_rows: float) -> Array:
-    """Shrink correlations a little, so that few rows or collinear features leave no singularity."""
-    own = n_rows / (n_rows + len(covariance) + 1)
+    """Shrink correlations as far as that brings them nearer to those of all rows there could be.
+
+    By the oracle approximating intensity, and at least as by d + 1 more rows, so that few rows or
+    collinear features leave no singularity.
+
+    References
+    ----------
+    Chen, Wiesel, Eldar and Hero (2010), "Shrinkage algorithms for MMSE covariance estimation",
+    equation 23.
+    """
+    d = len(covariance)
+    scale = np.sqrt(np.diag(covariance))
+    square = float(((covariance / scale / scale[:, None]) ** 2).sum())
+    error = (1 - 2 / d) * square + d**2
+    signal = (n_rows + 1 - 2 / d) * (square - d)
+    own = min(n_rows / (n_rows + d + 1), max(1 - error / signal, 0.0) if signal > 0 else 0.0)
     shrunk: Array = own * covariance + (1 - own) * np.diag(np.diag(covariance))
     return shrunk

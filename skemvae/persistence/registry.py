@@ -79,6 +79,16 @@ _CORE: list[Record] = [
         },
     ),
     DataRecord(
+        "Hyperprior",
+        "skemvae.core.hyperprior:Hyperprior",
+        {
+            "centre": part("NormalWishart"),
+            "scatter": floats("d", positive=True),
+            "fits_covariance": boolean,
+            "fits_mean_precision": boolean,
+        },
+    ),
+    DataRecord(
         "core.Parameters",
         "skemvae.core.bayesian_mixture:Parameters",
         {"weights": part("Dirichlet", "StickBreaking"), "components": part("NormalWishart")},
@@ -86,7 +96,11 @@ _CORE: list[Record] = [
     DataRecord(
         "core.BayesianMixture",
         "skemvae.core.bayesian_mixture:BayesianMixture",
-        {"prior": part("core.Parameters"), "q": part("core.Parameters")},
+        {
+            "prior": part("core.Parameters"),
+            "q": part("core.Parameters"),
+            "hyperprior": part("Hyperprior"),
+        },
     ),
     DataRecord(
         "core.GaussianMixture",

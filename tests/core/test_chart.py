@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from skemvae.core.bayesian_mixture import BayesianMixture, Parameters
 from skemvae.core.chart import Chart, Point
 from skemvae.core.gaussian_mixture import GaussianMixture
+from skemvae.core.hyperprior import Hyperprior
 from skemvae.core.mixing import MIXING_WEIGHTS
 from skemvae.core.normal_wishart import NormalWishart
 from skemvae.core.rows import Frame
@@ -93,7 +94,8 @@ def test_a_posterior_is_a_point(covariance, seed, kind):
     count = 50 * rng.dirichlet(np.ones(k))
     means = rng.standard_normal((k, d))
     q = Parameters(weights.posterior(count), prior.moved(count, means, covariance))
-    model = BayesianMixture(Parameters(weights, prior), q)
+    hyperprior = Hyperprior(prior, np.full(d, 1e-9), False, False)
+    model = BayesianMixture(Parameters(weights, prior), q, hyperprior)
     chart = Chart(model)
     shifted = chart.model(chart.coordinates(model) + 1e-3)
     for again in (chart.model(chart.coordinates(model)), model.at(model.point)):
@@ -112,7 +114,8 @@ def test_a_posterior_holds_no_fewer_rows_than_none():
     q = Parameters(
         weights, replace(prior, mean_precision=np.array([1.0, 9.0]), dof=np.array([1.0, 9.0]))
     )
-    model = BayesianMixture(Parameters(weights, prior), q)
+    hyperprior = Hyperprior(prior, np.full(1, 1e-9), False, False)
+    model = BayesianMixture(Parameters(weights, prior), q, hyperprior)
     lighter = model.at(Point(np.array([0.1, 9.9]), prior.mean, prior.covariance))
     np.testing.assert_allclose(lighter.q.components.mean_precision, [1, 9])
 

@@ -1,0 +1,65 @@
+"""How a Bayesian mixture climbs: steps, and merges and splits where steps do not lead on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from skemvae.core.bayesian_mixture import State, VariationalBayes
+from skemvae.core.merging import merged
+from skemvae.core.rows import Rows
+from skemvae.initialisation import Initialiser
+from skemvae.models.splitting import Splitter
+
+# Steps that the prior takes to follow a split.
+_STEPS = 4
+# A jump must gain so much, nats in total: less is rounding, and tells nothing of the rows.
+_WORTH = 1e-2
+
+
+@dataclass(frozen=True)
+class Climb:
+    """Variational Bayes on some rows, with merges and splits.
+
+    Attributes
+    ----------
+    ascent : VariationalBayes
+        On the rows.
+    sample : Rows
+        A sample of them, with weights that add up to all.
+    initialiser : Initialiser
+        With the sketch that splits are tried on.
+    rng : RandomState
+    """
+
+    ascent: VariationalBayes
+    sample: Rows
+    initialiser: Initialiser
+    rng: np.random.RandomState
+
+    def jump(self, state: State) -> State | None:
+        """A better state that steps do not reach, or None."""
+        return self.merged(state) or self._split(state)
+
+    def merged(self, state: State) -> State | None:
+        """After merges, and further ones, as long as the bound rises."""
+        best = None
+        while (
+            model := merged(state.model, state.expectation.moments, self.sample)
+        ) is not None and is_better(new := self.ascent.start(model), state):
+            best = state = new
+        return best
+
+    def _split(self, state: State) -> State | None:
+        splitter = Splitter(self.initialiser, self.rng)
+        for moments in splitter.splits(state.model, state.expectation.moments):
+            new = self.ascent.start(state.model.settled(moments, _STEPS))
+            if is_better(new, state):
+                return new
+        return None
+
+
+def is_better(new: State, state: State) -> bool:
+    """Whether the bound is higher, and not by rounding."""
+    return new.bound > state.bound + _WORTH / state.expectation.total

@@ -1,0 +1,98 @@
+"""Starts of a Bayesian mixture: of few components and of many, the best of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from skemvae.core.bayesian_mixture import BayesianMixture, State
+from skemvae.core.iterate import Aitken, Status, iterate
+from skemvae.initialisation import Initialiser
+from skemvae.models.bayesian_climb import Climb, is_better
+
+# Starts are tried of each number of components up to so many, then of numbers that grow by a part.
+_EACH, _GROWTH = 10, 1 / 4
+# So many places that they lead to are climbed from with splits, too.
+_FINALISTS = 3
+# How far climbs go: nats per sample that may be missing, and iterations.
+_TOL, _MOST_ITERATIONS = 1e-2, 100
+# Steps that the prior takes to follow the components of a start.
+_STEPS = 10
+
+
+@dataclass(frozen=True)
+class Starts:
+    """Climbs on a sketch of the table, from starts of one component and more.
+
+    Starts of few components do not depend on how many there may be, so a fit that may have more
+    ends no worse.
+
+    Attributes
+    ----------
+    prior : BayesianMixture
+        Of no row, with the largest number of components.
+    initialiser : Initialiser
+        Its tournaments tell where exact EM begins best.
+    climb : Climb
+        On the sketch.
+    """
+
+    prior: BayesianMixture
+    initialiser: Initialiser
+    climb: Climb
+
+    def best(self, rng: np.random.RandomState) -> tuple[State, bool]:
+        """Where the best of them leads to, and whether the user asked to stop meanwhile."""
+        seed = rng.randint(2**31)
+        states: list[State] = []
+        interrupted = False
+        for k in _sizes(self.initialiser.n_components):
+            if not interrupted:
+                state, interrupted = self._of(k, np.random.RandomState(seed + k))
+                states.append(state)
+        finalists = _best_places(states)
+        best = finalists[0]
+        for state in finalists:
+            if not interrupted:
+                end, interrupted = self._climbed(state, self.climb.jump)
+                best = end if is_better(end, best) else best
+        return best, interrupted
+
+    def _of(self, k: int, rng: np.random.RandomState) -> tuple[State, bool]:
+        """Where a start of k components leads to by steps and merges."""
+        start = replace(self.initialiser, n_components=k).tournament(rng)
+        moments = self.climb.ascent.em.start(start.model).expectation.moments
+        model = self.prior.settled(moments.padded(self.initialiser.n_components), _STEPS)
+        state = self.climb.ascent.start(model)
+        if start.interrupted:
+            return state, True
+        return self._climbed(self.climb.merged(state) or state, self.climb.merged)
+
+    def _climbed(self, state: State, jump: Callable[[State], State | None]) -> tuple[State, bool]:
+        result = iterate(
+            self.climb.ascent.step,
+            state,
+            stop=Aitken(_TOL),
+            max_iter=_MOST_ITERATIONS,
+            jump=jump,
+        )
+        return result.state, result.status is Status.INTERRUPTED
+
+
+def _sizes(n_components: int) -> list[int]:
+    """Of how many components starts are tried."""
+    sizes = [1]
+    while sizes[-1] < n_components:
+        sizes.append(sizes[-1] + (1 if sizes[-1] < _EACH else int(_GROWTH * sizes[-1])))
+    return [*sizes[:-1], n_components]
+
+
+def _best_places(states: list[State]) -> list[State]:
+    """The best of those that are not the same, the best first; the earlier of equal ones."""
+    places: list[State] = []
+    for state in states:
+        if all(is_better(state, place) or is_better(place, state) for place in places):
+            places.append(state)
+    return sorted(places, key=lambda place: -place.bound)[:_FINALISTS]
