@@ -23,7 +23,7 @@ X = iris.data
 
 # %%
 # One fit from more components than anybody expects. A Dirichlet process prior lets the
-# superfluous ones run empty, and neighbours that share a cluster are merged whenever
+# superfluous ones run empty, and components that are parts of one are merged whenever
 # the bound then rises.
 
 em = VariationalEM(BayesianMixture(n_components=10), random_state=0).fit(X)
