@@ -86,7 +86,7 @@ def main():
         losses[name] = max(losses.get(name, 0), max(bounds) - bounds[0] - 5 / len(X))
         last = name
     worst = max(losses, key=losses.get)
-    print(f"ten below fewer, beyond 5 nats in total: at most {losses[worst]:.4f} nats per row", end="")
+    print(f"ten below fewer, beyond 5 nats in total: {losses[worst]:.4f} nats per row", end="")
     print(f" ({worst})" if losses[worst] > 0 else "")
 
 
