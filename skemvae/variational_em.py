@@ -52,9 +52,10 @@ class VariationalEM(ModelDensity):
     n_init : int, default=1
         Number of starts; the one with the best bound is kept.
     acceleration : {"auto"} or None, default="auto"
-        "auto" extrapolates iterations of the Bayesian mixture by a quasi-Newton
-        method where they gain slowly, as in ``EMGaussianMixture``; the bound
-        never falls. Other models climb without. None is plain variational EM.
+        "auto" extrapolates iterations of the Bayesian mixture and of factor
+        models by a quasi-Newton method where they gain slowly, as in
+        ``EMGaussianMixture``; the bound never falls. Models of one's own climb
+        without. None is plain variational EM.
     random_state : int, Generator, RandomState or None, default=None
         Seed of the starts, and of ``sample``.
     warm_start : bool, default=False

@@ -194,7 +194,7 @@ def exact_log_density(em, kind, X, training, half=9.0):
     """log p(x) by the trapezoidal rule over z, from public parameters alone."""
     model, (u, log_volume) = em.model_, codes(kind, X, training)
     k = model.loadings_.shape[1]
-    line = np.linspace(-half, half, 401 if k == 1 else 121)
+    line = np.linspace(-half, half, 401 if k == 1 else 241)
     z = np.stack(np.meshgrid(*[line] * k), -1).reshape(-1, k)
     total = -0.5 * (z**2).sum(1) - 0.5 * k * np.log(2 * np.pi) + k * np.log(line[1] - line[0])
     eta = torch.from_numpy(z @ model.loadings_.T + model.intercept_)

@@ -9,7 +9,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import numpy as np
 
 from skemvae.core.arrays import TINY, Array
-from skemvae.core.chart import Chart, Charted
+from skemvae.core.chart import Movable
 from skemvae.core.iterate import SLOWEST_RATE, Status, iterate, remaining_gain
 from skemvae.core.quasi_newton import Memory
 
@@ -30,11 +30,11 @@ class PointState(Protocol):
     """A state whose M step is known, and costs no pass over the data."""
 
     @property
-    def model(self) -> Charted:
+    def model(self) -> Movable:
         """The parameters."""
 
     @property
-    def maximised(self) -> Charted:
+    def maximised(self) -> Movable:
         """The parameters after the M step."""
 
     @property
@@ -73,11 +73,11 @@ class Terrain(Generic[S]):
     """
 
     def __init__(self, other: S, state: S):
-        self._chart = Chart(state.model)
+        self._chart = state.model.chart()
         self._position = self._chart.coordinates(other.model)
         self._memory = Memory(_MEMORY, len(self._position))
         self._gradient = self._chart.coordinates(other.maximised) - self._position
-        self._proposed: tuple[Charted, Array] = (state.model, np.zeros_like(self._position))
+        self._proposed: tuple[Movable, Array] = (state.model, np.zeros_like(self._position))
         self._upward = False
         self.visit(state)
 
@@ -96,7 +96,7 @@ class Terrain(Generic[S]):
             if rate * square >= TINY:
                 bend = bend + (rate - curvature / square) * move
                 self._memory.add(move, bend, rate * square, rate)
-        self._position, self._gradient = position, gradient
+        self._model, self._position, self._gradient = state.model, position, gradient
 
     @property
     def remaining_gain(self) -> float:
@@ -111,7 +111,7 @@ class Terrain(Generic[S]):
             square = float(self._gradient @ self._gradient)
         return square / (2 * min(SLOWEST_RATE, self._memory.slowest_rate))
 
-    def leap(self, radius: float) -> tuple[Charted | None, float]:
+    def leap(self, radius: float) -> tuple[Movable | None, float]:
         """Parameters to try instead of an EM step, if there are any, and how far they are."""
         leap = self._memory.newton_step(self._gradient)
         # Pairs near a maximum are rounding errors, whose rates may multiply beyond all numbers.
@@ -122,7 +122,7 @@ class Terrain(Generic[S]):
             return None, 0.0
         shrinkage = min(1.0, max(radius, plain) / length)
         position = self._position + shrinkage * leap
-        model = self._chart.model(position)
+        model: Movable | None = self._chart.model(position, self._model)
         if model is not None:
             self._proposed = model, position
         return model, float(shrinkage * length)
@@ -202,7 +202,7 @@ class Accelerator(Generic[S]):
             return 0 <= self._gain < self._tol and self._terrain.remaining_gain < self._tol
         return remaining_gain([state.bound for state in self._plain], SLOWEST_RATE) < self._tol
 
-    def _climb_on_sample(self, state: S) -> Charted | None:
+    def _climb_on_sample(self, state: S) -> Movable | None:
         """Where a few of many rows lead to, if more than chance is to be gained there; asked once.
 
         At the optimum of all rows, m of them gain by n_parameters / (2 m) nats
@@ -211,7 +211,7 @@ class Accelerator(Generic[S]):
         if self._sampled or len(self._plain) < 3:
             return None
         self._sampled = True
-        n_parameters = state.model.point.n_parameters
+        n_parameters = state.model.chart().n_parameters
         size = max(_SAMPLE_ROWS, _SAMPLE_ROWS_PER_PARAMETER * n_parameters)
         chance = n_parameters / (2 * size)
         if self._gain < chance / 4:

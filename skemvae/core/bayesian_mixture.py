@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 
 from skemvae.core.arrays import AnyArray, Array, quietly
-from skemvae.core.chart import Point
+from skemvae.core.chart import Chart, Point
 from skemvae.core.em import EMState, MixtureEM
 from skemvae.core.hyperprior import Hyperprior
 from skemvae.core.mixing import MixingWeights
@@ -125,6 +125,10 @@ class BayesianMixture:
         count *= (q - prior.mean_precision).sum() / count.sum()
         components = prior.moved(count, mean, covariance)
         return replace(self, q=Parameters(self.prior.weights.posterior(count), components))
+
+    def chart(self) -> Chart[Self]:
+        """Coordinates around it."""
+        return Chart(self)
 
     def predictive(self) -> Predictive:
         """The density of the next row."""

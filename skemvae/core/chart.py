@@ -1,4 +1,4 @@
-"""Coordinates of mixtures near one of them: unconstrained, and free of units.
+"""Coordinates of models near one of them: unconstrained, and free of units.
 
 In the coordinates of a chart the origin is 0, and the Fisher information of one row together
 with its component is the identity there. So lengths are half squared nats per row whatever the
@@ -7,12 +7,42 @@ units of x are, and the rates at which EM converges are the eigenvalues of a sym
 
 from __future__ import annotations
 
-from typing import Generic, NamedTuple, Protocol, Self, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, Self, TypeVar
 
 import numpy as np
 
 from skemvae.core.arrays import Array
 from skemvae.core.covariance import Covariance
+
+C = TypeVar("C")
+
+
+class Coordinates(Protocol[C]):
+    """Coordinates of models seen from one of them, the origin.
+
+    Where the bound is quadratic and complete information is the identity, an EM step is its
+    gradient.
+    """
+
+    @property
+    def n_parameters(self) -> int:
+        """The number of free parameters."""
+
+    def coordinates(self, model: C) -> Array:
+        """The coordinates of a model, a vector."""
+
+    def model(self, coordinates: Array, near: C) -> C | None:
+        """The model with these coordinates, or None where floating point does not reach.
+
+        What belongs to rows, such as q, begins where it is in a model that is ``near``.
+        """
+
+
+class Movable(Protocol):
+    """A model that has coordinates around it."""
+
+    def chart(self) -> Coordinates[Any]:
+        """Those of which it is the origin."""
 
 
 class Point(NamedTuple):
@@ -68,6 +98,11 @@ class Chart(Generic[M]):
         self._share = self._point.weights / self._point.weights.sum()
         self._unit = np.sqrt(self._share)[:, None]
 
+    @property
+    def n_parameters(self) -> int:
+        """The number of free parameters."""
+        return self._point.n_parameters
+
     def coordinates(self, model: M) -> Array:
         """The coordinates of a mixture, a vector; not finite where weights are zero."""
         weights, means, covariance = model.point
@@ -80,7 +115,7 @@ class Chart(Generic[M]):
             coordinates *= self._unit
         return coordinates.ravel()
 
-    def model(self, coordinates: Array) -> M | None:
+    def model(self, coordinates: Array, near: M | None = None) -> M | None:
         """The mixture with these coordinates, or None where floating point does not reach."""
         k, d = self._point.means.shape
         with np.errstate(divide="ignore", over="ignore", invalid="ignore"):

@@ -8,7 +8,7 @@ from typing import Generic, Protocol, Self, TypeVar
 
 import numpy as np
 
-from skemvae.core.chart import Charted
+from skemvae.core.chart import Charted, Movable
 from skemvae.core.expectation import (
     Expectation,
     MixtureModel,
@@ -26,7 +26,7 @@ from skemvae.core.table import Table
 _WORTH_SAMPLING, _MOST_NUMBERS = 1 / 8, 2**21
 
 
-class Maximisable(MixtureModel, Charted, Protocol):
+class Maximisable(MixtureModel, Charted, Movable, Protocol):
     """A mixture whose M step is in closed form."""
 
     def maximise(self, moments: Moments) -> Self:

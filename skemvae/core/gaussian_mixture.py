@@ -9,7 +9,7 @@ import numpy as np
 
 from skemvae.core.arrays import AnyArray, Array, quietly
 from skemvae.core.bound import Posterior
-from skemvae.core.chart import Point
+from skemvae.core.chart import Chart, Point
 from skemvae.core.covariance import Covariance
 from skemvae.core.expectation import Seen, each_block
 from skemvae.core.moments import Moments
@@ -108,6 +108,10 @@ class GaussianMixture:
         """The same mixture elsewhere."""
         weights, means, covariance = point
         return replace(self, weights=weights / weights.sum(), means=means, covariance=covariance)
+
+    def chart(self) -> Chart[Self]:
+        """Coordinates around it."""
+        return Chart(self)
 
     @property
     def bare(self) -> Self:

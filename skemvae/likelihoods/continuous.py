@@ -15,6 +15,7 @@ from skemvae.likelihoods.base import (
     weighted_mean,
     weighted_variance,
 )
+from skemvae.likelihoods.quadrature import expectation
 from skemvae.likelihoods.units import Continuous, Logarithmic, Units
 from skemvae.typing import Array, FloatArray
 
@@ -27,6 +28,13 @@ def _log1p_square(x: Tensor) -> Tensor:
     one, zero = torch.ones_like(x), torch.zeros_like(x)
     near_value = torch.log1p(torch.where(far, zero, x) ** 2)
     return torch.where(far, 2 * torch.where(far, x, one).abs().log(), near_value)
+
+
+def _log1p_square_and_slope(x: Tensor) -> tuple[Tensor, Tensor]:
+    """log(1 + x²) and its derivative; nothing overflows."""
+    root = torch.hypot(x, torch.ones_like(x[:1]))
+    slope = (x / root).div_(root).mul_(2)
+    return root.log_().mul_(2), slope
 
 
 class _Real(Likelihood):
@@ -205,6 +213,12 @@ class StudentT(_Real):
         )
         standard = (u - eta) * torch.exp(-log_scale) / df.sqrt()
         return constant - (df + 1) / 2 * _log1p_square(standard)
+
+    def expected_log_probs(self, u: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
+        df = self.df
+        unit = torch.exp(positive(self.log_scale, self.min_scale)) * df.sqrt()
+        fall = expectation(_log1p_square_and_slope, (mean - u) / unit, scale / unit)
+        return self.log_probs(u, u) - (df + 1) / 2 * fall
 
     def mean(self, eta: Tensor) -> Tensor:
         return eta

@@ -17,7 +17,7 @@ from skemvae.likelihoods.base import (
     weighted_mean,
     weighted_variance,
 )
-from skemvae.likelihoods.quadrature import expected_softplus
+from skemvae.likelihoods.quadrature import expectation, softplus
 from skemvae.likelihoods.units import Binary, Categories, Counts, Units
 from skemvae.typing import Array, FloatArray
 
@@ -49,10 +49,8 @@ class Bernoulli(Likelihood):
     def log_probs(self, u: Tensor, eta: Tensor) -> Tensor:
         return F.logsigmoid((2 * u - 1) * eta)
 
-    @torch.no_grad()
-    def expected(self, u: Tensor, mean: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        value, slope, bend = expected_softplus(mean, scale)
-        return u * mean - value, u - slope, bend
+    def expected_log_probs(self, u: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
+        return u * mean - expectation(softplus, mean, scale)
 
     def mean(self, eta: Tensor) -> Tensor:
         return torch.sigmoid(eta)
@@ -160,12 +158,11 @@ class NegativeBinomial(_Count):
         wide, many = u.double(), self.size.double()
         return torch.lgamma(wide + many) - torch.lgamma(many) - torch.lgamma(wide + 1)
 
-    @torch.no_grad()
-    def expected(self, u: Tensor, mean: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        odds, times = mean - self.size.log(), u + self.size
-        value, slope, bend = expected_softplus(odds, scale)
-        values = self._log_choices(u) + u * odds - times * value
-        return values, u - times * slope, times * bend
+    def expected_log_probs(self, u: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
+        size = self.size
+        odds = mean - size.log()
+        fall = (u + size) * expectation(softplus, odds, scale)
+        return self._log_choices(u) + u * odds - fall
 
     def sample(self, eta: Tensor, rng: np.random.RandomState) -> FloatArray:
         size = self.size.expand(eta.shape).numpy()

@@ -18,6 +18,9 @@ from skemvae.variational.expectations import (
 )
 from skemvae.variational.factors import Block, Factors
 
+# Added to a Hessian, as a share of its largest entry.
+_RIDGE = 1e-10
+
 
 class NewtonSums(NamedTuple):
     """Of sum_i w_i E_q[log p(u_ij | W_j z + b_j)], for each output j.
@@ -32,26 +35,23 @@ class NewtonSums(NamedTuple):
     gradient: Tensor
     hessian: Tensor
 
+    @property
+    def step(self) -> Tensor:
+        """Newton's, of shape (o, k + 1)."""
+        size = self.hessian.diagonal(dim1=-2, dim2=-1).amax(-1).clamp(min=1e-100)
+        identity = torch.eye(self.hessian.shape[-1], dtype=self.hessian.dtype)
+        step: Tensor = torch.linalg.solve(
+            self.hessian + _RIDGE * size[:, None, None] * identity, self.gradient
+        )
+        return step
 
-@dataclass(frozen=True)
-class FactorState:
-    """Parameters, q of each row, and the bound at them.
-
-    Attributes
-    ----------
-    factors : Factors
-    q : FullGaussian or None
-        None where it follows from the parameters.
-    bound : float
-        Nats per sample, in the units of X.
-    sums : tuple of NewtonSums
-        Of each block.
-    """
-
-    factors: Factors
-    q: Any
-    bound: float
-    sums: tuple[NewtonSums, ...] = ()
+    def rescaled(self, shift: Tensor, scale: Tensor) -> NewtonSums:
+        """Those of the same predictors, if shift + scale z takes the place of z."""
+        k = len(shift)
+        change = torch.eye(k + 1, dtype=shift.dtype)
+        change[:k, :k], change[:k, k] = scale, shift
+        back = torch.linalg.inv(change)
+        return NewtonSums(self.value, self.gradient @ back.mT, back @ self.hessian @ back.mT)
 
 
 class SeparableScores(NamedTuple):

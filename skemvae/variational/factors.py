@@ -33,6 +33,11 @@ class Block(NamedTuple):
         """The predictor under q."""
         return Linear.of(q, self.loadings, self.intercept)
 
+    def move(self, step: Tensor) -> None:
+        """Add a step of shape (o, k + 1) to W and b."""
+        self.loadings.add_(step[:, :-1])
+        self.intercept.add_(step[:, -1])
+
     def log_probs(self, u: Tensor, z: Tensor) -> Tensor:
         """log p(u_j | z), shape (n, S, d), for z of shape (n or 1, S, k)."""
         eta = predictors(z, self.loadings, self.intercept)

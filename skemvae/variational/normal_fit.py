@@ -11,7 +11,7 @@ from torch import Tensor
 
 from skemvae.likelihoods.continuous import Gaussian
 from skemvae.variational.blocks import Blocks
-from skemvae.variational.factor_bound import FactorState
+from skemvae.variational.factor_ascent import FactorState
 from skemvae.variational.factors import Factors
 from skemvae.variational.maximise import maximise
 
@@ -52,7 +52,7 @@ class NormalAscent:
         (self._covariance,) = blocks.sums(squares)
         self._log_volume = log_volume
 
-    def start(self, factors: Factors) -> FactorState:
+    def begin(self, factors: Factors) -> FactorState:
         """The best loadings for given variances of the noise."""
         factors.set_intercept(self._mean)
         return self._state(factors)

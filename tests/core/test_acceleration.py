@@ -323,7 +323,8 @@ def test_a_bayesian_mixture_ends_no_lower_and_earlier(structure, kind):
     assert fast.model_.n_active_components_ == plain.model_.n_active_components_
 
 
-def test_other_models_climb_as_they_are():
+def test_normal_columns_climb_as_they_are():
+    """Their factor model is fitted by a quasi-Newton method anyway."""
     X = overlapping()
     plain, fast = (
         VariationalEM(FactorModel(1), max_iter=5, random_state=0, acceleration=how).fit(X)
