@@ -39,7 +39,7 @@ _SKETCH_ROWS, _SKETCH_ROWS_PER_FEATURE = 4096, 4
 # go on to the next round. They climb for longer while a round costs less than so many passes
 # over the table, or so many multiplications, a few milliseconds: below, there is no time to be
 # saved. So few starts there are, where more would be more work than that.
-_ROUNDS = ((1 / 4, 2, 4), (1 / 2, 3, 2), (1 / 2, 4, 1))
+_ROUNDS = ((1 / 2, 2, 5), (1, 3, 2), (1, 4, 1))
 _FEWEST_ROWS, _FEWEST_ROWS_PER_FEATURE = 512, 10
 _PASSES, _LITTLE_WORK, _MOST_ITERATIONS, _FEWEST_STARTS = 1 / 2, 2**26, 25, 8
 # So many rows for each direction in which components race, and so often half as many directions.
@@ -221,8 +221,8 @@ class Initialiser:
         """Let several cheap starts climb for a while, and take the best.
 
         k-means alone is blind to elongated clusters, random starts alone miss
-        the optimum often; the likelihood after a few iterations tells. The
-        rows that they climb on double when half of them have been left behind.
+        the optimum often; the likelihood after a few iterations tells. They begin
+        on half of the rows, and those that are left climb on all of them.
 
         Where rows are too few to determine covariances, all this happens in some
         of the leading principal directions, for which they suffice; there the
