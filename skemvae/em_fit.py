@@ -10,7 +10,6 @@ import numpy as np
 
 from skemvae.core.compiled_em import State, em_on
 from skemvae.core.covariance import Covariance
-from skemvae.core.dense_covariance import DenseCovariance
 from skemvae.core.gaussian_mixture import GaussianMixture
 from skemvae.core.grain import Grain
 from skemvae.core.iterate import Result
@@ -163,7 +162,7 @@ class ExactEM:
         if is_beyond_doubt(covariance, floor, varies):
             return
         columns = Columns(table, names, varies, "reg_covar")
-        if isinstance(covariance, DenseCovariance):
+        if covariance.block_size > 1:
             yield from columns.dependence(model.total_covariance, self._noise)
         means = table.frame.origin + table.frame.scale * model.means
         yield from columns.collapse(means, covariance.variances, floor)

@@ -19,8 +19,7 @@ import numpy as np
 from skemvae.core import native
 from skemvae.core.arrays import AnyArray, Array
 from skemvae.core.compiled import TYPES, Cost
-from skemvae.core.covariance import Covariance
-from skemvae.core.dense_covariance import DenseCovariance
+from skemvae.core.covariance import Covariance, KernelForm
 from skemvae.core.em import EMState, MixtureEM
 from skemvae.core.expectation import (
     Expectation,
@@ -119,17 +118,22 @@ def em_on(
 
 def _serves(covariance: Covariance, rows: Rows) -> bool:
     """Whether the kernel takes whole steps as fast as passes alone."""
-    X, cost = rows.X, _cost(covariance)
-    if X.dtype not in TYPES or not X.flags.aligned or rows.n_rows > cost.n_rows_heard:
+    X, form, cost = rows.X, covariance.kernel_form, _cost(covariance)
+    if (
+        form is None
+        or X.dtype not in TYPES
+        or not X.flags.aligned
+        or rows.n_rows > cost.n_rows_heard
+    ):
         return False
-    if isinstance(covariance, DenseCovariance) and covariance.n_features > SMALL:
+    if form is KernelForm.DENSE and covariance.n_features > SMALL:
         return False
     is_plain = X.dtype == np.float64 and covariance.copies == 1
     return is_plain or rows.n_rows * cost.work_per_row <= _SHORT
 
 
 def _cost(covariance: Covariance) -> Cost:
-    cost = Cost.dense if isinstance(covariance, DenseCovariance) else Cost.axes
+    cost = Cost.dense if covariance.values.ndim == 3 else Cost.axes
     return cost(covariance.n_components, covariance.n_features)
 
 
@@ -163,10 +167,11 @@ def begin(
         None where a step is out of the ordinary.
     """
     level, (n, m), (k, d) = native.level, labels.shape, unit.values.shape[:2]
-    is_dense = isinstance(unit, DenseCovariance)
-    if level is None or (is_dense and d > SMALL):
+    form = unit.kernel_form
+    if level is None or form is None or (form is KernelForm.DENSE and d > SMALL):
         return [None] * n
-    take = native.kernel.begin_dense if is_dense else native.kernel.begin_axes
+    kernel = native.kernel
+    take = kernel.begin_dense if form is KernelForm.DENSE else kernel.begin_axes
     weights, means, values = (
         np.empty((n, k)),
         np.empty((n, k, d)),
@@ -213,7 +218,7 @@ def climb(models: Sequence[GaussianMixture], rows: Rows, n_iter: int, tol: float
     """
     level = native.level
     work = work_of_step(models[0].covariance, rows.n_rows)
-    if level is None or work > _SHORT_FOR_MANY:
+    if level is None or models[0].covariance.kernel_form is None or work > _SHORT_FOR_MANY:
         return [_step_by_step(model, rows, n_iter, tol) for model in models]
     return [
         _step_by_step(place.model, rows, n_left, tol) if n_left else place
@@ -239,8 +244,8 @@ def _steps(
     A ``CompiledState``, unless the next step is out of the ordinary.
     """
     first = models[0]
-    is_dense = isinstance(first.covariance, DenseCovariance)
-    take = native.kernel.climb_dense if is_dense else native.kernel.climb_axes
+    kernel, form = native.kernel, first.covariance.kernel_form
+    take = kernel.climb_dense if form is KernelForm.DENSE else kernel.climb_axes
     # Where each climb stands, and where the M step leads.
     routes = len(models), 2
     weights = np.empty(routes + first.weights.shape)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from enum import Enum
 from typing import ClassVar, Self
 
 from skemvae.core.arrays import AnyArray, Array, power_of_two
@@ -17,6 +18,13 @@ from skemvae.core.axes import Axes
 from skemvae.core.moments import Moments
 from skemvae.core.scan import Metric, Scan
 from skemvae.core.student_metric import StudentMetric
+
+
+class KernelForm(Enum):
+    """Which steps of the compiled kernel serve a structure."""
+
+    DENSE = "matrices"
+    AXES = "variances"
 
 
 @dataclass(frozen=True)
@@ -32,11 +40,28 @@ class Covariance(ABC):
         What users call the structure.
     is_shared : bool
         Whether components share one matrix.
+    kernel_form : KernelForm or None
+        Whose M step in the compiled kernel is that of this very class; None for
+        that of Python.
+    is_conjugate : bool
+        Whether a Wishart distribution of its precisions stays one after rows.
+
+    Notes
+    -----
+    The last two are promises of a class for itself. They are not inherited, since
+    a class that derives from another may share or shape its matrices otherwise.
     """
 
     name: ClassVar[str]
     is_shared: ClassVar[bool] = False
+    kernel_form: ClassVar[KernelForm | None] = None
+    is_conjugate: ClassVar[bool] = False
     values: Array
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        for promise in ("kernel_form", "is_conjugate"):
+            setattr(cls, promise, vars(cls).get(promise, getattr(Covariance, promise)))
 
     @property
     def n_components(self) -> int:

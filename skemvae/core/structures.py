@@ -10,7 +10,7 @@ import numpy as np
 from skemvae.core.arrays import Array, power_of_two
 from skemvae.core.axis_covariance import AxisAlignedCovariance
 from skemvae.core.axis_scan import AxisScan, ExpandedScan, SphericalScan
-from skemvae.core.covariance import Covariance
+from skemvae.core.covariance import Covariance, KernelForm
 from skemvae.core.dense_covariance import DenseCovariance
 from skemvae.core.dense_scan import TiedScan
 from skemvae.core.factors import Factors, factorise
@@ -22,6 +22,8 @@ class Full(DenseCovariance):
     """A matrix of its own for each component."""
 
     name = "full"
+    kernel_form = KernelForm.DENSE
+    is_conjugate = True
 
     @classmethod
     def public_shape(cls, n_components: int, n_features: int) -> tuple[int, ...]:
@@ -55,6 +57,8 @@ class Tied(DenseCovariance):
     """One matrix for all components."""
 
     name = "tied"
+    kernel_form = KernelForm.DENSE
+    is_conjugate = True
     is_shared = True
 
     @classmethod
@@ -102,6 +106,8 @@ class Diagonal(AxisAlignedCovariance):
     """A variance for each feature of each component."""
 
     name = "diag"
+    kernel_form = KernelForm.AXES
+    is_conjugate = True
 
     @classmethod
     def public_shape(cls, n_components: int, n_features: int) -> tuple[int, ...]:
@@ -142,6 +148,8 @@ class Spherical(AxisAlignedCovariance):
     """One variance for each component."""
 
     name = "spherical"
+    kernel_form = KernelForm.AXES
+    is_conjugate = True
 
     @classmethod
     def units(cls, scale: Array) -> Array:

@@ -11,7 +11,6 @@ from sklearn.base import clone
 
 from skemvae.core import bayesian_mixture as core
 from skemvae.core.arrays import Array
-from skemvae.core.dense_covariance import DenseCovariance
 from skemvae.core.em import MixtureEM
 from skemvae.core.iterate import Fit, Result, Status
 from skemvae.core.moments import Moments
@@ -106,7 +105,7 @@ class BayesianMixtureFit(Fit):
         model, table, summary = result.state.model, self._table, self._summary
         q, is_active = model.q.components, model.is_active
         columns = Columns(table, names, summary.spread > summary.floor, "covariance_prior")
-        if isinstance(q.covariance, DenseCovariance):
+        if q.covariance.block_size > 1:
             covariance, _ = pooled(type(q.covariance), table, summary)
             yield from columns.dependence(covariance, summary.floor**2 / table.frame.scale**2)
         means = table.frame.origin + table.frame.scale * q.mean

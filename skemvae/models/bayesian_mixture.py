@@ -174,7 +174,14 @@ class BayesianMixture(Model):
             check_scalar(value, name, Real, min_val=0, include_boundaries="neither")
             if not 1e-100 < value < 1e100:
                 raise ValueError(f"{name}={value} must lie between 1e-100 and 1e100.")
-        return STRUCTURES[self.covariance_type]
+        structure = STRUCTURES[self.covariance_type]
+        if not structure.is_conjugate:
+            conjugate = [name for name in STRUCTURES if STRUCTURES[name].is_conjugate]
+            raise ValueError(
+                f"covariance_type={self.covariance_type!r} has no conjugate prior: take one of "
+                f"{', '.join(map(repr, conjugate))}, or EMGaussianMixture."
+            )
+        return structure
 
     def _check_same_shape(self, previous: Self, d: int) -> None:
         fitted = (previous.covariance_type, previous.weight_concentration_prior_type)
