@@ -1,5 +1,7 @@
 """The choices of a fit: each failure beside its remedy, on the tables of the page."""
 
+import warnings
+
 import matplotlib.pyplot as plt
 import numpy as np
 from ellipses import components
@@ -132,9 +134,46 @@ def spike():
     return figure
 
 
+def moved():
+    """Two groups, and the same a hundred further."""
+    rng = np.random.default_rng(0)
+    before, after = rng.normal(size=(2, 300, 1))
+    groups = np.repeat([[8], [0]], 150, axis=0)
+    return before + groups, after + groups + 100
+
+
+def dead():
+    """A warm start on rows that have moved: a dead component, and the same revived."""
+    before, after = moved()
+    grid = np.linspace(-10, 120, 1300)
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.2), sharex=True, sharey=True)
+    names = {
+        1: "One iteration: a component holds no rows",
+        100: "The end: it has been revived",
+    }
+    for ax, (max_iter, name) in zip(axes, names.items(), strict=True):
+        mixture = EMGaussianMixture(2, warm_start=True, random_state=0).fit(before)
+        ax.hist(before, 24, density=True, color="0.93")
+        ax.hist(after, 24, density=True, color="0.8")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that it has not converged
+            mixture.set_params(max_iter=max_iter).fit(after)
+        for k in range(2):
+            scale = np.sqrt(mixture.covariances_[k, 0, 0])
+            part = mixture.weights_[k] * norm.pdf(grid, mixture.means_[k, 0], scale)
+            ax.plot(grid, part, f"C{k}", linewidth=2)
+        ax.set(title=name, xlabel="$x$")
+        ax.set_ylim(0, 0.32)
+        ax.set_yticks([])
+        ax.text(4, 0.29, "first fit", ha="center", color="0.5")
+        ax.text(104, 0.29, "second fit", ha="center", color="0.3")
+    return figure
+
+
 PICTURES = {
     "fitting_start": start,
     "fitting_stop": stop,
     "fitting_ridge": ridge,
     "fitting_spike": spike,
+    "fitting_dead": dead,
 }
