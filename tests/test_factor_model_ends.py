@@ -37,6 +37,13 @@ def test_a_default_fit_that_has_converged_gains_no_more_than_it_says(kind):
     assert further(em, X) < 2 * TOL
 
 
+def test_a_saddle_is_not_the_end():
+    """Gains are small there, but grow."""
+    X = table("row", 40, 4, seed=4)
+    em = climbed(FactorModel(1, LIKELIHOODS["row"]), X)
+    assert further(em, X) < 2 * TOL
+
+
 @pytest.mark.parametrize(("k", "bound"), [(1, -1.34), (2, -1.45)])
 def test_labels_that_determine_each_other(k, bound):
     """Loadings grow, ever slower. The table of 450 rows, each kind of row once."""

@@ -17,6 +17,9 @@ from skemvae.variational.factor_ascent import FactorAscent, FactorState
 from skemvae.variational.factors import Factors, all_normal
 from skemvae.variational.normal_fit import NormalAscent
 
+# Plain steps that tell whether gains grow where a fit would end.
+_STEPS_AWAY = 3
+
 
 class FactorFit(Fit):
     """A fit of ``FactorModel``: from rows to codes to parameters."""
@@ -79,6 +82,15 @@ class FactorFit(Fit):
 
     def step(self, state: FactorState) -> FactorState:
         return self._ascent.step(state)
+
+    def jump(self, state: FactorState) -> FactorState | None:
+        """Where plain steps lead whose gains grow: away from a saddle."""
+        path = [state]
+        for _ in range(_STEPS_AWAY):
+            path.append(self._ascent.step(path[-1]))
+        before, middle, last = (each.bound for each in path[-3:])
+        grows = last - middle > middle - before
+        return path[-1] if grows and self.prefers(path[-1], state) else None
 
     def fitted(self, state: FactorState) -> Any:
         return clone(self._model)._set(
