@@ -18,13 +18,16 @@ from skemvae.devices.names import device_of
 from skemvae.doubts import DoubtfulFitWarning
 from skemvae.likelihoods.table import Table, assign_columns, is_numeric
 from skemvae.networks.architecture import Architecture
+from skemvae.networks.codes import Codes
+from skemvae.networks.factors import factor_model
 from skemvae.networks.gradients import ESTIMATORS
-from skemvae.networks.training import Codes, Progress, Schedule, Trainer, n_active_units
+from skemvae.networks.training import Progress, Schedule, Trainer
+from skemvae.networks.vae import n_active_units
 from skemvae.tables.reading import check_rows
 from skemvae.validation import check_random_state, counting_rows, escaped
 
-# An adaptive rate is divided by 3 at each plateau; this one ends the fit.
-_PLATEAUS = 3
+# An adaptive rate falls at each plateau; a second one at once ends the fit.
+_IN_A_ROW = 2
 _SMALLEST_WEIGHT = 1e-20
 
 
@@ -90,6 +93,13 @@ class VAEFit:
         device = device_of(estimator.device)
         n_held_out = math.ceil(estimator.validation_fraction * len(codes)) if early_stopping else 0
         held_out, training = codes.split(min(n_held_out, len(codes) - 1), generator)
+        rival = None
+        if not going_on and vae.decoder.real:
+            linear = factor_model(vae, self.table, training, generator)
+            if self.design["architecture"].hidden_layer_sizes:
+                rival = linear.to(device)
+            else:
+                vae = linear
         if device.type != "cpu":
             generator = torch.Generator(device).manual_seed(seeds[2])
         self.trainer = Trainer(
@@ -103,6 +113,7 @@ class VAEFit:
             alternating=estimator.update == "alternating",
             first_epoch=self.n_epochs,
             generator=generator,
+            rival=rival,
         )
 
     def run(
@@ -200,8 +211,8 @@ class VAEFit:
         if chosen.learning_rate == "cosine":  # ends when its rate is 0
             patience = Patience(chosen.max_iter + 1, chosen.tol)
         else:
-            n_plateaus = _PLATEAUS if chosen.learning_rate == "adaptive" else 1
-            patience = Patience(chosen.n_iter_no_change, chosen.tol, kl_warmup, n_plateaus)
+            in_a_row = _IN_A_ROW if chosen.learning_rate == "adaptive" else 1
+            patience = Patience(chosen.n_iter_no_change, chosen.tol, kl_warmup, in_a_row)
         return Schedule(
             chosen.learning_rate,
             chosen.learning_rate_init,

@@ -345,7 +345,8 @@ def test_an_architecture_knows_how_many_numbers_it_holds(name):
     module = estimator.module_
     own = {n: t for n, t in module.state_dict().items() if not n.startswith("decoder.heads")}
     architecture = estimator._design["architecture"]
-    n = architecture.n_numbers(len(module.low), module.decoder.outputs.out_features)
+    decoder = module.decoder
+    n = architecture.n_numbers(len(module.low), decoder.outputs.out_features, decoder.real)
     assert n == sum(tensor.numel() for tensor in own.values())
 
 

@@ -107,8 +107,8 @@ def test_what_is_learned_of_the_prior_counts_as_a_parameter():
         prior: quick(prior=prior, n_prior_components=5).fit(IRIS).n_parameters_
         for prior in ("normal", "mixture", "vamp")
     }
-    decoder = (2 * 8 + 8) + (8 * 4 + 4) + 4
-    encoder = (4 * 8 + 8) + (8 * 4 + 4)
+    decoder = (2 * 8 + 8) + (8 * 4 + 4) + 2 * 4 + 4
+    encoder = (4 * 8 + 8) + (8 * 4 + 4) + 4 * 2
     assert sizes["normal"] == decoder
     assert sizes["mixture"] == decoder + 5 * (1 + 2 + 2)
     assert sizes["vamp"] == decoder + 5 * (1 + 4) + encoder

@@ -101,37 +101,42 @@ class Aitken:
 class Patience:
     """Stop when a noisy bound does not rise any more; it may fall in between.
 
+    At a plateau the mean of the last ``n_iter`` bounds is not more than ``tol``
+    above the mean of the ``n_iter`` before. Means, since a lucky maximum would
+    be waited for in vain. The next can be reached ``n_iter`` iterations later;
+    if it is, then what the loop changed at the first has not helped.
+
     Parameters
     ----------
     n_iter : int
-        A plateau is reached when the mean of the last ``n_iter`` bounds is not
-        more than ``tol`` above the mean of the ``n_iter`` before. Means, since
-        a lucky maximum would be waited for in vain.
     tol : float
         Nats per sample.
     burn_in : int, default=0
         The first iterations do not count.
-    n_plateaus : int, default=1
-        How many plateaus, one after the other, end the loop.
+    in_a_row : int, default=1
+        How many plateaus, ``n_iter`` apart, end the loop.
     """
 
     n_iter: int
     tol: float
     burn_in: int = 0
-    n_plateaus: int = 1
+    in_a_row: int = 1
 
-    def plateaus(self, bounds: Sequence[float]) -> int:
-        """How many plateaus there have been."""
-        n, start, plateaus = self.n_iter, self.burn_in, 0
+    def plateaus(self, bounds: Sequence[float]) -> list[int]:
+        """After how many bounds there were plateaus."""
+        n, found = self.n_iter, list[int]()
         total = np.concatenate([[0.0], np.cumsum(bounds)])
-        for end in range(start + 2 * n, len(bounds) + 1):
+        for end in range(self.burn_in + 2 * n, len(bounds) + 1):
             earlier, last = total[end - n] - total[end - 2 * n], total[end] - total[end - n]
-            if end >= start + 2 * n and last - earlier <= n * self.tol:
-                plateaus, start = plateaus + 1, end
-        return plateaus
+            if last - earlier <= n * self.tol and not (found and end < found[-1] + n):
+                found.append(end)
+        return found
 
     def __call__(self, bounds: Sequence[float]) -> bool:
-        return self.plateaus(bounds) >= self.n_plateaus
+        last = self.plateaus(bounds)[-self.in_a_row :]
+        return (
+            len(last) == self.in_a_row and last[-1] - last[0] == (self.in_a_row - 1) * self.n_iter
+        )
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,8 @@ class Likelihood(nn.Module, ABC):
     numeric = True
     # Whether column j depends on output j alone.
     separable = True
+    # Whether the first outputs are the means of its columns, in the units of codes and features.
+    real = False
     # Numbers that an expectation computes for each output of a separable likelihood.
     n_nodes = N_NODES
 

@@ -40,6 +40,8 @@ def _log1p_square_and_slope(x: Tensor) -> tuple[Tensor, Tensor]:
 class _Real(Likelihood):
     """What likelihoods of real numbers share: their units."""
 
+    real = True
+
     def units(
         self, X: Array, names: tuple[str, ...], weight: FloatArray | None, standardize: bool
     ) -> Units:

@@ -10,9 +10,9 @@ import torch
 
 from skemvae.likelihoods import Likelihood
 from skemvae.likelihoods.table import Table
+from skemvae.networks.codes import Codes
 from skemvae.networks.encoder import Encoder
 from skemvae.networks.priors import MixturePrior, NormalPrior, Prior, VampPrior
-from skemvae.networks.training import Codes
 from skemvae.networks.vae import VAE, Decoder
 
 
@@ -81,10 +81,11 @@ class Architecture:
             self.n_components,
             self.activation,
             generator,
+            shortcut=decoder.shortcut is not None,
         )
         return VAE(encoder, decoder, self._prior(encoder, features, generator), features)
 
-    def n_numbers(self, n_features: int, n_outputs: int) -> int:
+    def n_numbers(self, n_features: int, n_outputs: int, real: bool) -> int:
         """How many numbers such networks hold, without the heads' own.
 
         Parameters
@@ -93,10 +94,14 @@ class Architecture:
             Inputs of the encoder.
         n_outputs : int
             Outputs of the decoder.
+        real : bool
+            Whether there are columns of real numbers, for which maps lead past
+            the hidden layers.
         """
         k, hidden, c = self.n_components, self.hidden_layer_sizes, self.n_prior_components
-        encoder = _affine([n_features, *hidden, 2 * k])
-        decoder = _affine([k, *reversed(hidden), n_outputs])
+        past = k if hidden and real else 0
+        encoder = _affine([n_features, *hidden, 2 * k]) + past * n_features
+        decoder = _affine([k, *reversed(hidden), n_outputs]) + past * n_outputs
         own_encoder = 0 if self.shared_encoder else encoder
         prior = {
             "normal": 0,

@@ -8,14 +8,18 @@ import torch
 from torch import Tensor, nn
 
 from skemvae.latent.distributions import DiagonalGaussian
-from skemvae.networks.layers import MLP, linear
+from skemvae.networks.factors import Factors
+from skemvae.networks.layers import MLP, linear, straight
 
 # exp(2 * 10) overflows nowhere; a posterior narrower than exp(-10) is a point.
 _LOG_SCALE = 10.0
 
 
 class Encoder(nn.Module):
-    """φ: features of x to the mean and the scale of q(z | x)."""
+    """φ: features of x to the mean and the scale of q(z | x).
+
+    With a ``shortcut`` a linear map past the hidden layers adds to the mean.
+    """
 
     def __init__(
         self,
@@ -24,6 +28,7 @@ class Encoder(nn.Module):
         n_components: int,
         activation: str,
         generator: torch.Generator,
+        shortcut: bool,
     ):
         super().__init__()
         self.hidden = MLP([n_features, *hidden_layer_sizes], activation, generator)
@@ -31,8 +36,19 @@ class Encoder(nn.Module):
         self.moments = linear(n_hidden, 2 * n_components, generator)
         with torch.no_grad():  # at first the same scale for all rows
             self.moments.weight[n_components:] = 0.0
+        self.shortcut = straight(n_features, n_components) if shortcut else None
 
     def forward(self, features: Tensor) -> DiagonalGaussian:
         """q(z | x) of each row of features."""
         mean, log_scale = self.moments(self.hidden(features)).chunk(2, -1)
+        if self.shortcut is not None:
+            mean = mean + self.shortcut(features)
         return DiagonalGaussian(mean, log_scale.clamp(-_LOG_SCALE, _LOG_SCALE))
+
+    @torch.no_grad()
+    def become(self, factors: Factors) -> None:
+        """Give the posterior of a factor model."""
+        self.moments.weight.zero_()
+        last = self.shortcut or self.moments
+        last.weight[: len(factors.scale)] = factors.weights
+        self.moments.bias.copy_(torch.cat([-factors.weights @ factors.mean, factors.scale.log()]))

@@ -30,6 +30,13 @@ def linear(n_in: int, n_out: int, generator: torch.Generator) -> nn.Linear:
     return layer
 
 
+def straight(n_in: int, n_out: int) -> nn.Linear:
+    """A linear map past hidden layers, zero at first."""
+    layer = nn.utils.skip_init(nn.Linear, n_in, n_out, bias=False)
+    nn.init.zeros_(layer.weight)
+    return layer
+
+
 class MLP(nn.Module):
     """Affine maps with an activation after each."""
 

@@ -43,7 +43,8 @@ def vae_of(state: dict[str, Any], architecture: Architecture, table: Table) -> V
     parts = zip(heads, table.slices, strict=True)
     n_features = sum(head.features(blank[:, where]).shape[1] for head, where in parts)
     outputs = [torch.zeros(head.n_outputs) for head in heads]
-    expected = architecture.n_numbers(n_features, sum(map(len, outputs)))
+    real = any(head.real for head in heads)
+    expected = architecture.n_numbers(n_features, sum(map(len, outputs)), real)
     found = sum(array.size for array in state["weights"].values())
     if found != expected:
         raise ValueError(f"there are {found} weights, but {shown(architecture)} has {expected}")

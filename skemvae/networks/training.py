@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Self
 
-import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
 from skemvae.core.iterate import DivergenceError, Patience
 from skemvae.latent.threads import Region, in_region
-from skemvae.likelihoods.base import weighted_variance
+from skemvae.networks.codes import Codes
 from skemvae.networks.gradients import Estimator
 from skemvae.networks.vae import VAE
 
@@ -27,61 +25,12 @@ _LONGEST_GRADIENT = 100.0
 _HEAD_SPEED = 10.0
 # How often a rate is halved after a non-finite bound, in a row.
 _ATTEMPTS = 8
-_EVALUATION_ROWS = 4096
+# Weights are judged by their mean over so many steps, or over an epoch: they jitter by about their
+# rate in each step, and the more columns are determined, the more that costs.
+_MEAN_OF_STEPS = 100
 # Multiplications in a part of a batch: enough to be worth a thread.
 _PRODUCTS_OF_A_PART = 10**8
 _MOST_PARTS = 4
-_ACTIVE = 0.01
-
-
-@dataclass(frozen=True)
-class Codes:
-    """Rows to train on or to be judged by.
-
-    Attributes
-    ----------
-    u : Tensor of shape (n, d)
-    weight : Tensor of shape (n,)
-        With mean 1.
-    """
-
-    u: Tensor
-    weight: Tensor
-
-    @classmethod
-    def of(cls, codes: Any, weight: Any) -> Self:
-        """Take over arrays; weights are scaled to mean 1."""
-        scaled = (weight / weight.mean()).astype(np.float32)
-        return cls(torch.from_numpy(codes), torch.from_numpy(scaled))
-
-    def __len__(self) -> int:
-        return len(self.u)
-
-    def to(self, device: torch.device) -> Codes:
-        """The same rows on a device."""
-        return Codes(self.u.to(device), self.weight.to(device))
-
-    def split(self, n: int, generator: torch.Generator) -> tuple[Codes, Codes]:
-        """``n`` random rows, and the others."""
-        order = torch.randperm(len(self), generator=generator).to(self.u.device)
-        some, others = (Codes(self.u[i], self.weight[i]) for i in order.tensor_split([n]))
-        return some, others
-
-    def batches(self, size: int, generator: torch.Generator) -> Iterator[Codes]:
-        """Random batches of nearly equal size."""
-        order = torch.randperm(len(self), generator=generator, device=self.u.device)
-        for rows in order.tensor_split(math.ceil(len(self) / size)):
-            yield Codes(self.u.index_select(0, rows), self.weight[rows])
-
-    def parts(self, n: int) -> list[Codes]:
-        """``n`` parts of nearly equal size."""
-        split = zip(self.u.tensor_split(n), self.weight.tensor_split(n), strict=True)
-        return [Codes(u, weight) for u, weight in split]
-
-    def blocks(self) -> Iterator[Codes]:
-        """Consecutive rows."""
-        for rows in torch.arange(len(self), device=self.u.device).split(_EVALUATION_ROWS):
-            yield Codes(self.u[rows], self.weight[rows])
 
 
 @dataclass(frozen=True)
@@ -112,26 +61,12 @@ class Schedule:
         if self.kind == "cosine":
             return self.rate * 0.5 * (1 + math.cos(math.pi * epoch / max(1, self.n_epochs)))
         if self.kind == "adaptive":
-            return float(self.rate / 3 ** self.patience.plateaus(bounds))
+            return float(self.rate / 3 ** len(self.patience.plateaus(bounds)))
         return self.rate
 
     def beta(self, epoch: int) -> float:
         """Weight of the KL term in epoch 0, 1, ..."""
         return min(1.0, (epoch + 1) / (self.kl_warmup + 1))
-
-
-def n_active_units(vae: VAE, codes: Codes) -> int:
-    """Number of latent dimensions whose posterior mean varies between rows.
-
-    References
-    ----------
-    Burda, Grosse and Salakhutdinov (2016), "Importance weighted
-    autoencoders", section 5: a variance above 0.01.
-    """
-    with torch.no_grad():
-        means = torch.cat([vae.posterior(block.u).mean for block in codes.blocks()])
-    variance = weighted_variance(means.double(), codes.weight.double())
-    return int((variance > _ACTIVE).sum())
 
 
 def _sum(terms: list[Tensor | None]) -> Tensor | None:
@@ -153,6 +88,39 @@ def adam(vae: VAE) -> torch.optim.Adam:
 Weights = dict[str, Tensor]
 
 
+class RunningMean:
+    """The mean of the parameters of networks over their last steps, or nearly so.
+
+    References
+    ----------
+    Polyak and Juditsky (1992), "Acceleration of stochastic approximation by
+    averaging".
+    """
+
+    def __init__(self, vae: VAE, n_steps: int):
+        self._parameters = [parameter.data for parameter in vae.parameters()]
+        self._n_steps = n_steps
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin where the networks are."""
+        self._n_seen = 0
+        self._mean = [parameter.clone() for parameter in self._parameters]
+
+    def update(self) -> None:
+        """After a step."""
+        self._n_seen += 1
+        share = 1 / min(self._n_seen, self._n_steps)
+        torch._foreach_lerp_(self._mean, self._parameters, share)
+
+    def swap(self) -> None:
+        """Exchange the mean and the parameters."""
+        for mean, parameter in zip(self._mean, self._parameters, strict=True):
+            now = parameter.clone()
+            parameter.copy_(mean)
+            mean.copy_(now)
+
+
 @dataclass(frozen=True)
 class Progress:
     """Where training stands after an epoch; bounds are nats per sample, of the codes.
@@ -161,35 +129,50 @@ class Progress:
     ----------
     watched : tuple of float
         At the start and after each epoch: the bound on held-out rows, or on
-        the training rows if there are none.
+        the training rows if there are none, at the running mean of the parameters.
     training_bounds : tuple of float
         At the start, and the mean over each epoch.
-    weights, best : dict
-        Parameters after the epoch, and those of the best watched bound.
+    weights : dict
+        Parameters after the epoch.
+    best : dict
+        Those of the best bound, running means.
+    best_bound : float
     """
 
     watched: tuple[float, ...]
     training_bounds: tuple[float, ...]
     weights: Weights
     best: Weights
+    best_bound: float
 
     @property
     def bound(self) -> float:
         """The last one watched."""
         return self.watched[-1]
 
-    def followed_by(self, watched: float, training_bound: float, weights: Weights) -> Progress:
-        """The next epoch."""
-        return Progress(
-            (*self.watched, watched),
-            (*self.training_bounds, training_bound),
-            weights,
-            weights if watched > max(self.watched) else self.best,
+    def followed_by(
+        self, watched: float, training_bound: float, weights: Weights, mean: Weights
+    ) -> Progress:
+        """The next epoch; the watched bound is that of the ``mean``."""
+        return replace(
+            self.or_rather(mean, watched),
+            watched=(*self.watched, watched),
+            training_bounds=(*self.training_bounds, training_bound),
+            weights=weights,
         )
+
+    def or_rather(self, weights: Weights, bound: float) -> Progress:
+        """The same, with other weights as the best if their bound is higher."""
+        if not bound > self.best_bound:
+            return self
+        return replace(self, best=weights, best_bound=bound)
 
 
 class Trainer:
     """Climbs the bound by Adam, epoch by epoch.
+
+    At each plateau training goes on from the best weights; at the first from
+    the ``rival`` if that is better.
 
     Parameters
     ----------
@@ -209,6 +192,8 @@ class Trainer:
         Epochs that the networks have been trained for before.
     generator : torch.Generator
         On the device of the networks.
+    rival : VAE, optional
+        The same networks with other weights.
     """
 
     def __init__(
@@ -224,8 +209,10 @@ class Trainer:
         alternating: bool,
         first_epoch: int,
         generator: torch.Generator,
+        rival: VAE | None = None,
     ):
         self.vae = vae
+        self.rival = rival
         self.training = training
         self.held_out = held_out
         self.estimator = estimator
@@ -237,6 +224,9 @@ class Trainer:
         self.generator = generator
         self.parameters = list(vae.parameters())
         self.optimiser = adam(vae)
+        # A cosine comes to rest by itself.
+        n_steps = max(_MEAN_OF_STEPS, math.ceil(len(training) / batch_size))
+        self._mean = RunningMean(vae, 1 if schedule.kind == "cosine" else n_steps)
         self._caution = 1.0
         # A part of a batch has its own random numbers, whichever thread takes it.
         self._generators = [
@@ -255,7 +245,7 @@ class Trainer:
         bound = self.evaluate(self.training)
         watched = self._watched(bound)
         weights = self._weights()
-        return Progress((watched,), (bound,), weights, weights)
+        return Progress((watched,), (bound,), weights, weights, watched)
 
     def step(self, progress: Progress) -> Progress:
         """One epoch; a non-finite bound is undone and tried again at half the rate.
@@ -266,17 +256,26 @@ class Trainer:
             If that does not help either.
         """
         epoch = len(progress.watched) - 1
-        plateaus = self.schedule.patience.plateaus
-        if plateaus(progress.watched) > plateaus(progress.watched[:-1]):
-            self.vae.load_state_dict(progress.best)  # a smaller rate goes on from the best
+        plateaus = self.schedule.patience.plateaus(progress.watched)
+        if plateaus and plateaus[-1] == len(progress.watched):
+            if len(plateaus) == 1 and self.rival is not None:
+                rival = self.rival.state_dict()
+                progress = progress.or_rather(rival, self._watched(-math.inf, self.rival))
+            self.vae.load_state_dict(progress.best)
+            self._mean.restart()
+        if epoch == self.schedule.kl_warmup:
+            self._mean.restart()
         for _ in range(_ATTEMPTS):
             rate = self._caution * self.schedule.learning_rate(epoch, progress.watched)
             bound = self._climb(epoch, rate)
-            watched = self._watched(bound)
             weights = self._weights()
+            self._mean.swap()
+            watched, mean = self._watched(bound), self._weights()
+            self._mean.swap()
             if math.isfinite(bound + watched) and all(w.isfinite().all() for w in weights.values()):
-                return progress.followed_by(watched, bound, weights)
+                return progress.followed_by(watched, bound, weights, mean)
             self.vae.load_state_dict(progress.weights)
+            self._mean.restart()
             self.optimiser = adam(self.vae)
             self._caution /= 2
             warnings.warn(
@@ -299,12 +298,12 @@ class Trainer:
                 total += float((block.weight * bound).sum(dtype=torch.float64))
         return total / float(codes.weight.sum(dtype=torch.float64))
 
-    def _watched(self, epoch_mean: float) -> float:
+    def _watched(self, epoch_mean: float, vae: VAE | None = None) -> float:
         if len(self.held_out):
-            return self.evaluate(self.held_out)
+            return self.evaluate(self.held_out, vae)
         if self.schedule.kind == "cosine":  # does not wait for plateaus
             return epoch_mean
-        return self.evaluate(self.training)
+        return self.evaluate(self.training, vae)
 
     def _climb(self, epoch: int, rate: float) -> float:
         """Ascend along each batch once; return the mean bound on the way."""
@@ -332,6 +331,7 @@ class Trainer:
                 parameter.grad = _sum(terms)
             self._cut_gradient()
             self.optimiser.step()
+            self._mean.update()
             total += sum(bounds)
         return float(total) / len(self.training)
 

@@ -10,16 +10,23 @@ from torch import Tensor, nn
 
 from skemvae.latent.distributions import DiagonalGaussian, PriorDensity
 from skemvae.likelihoods import Likelihood
+from skemvae.likelihoods.base import weighted_variance
+from skemvae.networks.codes import Codes
 from skemvae.networks.encoder import Encoder
-from skemvae.networks.layers import MLP, linear
+from skemvae.networks.factors import Factors
+from skemvae.networks.layers import MLP, linear, straight
 from skemvae.networks.priors import Prior
 
 # How many ranges beyond the training rows the encoder still tells features apart.
 _MARGIN = 3.0
+_ACTIVE = 0.01
 
 
 class Decoder(nn.Module):
     """θ, without the prior: z to the distribution of the codes u of x.
+
+    If there are hidden layers and columns of real numbers, a linear map past
+    the layers adds to the outputs.
 
     Parameters
     ----------
@@ -47,6 +54,13 @@ class Decoder(nn.Module):
             self.outputs.bias.copy_(torch.cat(list(outputs)))
         self.heads = nn.ModuleList(heads)
         self.slices = list(slices)
+        short = self.real and len(hidden_layer_sizes) > 0
+        self.shortcut = straight(n_components, self.outputs.out_features) if short else None
+
+    @property
+    def real(self) -> bool:
+        """Whether there are columns of real numbers."""
+        return any(head.real for head in cast(Sequence[Likelihood], self.heads))
 
     def blocks(self, eta: Tensor) -> Iterator[tuple[Likelihood, slice, Tensor]]:
         """Each head with the columns of its codes and its outputs."""
@@ -58,7 +72,8 @@ class Decoder(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         """Outputs η of all heads."""
-        return cast(Tensor, self.outputs(self.hidden(z)))
+        eta = cast(Tensor, self.outputs(self.hidden(z)))
+        return eta if self.shortcut is None else eta + self.shortcut(z)
 
     def log_prob(self, u: Tensor, z: Tensor) -> Tensor:
         """log p(u | z), shape (n, S), for u of shape (n, d) and z of shape (n or 1, S, k)."""
@@ -91,6 +106,39 @@ class Decoder(nn.Module):
             h.draw(u[:, where], generator) for h, where in zip(heads, self.slices, strict=True)
         ]
         return parts[0] if len(parts) == 1 else torch.cat(parts, -1)
+
+    def noise_of(self, u: Tensor, factors: Factors) -> Tensor:
+        """Codes with the means of u, whose real columns vary by their noise alone."""
+        u = u.clone()
+        for columns, features, _ in self._real_columns():
+            mean, share = factors.mean[features], factors.noise[features]
+            u[:, columns] = mean + (u[:, columns] - mean) * share.sqrt()
+        return u
+
+    @torch.no_grad()
+    def become(self, factors: Factors, outputs: Tensor) -> None:
+        """Give the means of real columns in a factor model.
+
+        Other outputs are those given, whatever z; without hidden layers they
+        keep their weights.
+        """
+        last = self.shortcut or self.outputs
+        if self.shortcut is not None:
+            self.outputs.weight.zero_()
+        self.outputs.bias.copy_(outputs)
+        for _, features, means in self._real_columns():
+            last.weight[means] = factors.loadings[features]
+            self.outputs.bias[means] = factors.mean[features]
+
+    def _real_columns(self) -> Iterator[tuple[slice, slice, slice]]:
+        """Columns of codes, the features that equal them, and the outputs that are their means."""
+        feature = output = 0
+        for head, where in zip(cast(Sequence[Likelihood], self.heads), self.slices, strict=True):
+            d = where.stop - where.start
+            if head.real:
+                yield where, slice(feature, feature + d), slice(output, output + d)
+            feature += head.features(torch.zeros(1, d)).shape[1]
+            output += head.n_outputs
 
 
 class VAE(nn.Module):
@@ -139,3 +187,17 @@ class VAE(nn.Module):
         """Number of free parameters of p(x, z): the encoder's only if the prior contains it."""
         parts = [*self.theta(), *(self.phi() if self.prior.contains_encoder else [])]
         return sum(p.numel() for p in parts)
+
+
+def n_active_units(vae: VAE, codes: Codes) -> int:
+    """Number of latent dimensions whose posterior mean varies between rows.
+
+    References
+    ----------
+    Burda, Grosse and Salakhutdinov (2016), "Importance weighted
+    autoencoders", section 5: a variance above 0.01.
+    """
+    with torch.no_grad():
+        means = torch.cat([vae.posterior(block.u).mean for block in codes.blocks()])
+    variance = weighted_variance(means.double(), codes.weight.double())
+    return int((variance > _ACTIVE).sum())

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,8 +12,10 @@ from hypothesis import strategies as st
 from sklearn.exceptions import ConvergenceWarning
 
 from skemvae.core.iterate import DivergenceError, Patience, Status, iterate
+from skemvae.networks.codes import Codes
 from skemvae.networks.gradients import ESTIMATORS
-from skemvae.networks.training import Codes, Progress, Schedule, Trainer, n_active_units
+from skemvae.networks.training import Progress, RunningMean, Schedule, Trainer
+from skemvae.networks.vae import n_active_units
 from tests.networks.test_gradients import priors, tiny_vae
 from tests.strategies import seeds
 
@@ -103,7 +106,7 @@ def test_each_plateau_divides_an_adaptive_rate_by_three(bounds, n_iter):
     adaptive = Schedule("adaptive", 0.5, 9, 0, patience)
     rates = [adaptive.learning_rate(i, bounds[:i]) for i in range(len(bounds) + 1)]
     assert rates[0] == 0.5
-    assert rates[-1] == pytest.approx(0.5 / 3 ** patience.plateaus(bounds))
+    assert rates[-1] == pytest.approx(0.5 / 3 ** len(patience.plateaus(bounds)))
     assert (np.diff(rates) <= 0).all()
     constant = Schedule("constant", 0.5, 9, 0, patience)
     assert constant.learning_rate(len(bounds), bounds) == 0.5
@@ -113,28 +116,42 @@ def test_each_plateau_divides_an_adaptive_rate_by_three(bounds, n_iter):
 
 
 @given(st.integers(1, 8), st.integers(0, 60), st.floats(0, 1), st.integers(0, 5))
-def test_a_flat_bound_has_a_plateau_every_two_windows(n_iter, length, tol, burn_in):
+def test_a_flat_bound_has_a_plateau_in_every_window_but_the_first(n_iter, length, tol, burn_in):
     patience = Patience(n_iter, tol, burn_in)
     bounds = [*range(burn_in), *[-7.0] * length]  # what was before does not count
-    assert patience.plateaus(bounds) == length // (2 * n_iter)
-    assert Patience(n_iter, tol, burn_in, 3)(bounds) == (length // (2 * n_iter) >= 3)
+    ends = [burn_in + n_iter * i for i in range(2, length // n_iter + 1)]
+    assert patience.plateaus(bounds) == ends
+    assert Patience(n_iter, tol, burn_in, 3)(bounds) == (len(ends) >= 3)
 
 
 @given(st.lists(st.floats(0.2, 5), max_size=40), st.integers(1, 5))
 def test_a_rising_bound_has_no_plateau_even_if_it_falls_in_between(gains, n_iter):
     rising = np.cumsum([0.0, *gains])
-    assert Patience(n_iter, 0.1).plateaus(rising) == 0
+    assert Patience(n_iter, 0.1).plateaus(rising) == []
     with_falls = np.stack([rising, rising - 9], 1).ravel()
-    assert Patience(2 * n_iter, 0.1).plateaus(with_falls) == 0
+    assert Patience(2 * n_iter, 0.1).plateaus(with_falls) == []
 
 
 def test_a_plateau_is_a_mean_that_does_not_rise_by_more_than_the_tolerance():
     patience = Patience(2, 0.1)
-    assert patience.plateaus([0, 0, 0.05, 0.1]) == 1
-    assert patience.plateaus([0, 0, 0.1, 0.2]) == 0
-    assert patience.plateaus([3, 0, 1, 1]) == 1  # one lucky maximum is not waited for
-    assert patience.plateaus([0, 0, 0, 0, 9, 9, 9, 9]) == 2
+    assert patience.plateaus([0, 0, 0.05, 0.1]) == [4]
+    assert patience.plateaus([0, 0, 0.1, 0.2]) == []
+    assert patience.plateaus([3, 0, 1, 1]) == [4]  # one lucky maximum is not waited for
+    assert patience.plateaus([0, 0, 0, 0, 9, 9, 9, 9]) == [4, 8]
     assert not patience([])
+
+
+@given(st.integers(1, 6), st.integers(0, 5), st.floats(0.7, 5))
+def test_a_loop_ends_at_the_second_plateau_unless_bounds_rose_in_between(n_iter, burn_in, gain):
+    patience = Patience(n_iter, 0.1, burn_in, in_a_row=2)
+    flat = [0.0] * (burn_in + 2 * n_iter)
+    assert not patience(flat)
+    assert patience([*flat, *[0.05] * n_iter])
+    risen = [*flat, *[gain] * n_iter]
+    assert not patience(risen)
+    while not patience(risen):  # a plateau, and another one at once
+        risen.append(gain)
+    assert len(risen) == len(flat) + 3 * n_iter
 
 
 # Epochs.
@@ -250,11 +267,54 @@ def test_rows_count_by_their_weight_in_gradients_and_bounds():
 def test_training_rises_and_remembers_the_best():
     climber = trainer(held_out=0)
     state = iterate(climber.step, climber.start(), stop=NEVER, max_iter=20).state
+    assert state.bound == max(state.watched) == state.best_bound
+    climber.vae.load_state_dict(state.best)  # a mean, not the last weights
     assert state.bound == climber.evaluate(climber.training)
+    assert not same(state.best.values(), state.weights.values())
     assert len(state.watched) == len(state.training_bounds) == 21
     assert state.bound > state.watched[0] + 0.1
-    assert state.followed_by(-99.0, 0.0, {}).best is state.best
-    assert state.followed_by(99.0, 0.0, {"a": 1}).best == {"a": 1}
+    assert state.followed_by(-99.0, 0.0, {}, {}).best is state.best
+    assert state.followed_by(99.0, 0.0, {}, {"a": 1}).best == {"a": 1}
+
+
+@given(st.integers(1, 30), st.integers(1, 40))
+def test_a_running_mean_is_the_mean_of_all_steps_and_later_of_about_as_many(n_steps, n_seen):
+    vae = tiny_vae()
+    mean = RunningMean(vae, n_steps)
+    bias = vae.decoder.outputs.bias
+    values, expected = np.random.default_rng(n_seen).standard_normal(n_seen), 0.0
+    for i, value in enumerate(values):
+        bias.data.fill_(value)
+        mean.update()
+        expected += (value - expected) / min(i + 1, n_steps)
+    mean.swap()
+    torch.testing.assert_close(bias.data, torch.full_like(bias, expected))
+    if n_seen <= n_steps:
+        assert expected == pytest.approx(values.mean())
+    mean.swap()
+    torch.testing.assert_close(bias.data, torch.full_like(bias, values[-1]))
+    mean.restart()
+    mean.swap()
+    torch.testing.assert_close(bias.data, torch.full_like(bias, values[-1]))
+
+
+@pytest.mark.parametrize("better", [True, False])
+def test_at_the_first_plateau_training_goes_on_from_a_rival_if_that_is_better(better):
+    climber = trainer(kind="adaptive", patience=Patience(1, 1e9, 0, 9), estimator=breaking(0))
+    climber.rival = copy.deepcopy(climber.vae)
+    with torch.no_grad():
+        climber.rival.decoder.outputs.bias.add_(0.0 if better else 50.0)
+    start = climber.start()
+    with torch.no_grad():
+        climber.vae.decoder.outputs.bias.add_(5.0)
+    worse = climber.evaluate(climber.held_out)
+    begin = replace(start, watched=(worse,), best=climber._weights(), best_bound=worse)
+    calls = len(climber.estimator.seen)
+    progress = climber.step(climber.step(begin))  # a plateau after each epoch
+    climber.step(progress)
+    rival = weights_of(climber.rival.parameters())
+    assert same(climber.estimator.seen[calls + 4], rival) == better
+    assert not same(climber.estimator.seen[calls + 8], rival)
 
 
 def test_a_smaller_rate_goes_on_from_the_best_weights():
@@ -262,7 +322,7 @@ def test_a_smaller_rate_goes_on_from_the_best_weights():
     start = climber.start()
     best = copy.deepcopy(start.weights)
     progress = climber.step(start)
-    plateau = Progress((1e9, 0.0), (0.0, 0.0), progress.weights, best)
+    plateau = Progress((1e9, 0.0), (0.0, 0.0), progress.weights, best, 1e9)
     calls = len(climber.estimator.seen)
     climber.step(plateau)
     assert same(climber.estimator.seen[calls], [best[n] for n, _ in climber.vae.named_parameters()])
@@ -273,4 +333,5 @@ def test_latent_dimensions_that_rows_do_not_move_are_not_active():
     vae = tiny_vae(k=3).float()
     with torch.no_grad():
         vae.encoder.moments.weight[:3] = torch.tensor([[5.0], [0.0], [1e-3]])
+        vae.encoder.shortcut.weight.zero_()
     assert n_active_units(vae, codes()) == 1
