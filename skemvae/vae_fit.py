@@ -26,8 +26,8 @@ from skemvae.networks.vae import n_active_units
 from skemvae.tables.reading import check_rows
 from skemvae.validation import check_random_state, counting_rows, escaped
 
-# An adaptive rate falls at each plateau; a second one at once ends the fit.
-_IN_A_ROW = 2
+# An adaptive rate has fallen at least once when a fit ends.
+_PLATEAUS = 2
 _SMALLEST_WEIGHT = 1e-20
 
 
@@ -211,8 +211,8 @@ class VAEFit:
         if chosen.learning_rate == "cosine":  # ends when its rate is 0
             patience = Patience(chosen.max_iter + 1, chosen.tol)
         else:
-            in_a_row = _IN_A_ROW if chosen.learning_rate == "adaptive" else 1
-            patience = Patience(chosen.n_iter_no_change, chosen.tol, kl_warmup, in_a_row)
+            n_plateaus = _PLATEAUS if chosen.learning_rate == "adaptive" else 1
+            patience = Patience(chosen.n_iter_no_change, chosen.tol, kl_warmup, n_plateaus)
         return Schedule(
             chosen.learning_rate,
             chosen.learning_rate_init,

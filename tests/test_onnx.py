@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from onnxscript import opset18
 from scipy.special import gammaln
 from sklearn.datasets import load_breast_cancer, load_wine
-from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -187,8 +187,7 @@ def test_of_importance_sampling():
     X[:, 1] += 1e8
     likelihood = [("gaussian", [1, 2, 4]), ("student_t", [0, 3, 5])]
     vae = VAEEstimator(600, prior="vamp", likelihood=likelihood, activation="softplus", **QUICK)
-    with pytest.warns(ConvergenceWarning, match="collapse"):  # so many dimensions are too many
-        vae.fit(X)
+    vae.fit(X)
     state, level = torch.random.get_rng_state(), logging.getLogger("torch.onnx").level
     model = to_onnx(vae)
     assert torch.equal(state, torch.random.get_rng_state())

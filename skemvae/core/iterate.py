@@ -101,10 +101,14 @@ class Aitken:
 class Patience:
     """Stop when a noisy bound does not rise any more; it may fall in between.
 
-    At a plateau the mean of the last ``n_iter`` bounds is not more than ``tol``
-    above the mean of the ``n_iter`` before. Means, since a lucky maximum would
-    be waited for in vain. The next can be reached ``n_iter`` iterations later;
-    if it is, then what the loop changed at the first has not helped.
+    At a plateau the mean of the last bounds is not more than ``tol`` above the
+    mean of as many before, both since the last plateau. Means, since a lucky
+    maximum would be waited for in vain. They are of ``n_iter`` bounds each, of a
+    quarter of the climb where that is longer, up to three times as many: the
+    longer a climb has taken, the slower are the gains that are still to come.
+
+    Whoever climbs changes something at a plateau, such as a rate. The loop ends
+    at one where that has not raised the best bound by more than ``tol``.
 
     Parameters
     ----------
@@ -113,30 +117,32 @@ class Patience:
         Nats per sample.
     burn_in : int, default=0
         The first iterations do not count.
-    in_a_row : int, default=1
-        How many plateaus, ``n_iter`` apart, end the loop.
+    n_plateaus : int, default=1
+        At least how many end the loop.
     """
 
     n_iter: int
     tol: float
     burn_in: int = 0
-    in_a_row: int = 1
+    n_plateaus: int = 1
 
     def plateaus(self, bounds: Sequence[float]) -> list[int]:
         """After how many bounds there were plateaus."""
-        n, found = self.n_iter, list[int]()
+        found, start = list[int](), self.burn_in
         total = np.concatenate([[0.0], np.cumsum(bounds)])
-        for end in range(self.burn_in + 2 * n, len(bounds) + 1):
+        for end in range(self.burn_in + 2 * self.n_iter, len(bounds) + 1):
+            n = min(max(self.n_iter, (end - start) // 4), 3 * self.n_iter)
             earlier, last = total[end - n] - total[end - 2 * n], total[end] - total[end - n]
-            if last - earlier <= n * self.tol and not (found and end < found[-1] + n):
+            if end >= start + 2 * n and last - earlier <= n * self.tol:
                 found.append(end)
+                start = end
         return found
 
     def __call__(self, bounds: Sequence[float]) -> bool:
-        last = self.plateaus(bounds)[-self.in_a_row :]
-        return (
-            len(last) == self.in_a_row and last[-1] - last[0] == (self.in_a_row - 1) * self.n_iter
-        )
+        found = self.plateaus(bounds)
+        if len(found) < self.n_plateaus:
+            return False
+        return len(found) < 2 or max(bounds[: found[-1]]) <= max(bounds[: found[-2]]) + self.tol
 
 
 @dataclass(frozen=True)

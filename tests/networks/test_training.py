@@ -116,19 +116,20 @@ def test_each_plateau_divides_an_adaptive_rate_by_three(bounds, n_iter):
 
 
 @given(st.integers(1, 8), st.integers(0, 60), st.floats(0, 1), st.integers(0, 5))
-def test_a_flat_bound_has_a_plateau_in_every_window_but_the_first(n_iter, length, tol, burn_in):
+def test_a_flat_bound_has_a_plateau_every_two_windows(n_iter, length, tol, burn_in):
     patience = Patience(n_iter, tol, burn_in)
     bounds = [*range(burn_in), *[-7.0] * length]  # what was before does not count
-    ends = [burn_in + n_iter * i for i in range(2, length // n_iter + 1)]
+    ends = [burn_in + 2 * n_iter * i for i in range(1, length // (2 * n_iter) + 1)]
     assert patience.plateaus(bounds) == ends
-    assert Patience(n_iter, tol, burn_in, 3)(bounds) == (len(ends) >= 3)
+    if burn_in < 2 or bounds[burn_in - 1] <= -7:
+        assert Patience(n_iter, tol, burn_in, 3)(bounds) == (len(ends) >= 3)
 
 
 @given(st.lists(st.floats(0.2, 5), max_size=40), st.integers(1, 5))
 def test_a_rising_bound_has_no_plateau_even_if_it_falls_in_between(gains, n_iter):
     rising = np.cumsum([0.0, *gains])
     assert Patience(n_iter, 0.1).plateaus(rising) == []
-    with_falls = np.stack([rising, rising - 9], 1).ravel()
+    with_falls = np.stack([rising, rising - 0.5], 1).ravel()
     assert Patience(2 * n_iter, 0.1).plateaus(with_falls) == []
 
 
@@ -141,17 +142,24 @@ def test_a_plateau_is_a_mean_that_does_not_rise_by_more_than_the_tolerance():
     assert not patience([])
 
 
-@given(st.integers(1, 6), st.integers(0, 5), st.floats(0.7, 5))
-def test_a_loop_ends_at_the_second_plateau_unless_bounds_rose_in_between(n_iter, burn_in, gain):
-    patience = Patience(n_iter, 0.1, burn_in, in_a_row=2)
+@given(st.integers(1, 6), st.integers(0, 5), st.floats(0.2, 5))
+def test_a_loop_ends_at_a_plateau_before_which_the_best_has_not_risen(n_iter, burn_in, gain):
+    patience = Patience(n_iter, 0.1, burn_in, n_plateaus=2)
     flat = [0.0] * (burn_in + 2 * n_iter)
+    level = [1.0] * (2 * n_iter)
     assert not patience(flat)
-    assert patience([*flat, *[0.05] * n_iter])
-    risen = [*flat, *[gain] * n_iter]
-    assert not patience(risen)
-    while not patience(risen):  # a plateau, and another one at once
-        risen.append(gain)
-    assert len(risen) == len(flat) + 3 * n_iter
+    assert patience([*flat, *[0.05] * (2 * n_iter)])
+    assert not patience([*flat, *(gain * np.array(level))])
+    assert patience([*flat, *(gain * np.array(level)), *(gain * np.array(level))])
+
+
+@given(st.integers(2, 6))
+def test_windows_grow_with_the_climb(n_iter):
+    patience = Patience(n_iter, 1e-3)
+    climb = np.minimum(np.arange(20.0 * n_iter), 8.0 * n_iter)
+    assert 10 * n_iter < patience.plateaus(climb)[0] <= 14 * n_iter + 4
+    climb = np.minimum(np.arange(99.0 * n_iter), 60.0 * n_iter)  # up to three times
+    assert 65 * n_iter < patience.plateaus(climb)[0] <= 66 * n_iter + 2
 
 
 # Epochs.
