@@ -66,7 +66,9 @@ class VAEEstimator(DeepDensity):
     hidden_layer_sizes : tuple of int, default=(128, 128)
         Hidden layers of the encoder; the decoder has them in reverse order.
         () means affine maps both ways: with a Gaussian likelihood that is
-        factor analysis.
+        factor analysis, from which training begins. Real columns have an
+        affine map past the hidden layers, too, and training goes on from the
+        factor model where that is better at the first plateau.
     activation : str, default="relu"
         "identity", "logistic", "tanh", "relu", "softplus", "elu", "silu" or
         "gelu".
@@ -101,7 +103,8 @@ class VAEEstimator(DeepDensity):
         always.
     learning_rate : {"adaptive", "constant", "cosine"}, default="adaptive"
         "adaptive" divides the rate by 3 at a plateau, goes on from the best
-        weights, and ends at the third; "constant" ends at the first plateau;
+        weights, and ends at a plateau before which that has not raised the best
+        bound by more than ``tol``; "constant" ends at the first plateau;
         "cosine" falls to 0 over all of ``max_iter``.
     learning_rate_init : float, default=3e-3
         First rate of Adam.
@@ -117,8 +120,9 @@ class VAEEstimator(DeepDensity):
         Share of the rows that is held out then.
     n_iter_no_change : int, default=10
         A plateau is reached when the mean bound of that many epochs is not
-        more than ``tol`` above that of as many epochs before; counted from
-        the end of the warm-up.
+        more than ``tol`` above that of as many epochs before, both since the
+        last plateau or the end of the warm-up. Of up to three times as many
+        epochs where that is a quarter of them.
     tol : float, default=1e-3
         Nats per sample.
     standardize : bool, default=True
@@ -148,11 +152,13 @@ class VAEEstimator(DeepDensity):
         the mean over each epoch, while the weights move. Calls that go on
         append to it.
     validation_lower_bounds_ : ndarray of shape (n_iter + 1,) or None
-        The bound on held-out rows at the start and after each epoch; None
-        without early stopping, NaN for epochs of earlier calls without it.
+        The bound on held-out rows at the start and after each epoch, at the
+        mean of the weights over the last 100 steps or the last epoch (with a
+        cosine at the weights); None without early stopping, NaN for epochs of
+        earlier calls without it.
     lower_bound_ : float
-        The bound on the training rows at the weights that are kept: those of
-        the epoch with the best bound that was watched.
+        The bound on the training rows at the weights that are kept: those
+        with the best bound that was watched.
     n_iter_ : int
         Epochs of this call; with ``partial_fit`` of all calls.
     converged_ : bool
