@@ -129,7 +129,7 @@ def test_an_error_is_not_written_into_the_line(terminal, clock):
             return fit
 
     with pytest.raises(ZeroDivisionError):
-        VariationalEM(Breaks(1, "student_t"), max_iter=9, tol=0).fit(X)
+        VariationalEM(Breaks(1, "student_t"), max_iter=9, tol=0, acceleration=None).fit(X)
     lines, left = seen(terminal)
     assert len(lines) == 3
     assert left == ""
