@@ -15,7 +15,7 @@ from torch import Tensor
 from skemvae.core.iterate import DivergenceError, Patience
 from skemvae.latent.threads import Region, in_region
 from skemvae.networks.codes import Codes
-from skemvae.networks.gradients import Estimator
+from skemvae.networks.gradients import ESTIMATORS, Estimator
 from skemvae.networks.vae import VAE
 
 # The gradient of the mean bound is cut to that length: one absurd batch must not undo an epoch.
@@ -31,6 +31,8 @@ _MEAN_OF_STEPS = 100
 # Multiplications in a part of a batch: enough to be worth a thread.
 _PRODUCTS_OF_A_PART = 10**8
 _MOST_PARTS = 4
+# Samples of z for each row that tell which networks have the higher density.
+_DENSITY_SAMPLES = 16
 
 
 @dataclass(frozen=True)
@@ -258,12 +260,14 @@ class Trainer:
         epoch = len(progress.watched) - 1
         plateaus = self.schedule.patience.plateaus(progress.watched)
         if plateaus and plateaus[-1] == len(progress.watched):
-            if len(plateaus) == 1 and self.rival is not None:
-                rival = self.rival.state_dict()
-                progress = progress.or_rather(rival, self._watched(-math.inf, self.rival))
             self.vae.load_state_dict(progress.best)
+            if len(plateaus) == 1 and (rival := self._leading_rival()) is not None:
+                self.vae.load_state_dict(rival.state_dict())
+                bound = self._watched(-math.inf)
+                progress = replace(progress, best=self._weights(), best_bound=bound)
             self._mean.restart()
-        if epoch == self.schedule.kl_warmup:
+        if epoch == self.schedule.kl_warmup:  # what is before has climbed something else
+            progress = replace(progress, best=progress.weights, best_bound=-math.inf)
             self._mean.restart()
         for _ in range(_ATTEMPTS):
             rate = self._caution * self.schedule.learning_rate(epoch, progress.watched)
@@ -288,22 +292,36 @@ class Trainer:
 
     def evaluate(self, codes: Codes, vae: VAE | None = None) -> float:
         """The bound on rows, always with the same noise; nats per sample."""
-        vae = vae or self.vae
+        return self._mean_bound(codes, vae or self.vae, self.estimator, self.n_samples)
+
+    def _leading_rival(self) -> VAE | None:
+        """The rival if its density is higher: networks may know one better than their bound."""
+        if self.rival is None:
+            return None
+        rows = self.held_out if len(self.held_out) else self.training
+        iwae = ESTIMATORS["iwae", "reparameterization"]
+        own, other = (
+            self._mean_bound(rows, vae, iwae, _DENSITY_SAMPLES) for vae in (self.vae, self.rival)
+        )
+        return self.rival if other > own else None
+
+    def _mean_bound(self, codes: Codes, vae: VAE, estimator: Estimator, n_samples: int) -> float:
         generator = torch.Generator(self.device).manual_seed(self._evaluation_seed)
         total = 0.0
         with torch.no_grad():
             for block in codes.blocks():
                 u = vae.decoder.draw(block.u, generator)
-                _, bound = self.estimator(vae, u, self._noise(len(u), generator), 1.0)
+                noise = self._noise(len(u), generator, n_samples)
+                _, bound = estimator(vae, u, noise, 1.0)
                 total += float((block.weight * bound).sum(dtype=torch.float64))
         return total / float(codes.weight.sum(dtype=torch.float64))
 
-    def _watched(self, epoch_mean: float, vae: VAE | None = None) -> float:
+    def _watched(self, epoch_mean: float) -> float:
         if len(self.held_out):
-            return self.evaluate(self.held_out, vae)
+            return self.evaluate(self.held_out)
         if self.schedule.kind == "cosine":  # does not wait for plateaus
             return epoch_mean
-        return self.evaluate(self.training, vae)
+        return self.evaluate(self.training)
 
     def _climb(self, epoch: int, rate: float) -> float:
         """Ascend along each batch once; return the mean bound on the way."""
@@ -341,7 +359,7 @@ class Trainer:
         """What a part of a batch of n rows adds to minus the gradient, and its total bound."""
         part, generator = task
         u = self.vae.decoder.draw(part.u, generator)
-        noise = self._noise(len(u), generator)
+        noise = self._noise(len(u), generator, self.n_samples)
         surrogate, bound = self.estimator(self.vae, u, noise, beta)
         loss = torch.dot(part.weight, surrogate) / -n
         gradients = torch.autograd.grad(loss, climbing, allow_unused=True)
@@ -365,8 +383,8 @@ class Trainer:
         products = min(self.batch_size, len(self.training)) * self.n_samples * n_weights
         return int(min(max(products // _PRODUCTS_OF_A_PART, 1), _MOST_PARTS))
 
-    def _noise(self, n: int, generator: torch.Generator) -> Tensor:
-        shape = (n, self.n_samples, self.vae.n_components)
+    def _noise(self, n: int, generator: torch.Generator, n_samples: int) -> Tensor:
+        shape = (n, n_samples, self.vae.n_components)
         return torch.randn(shape, generator=generator, device=self.device)
 
     def _weights(self) -> Weights:
