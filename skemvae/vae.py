@@ -68,7 +68,7 @@ class VAEEstimator(DeepDensity):
         () means affine maps both ways: with a Gaussian likelihood that is
         factor analysis, from which training begins. Real columns have an
         affine map past the hidden layers, too, and training goes on from the
-        factor model where that is better at the first plateau.
+        factor model where that has the higher density at the first plateau.
     activation : str, default="relu"
         "identity", "logistic", "tanh", "relu", "softplus", "elu", "silu" or
         "gelu".
@@ -158,7 +158,7 @@ class VAEEstimator(DeepDensity):
         earlier calls without it.
     lower_bound_ : float
         The bound on the training rows at the weights that are kept: those
-        with the best bound that was watched.
+        with the best bound that was watched, since the warm-up.
     n_iter_ : int
         Epochs of this call; with ``partial_fit`` of all calls.
     converged_ : bool

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from sklearn.datasets import load_iris, load_wine
+from sklearn.metrics import adjusted_rand_score
 
 from skemvae import VariationalEM
 from skemvae.core.structures import STRUCTURES
@@ -46,8 +47,7 @@ def test_clusters_of_few_rows_are_found(distance, seed):
     X, labels = clusters(seed, 500, 30, 3, distance)
     em = fitted(X)
     assert em.model_.n_active_components_ == 3
-    pairs = {*zip(em.predict(X), labels, strict=True)}
-    assert len(pairs) == 3 if distance == 4 else True
+    assert adjusted_rand_score(labels, em.predict(X)) > 0.98
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -79,3 +79,13 @@ def test_the_number_of_threads_does_not_move_the_factor_model():
     finally:
         torch.set_num_threads(before)
     np.testing.assert_array_equal(*scores)
+
+
+def test_a_ring_is_not_taken_for_its_factor_model():
+    """At the first plateau that has the higher bound, and the lower density."""
+    rng = np.random.RandomState(0)
+    angle = rng.uniform(0, 2 * np.pi, 500)
+    ring = np.c_[np.cos(angle), np.sin(angle)] + rng.normal(0, 0.1, (500, 2))
+    vae = VAEEstimator(2, random_state=0).fit(ring)
+    assert vae.n_active_units_ == 2
+    assert vae.score(ring) > -1.5

@@ -142,7 +142,10 @@ class Patience:
         found = self.plateaus(bounds)
         if len(found) < self.n_plateaus:
             return False
-        return len(found) < 2 or max(bounds[: found[-1]]) <= max(bounds[: found[-2]]) + self.tol
+        if len(found) < 2:
+            return True
+        before, last = (max(bounds[self.burn_in : end]) for end in found[-2:])
+        return last <= before + self.tol
 
 
 @dataclass(frozen=True)

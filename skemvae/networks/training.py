@@ -137,7 +137,7 @@ class Progress:
     weights : dict
         Parameters after the epoch.
     best : dict
-        Those of the best bound, running means.
+        Those of the best bound since the warm-up, running means.
     best_bound : float
     """
 
@@ -156,25 +156,21 @@ class Progress:
         self, watched: float, training_bound: float, weights: Weights, mean: Weights
     ) -> Progress:
         """The next epoch; the watched bound is that of the ``mean``."""
-        return replace(
-            self.or_rather(mean, watched),
-            watched=(*self.watched, watched),
-            training_bounds=(*self.training_bounds, training_bound),
-            weights=weights,
+        leads = watched > self.best_bound
+        return Progress(
+            (*self.watched, watched),
+            (*self.training_bounds, training_bound),
+            weights,
+            mean if leads else self.best,
+            watched if leads else self.best_bound,
         )
-
-    def or_rather(self, weights: Weights, bound: float) -> Progress:
-        """The same, with other weights as the best if their bound is higher."""
-        if not bound > self.best_bound:
-            return self
-        return replace(self, best=weights, best_bound=bound)
 
 
 class Trainer:
     """Climbs the bound by Adam, epoch by epoch.
 
     At each plateau training goes on from the best weights; at the first from
-    the ``rival`` if that is better.
+    the ``rival`` if its density is higher.
 
     Parameters
     ----------
@@ -266,7 +262,7 @@ class Trainer:
                 bound = self._watched(-math.inf)
                 progress = replace(progress, best=self._weights(), best_bound=bound)
             self._mean.restart()
-        if epoch == self.schedule.kl_warmup:  # what is before has climbed something else
+        if epoch == self.schedule.kl_warmup > 0:  # what is before has climbed something else
             progress = replace(progress, best=progress.weights, best_bound=-math.inf)
             self._mean.restart()
         for _ in range(_ATTEMPTS):

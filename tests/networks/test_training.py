@@ -121,8 +121,30 @@ def test_a_flat_bound_has_a_plateau_every_two_windows(n_iter, length, tol, burn_
     bounds = [*range(burn_in), *[-7.0] * length]  # what was before does not count
     ends = [burn_in + 2 * n_iter * i for i in range(1, length // (2 * n_iter) + 1)]
     assert patience.plateaus(bounds) == ends
-    if burn_in < 2 or bounds[burn_in - 1] <= -7:
-        assert Patience(n_iter, tol, burn_in, 3)(bounds) == (len(ends) >= 3)
+    assert Patience(n_iter, tol, burn_in, 3)(bounds) == (len(ends) >= 3)
+
+
+@given(st.integers(1, 8), st.integers(0, 5), st.floats(0.2, 5))
+def test_a_plateau_that_raised_the_bound_does_not_end_a_climb(n_iter, burn_in, gain):
+    """Whatever the bound was in the warm-up."""
+    flat = 2 * n_iter
+    bounds = [*[100.0] * burn_in, *[-7.0] * flat, *[-7.0 + gain] * flat]
+    patience = Patience(n_iter, 0.1, burn_in, 2)
+    assert len(patience.plateaus(bounds)) == 2
+    assert not patience(bounds)
+    assert patience([*bounds, *[-7.0 + gain] * flat])
+
+
+def test_weights_of_the_warm_up_do_not_compete():
+    """They have climbed another objective. Without a warm-up the start does."""
+    for kl_warmup in (0, 3):
+        climber = trainer()
+        climber.schedule = replace(climber.schedule, kl_warmup=kl_warmup)
+        progress = replace(climber.start(), best_bound=1e9)
+        for _ in range(5):
+            progress = climber.step(progress)
+        assert (progress.best_bound == 1e9) == (kl_warmup == 0)
+        assert progress.best_bound in (1e9, max(progress.watched[4:]))
 
 
 @given(st.lists(st.floats(0.2, 5), max_size=40), st.integers(1, 5))
