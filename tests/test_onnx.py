@@ -9,7 +9,7 @@ import onnxruntime
 import pandas as pd
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from onnxscript import opset18
 from scipy.special import gammaln
@@ -58,6 +58,9 @@ def assert_answers_as(estimator, model, X, **tolerance):
 
 @given(mixtures(), seeds, st.sampled_from([0.0, 1e3, 1e8]), st.sampled_from([1e-100, 1.0, 1e100]))
 def test_of_any_mixture_at_any_offset_and_in_any_unit(mixture, seed, offset, unit):
+    # Rounding of far squares decides between components whose means are nearly equal.
+    a, b = np.triu_indices(len(mixture.means), 1)
+    assume((np.abs(mixture.means[a] - mixture.means[b]).max(1) > 1e-3).all())
     structure = mixture.covariance
     estimator = EMGaussianMixture.from_parameters(
         mixture.weights,

@@ -87,7 +87,7 @@ class BayesianMixture:
 
     def maximise(self, moments: Moments) -> Self:
         """A better prior, and the best q of the parameters, in closed form: conjugacy."""
-        return self._maximised(moments.take(self.prior.weights.order(moments.count)))
+        return self._maximised(self.ordered(moments))
 
     def _maximised(self, moments: Moments) -> Self:
         weights = self.prior.weights
@@ -95,16 +95,23 @@ class BayesianMixture:
         q = Parameters(weights.posterior(moments.count), components.posterior(moments))
         return replace(self, prior=Parameters(weights, components), q=q)
 
+    def ordered(self, moments: Moments) -> Moments:
+        """The moments of components in the order that the weights like best."""
+        return moments.take(self.prior.weights.order(moments.count))
+
     def settled(self, moments: Moments, n_steps: int) -> Self:
         """After so many M steps with the same moments, in which the prior follows them."""
-        moments = moments.take(self.prior.weights.order(moments.count))
+        moments = self.ordered(moments)
         model = self
         for _ in range(n_steps):
             model = model._maximised(moments)
         return model
 
     def value(self, moments: Moments) -> float:
-        """The bound if q(z) has such moments, less the entropy of q(z); nats in total."""
+        """The bound if q(z) has such moments, less the entropy of q(z); nats in total.
+
+        The components of both are in the same order: that of ``ordered`` after an M step.
+        """
         q = self.q.components
         shift = moments.means - q.mean
         square = shift[:, :, None] * shift[:, None, :] if moments.second.ndim == 3 else shift**2

@@ -11,6 +11,9 @@ from scipy.special import betaln, digamma, gammaln
 
 from skemvae.core.arrays import AnyArray, Array
 
+# Orders of components whose log probabilities differ by less, relatively, are equally good.
+_TIE = 1e-12
+
 
 class MixingWeights(ABC):
     """A density over K weights that sum to 1."""
@@ -160,12 +163,13 @@ class StickBreaking(MixingWeights):
         k = len(count)
         sorted_ = np.argsort(-count, kind="stable")
         orders = np.tile(sorted_, (k + 1, 1))
-        orders[k] = np.arange(k)
+        orders[0] = np.arange(k)  # no other where that is as good
         for last in range(k):
-            orders[last, last:] = np.roll(sorted_[last:], -1)
+            orders[last + 1, last:] = np.roll(sorted_[last:], -1)
         held = count[orders]
         after = np.cumsum(held[:, ::-1], axis=1)[:, ::-1]
         log_evidence = betaln(self.taken + held[:, :-1], self.left + after[:, 1:]).sum(1)
+        log_evidence[0] += _TIE * max(1.0, abs(log_evidence[0]))
         best: AnyArray = orders[log_evidence.argmax()]
         return best
 

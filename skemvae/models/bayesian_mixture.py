@@ -198,22 +198,18 @@ class BayesianMixture(Model):
 
     @property
     def mean_prior_(self) -> FloatArray:
-        """As ``mean_prior`` would give it, shape (n_features,)."""
         return self._mixture.prior.components.mean[0]
 
     @property
     def mean_precision_prior_(self) -> float:
-        """As ``mean_precision_prior`` would give it."""
         return float(self._mixture.prior.components.mean_precision[0])
 
     @property
     def degrees_of_freedom_prior_(self) -> float:
-        """As ``degrees_of_freedom_prior`` would give it."""
         return float(self._mixture.prior.components.dof[0])
 
     @property
     def covariance_prior_(self) -> FloatArray:
-        """As ``covariance_prior`` would give it."""
         covariance = self._mixture.prior.components.covariance
         inverse_scales = self.degrees_of_freedom_prior_ * covariance.public(covariance.values)
         return inverse_scales if covariance.is_shared else inverse_scales[0]

@@ -76,7 +76,7 @@ class Splitter:
         two = BayesianMixture(prior, prior, hyperprior)
         em = MixtureEM(rows)
         moments = em.start(start).expectation.moments
-        together = moments.merged(np.zeros(2, dtype=int))
+        together = two.ordered(moments.merged(np.zeros(2, dtype=int)))
         one = two.maximise(together).value(together)
         state = em.start(two.maximise(moments))
         for left in range(_ITERATIONS, 0, -1):

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy.special import xlogy
 
@@ -36,6 +36,7 @@ def moments_of(structure, X, r):
     return moments_given(r, unit, Rows.of(X, None))
 
 
+@example("diag", "dirichlet_process", 2, 1, 23)  # as many rows in both
 @given(structures, kinds, st.integers(1, 4), st.integers(1, 3), seeds)
 def test_the_value_of_labels_is_their_evidence(structure, kind, k, d, seed):
     """log p(X, labels): labels have no entropy."""

@@ -529,6 +529,8 @@ def test_no_order_of_sticks_is_more_probable_than_the_one_chosen(k, seed, concen
     np.testing.assert_allclose(
         _log_evidence(prior, count[prior.order(count)]), best, rtol=1e-12, atol=1e-12
     )
+    count = count[prior.order(count)]
+    np.testing.assert_array_equal(prior.order(count), np.arange(k))
 
 
 @given(st.integers(1, 5), seeds)
