@@ -8,7 +8,7 @@ PIP_INSTALL = install --quiet --constraint constraints.txt --editable
 # Where docstrings must be complete: what users call.
 PUBLIC = $(addprefix skemvae/, \
   em_gaussian_mixture.py mixture_density.py variational_em.py model_density.py vae.py deep_density.py base.py \
-  transformed.py original_units.py outliers.py comparison.py bound_monitor.py versions.py \
+  transformed/estimator.py transformed/answers.py outliers.py comparison/compare.py bound_monitor.py versions.py \
   models/bayesian_mixture.py models/factor_model.py models/latent_variable_model.py bijections/base.py \
   displays/bound.py displays/density.py displays/feature_score.py displays/gap.py displays/latent.py \
   displays/mixture.py persistence/files.py onnx/export.py tables/batches.py)
@@ -49,8 +49,8 @@ laws: $(VENV)/test
 # A copy of the library, whose kernel stops at the first access beyond memory and the first overflow.
 SANITIZED := build/sanitized
 SANITIZE = -fsanitize=address,undefined -fno-sanitize-recover=undefined
-KERNEL_TESTS = $(addprefix tests/core/test_, \
-  compiled.py compiled_em.py groups.py factors.py quasi_newton.py sizes.py)
+KERNEL_TESTS = tests/kernel $(addprefix tests/engine/test_, \
+  compiled_pass.py whole_steps.py k_means.py quasi_newton.py)
 
 sanitize: $(VENV)/test
 	@echo "== Building the kernel with sanitizers in $(SANITIZED)"
@@ -59,7 +59,7 @@ sanitize: $(VENV)/test
 	cp -r skemvae tests pyproject.toml $(SANITIZED)
 	$(CXX) -std=c++17 -O1 -g -fPIC -shared -pthread -Wno-ignored-attributes $(SANITIZE) \
 	  -I$$($(BIN)/python -c "import sysconfig; print(sysconfig.get_path('include'))") \
-	  skemvae/core/kernel/*.cpp -o $(SANITIZED)/skemvae/core/_kernel.abi3.so
+	  skemvae/kernel/*.cpp -o $(SANITIZED)/skemvae/kernel/_kernel.abi3.so
 	@echo "== Running the tests of the kernel under them"
 	cd $(SANITIZED) && PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0 \
 	  LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so)" \
@@ -101,7 +101,7 @@ bench: $(VENV)/demo
 	$(BIN)/python benchmarks/variational.py
 
 clean:
-	rm -rf $(VENV) $(VENV)-* build dist skemvae/core/*.so output *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis \
+	rm -rf $(VENV) $(VENV)-* build dist skemvae/kernel/*.so output *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis \
 	  docs/_build docs/generated docs/gallery examples/output docs/sg_execution_times.rst
 
 # What each command needs; the files tell make that it is installed.

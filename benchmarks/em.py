@@ -33,7 +33,7 @@ from sklearn.mixture import GaussianMixture
 
 import skemvae
 from skemvae import EMGaussianMixture
-from skemvae.core import native
+from skemvae.kernel import native
 
 GRID = [
     (1_000, 4, 3),

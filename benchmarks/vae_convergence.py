@@ -26,7 +26,7 @@ from threadpoolctl import threadpool_limits
 from skemvae import VAEEstimator
 from skemvae.core.iterate import Patience, iterate
 from skemvae.likelihoods import Gaussian
-from skemvae.vae_fit import VAEFit
+from skemvae.networks.fit import VAEFit
 
 
 def causes(noise, n=1000, **parameters):

@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from skemvae import VAEEstimator
 from skemvae.core.iterate import iterate
-from skemvae.vae_fit import VAEFit
+from skemvae.networks.fit import VAEFit
 
 
 class Bare(nn.Module):

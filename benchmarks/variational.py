@@ -39,7 +39,7 @@ from sklearn.mixture import BayesianGaussianMixture
 
 import skemvae
 from skemvae import VAEEstimator, VariationalEM
-from skemvae.core import native
+from skemvae.kernel import native
 from skemvae.likelihoods import Gaussian
 from skemvae.models import BayesianMixture, FactorModel
 

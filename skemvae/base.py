@@ -28,9 +28,9 @@ from skemvae._version import __version__
 from skemvae.array_api import as_numpy, in_kind
 from skemvae.callbacks import CallbackSupportMixin
 from skemvae.core.decomposition import BoundDecomposition
-from skemvae.core.even_sample import EvenSample, at_even_steps
 from skemvae.core.rows import Rows
 from skemvae.core.table import Table
+from skemvae.engine.samples.even_sample import EvenSample, at_even_steps
 from skemvae.tables.frames import as_set
 from skemvae.tables.reading import is_read_in_parts, open_table
 from skemvae.typing import (

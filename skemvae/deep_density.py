@@ -251,7 +251,7 @@ class DeepDensity(LatentDensityEstimator):
             )
 
     def _inference(self, dtype: Any) -> Any:
-        from skemvae.networks.inference import Inference
+        from skemvae.networks.answers import Inference
 
         return Inference(self.module_, dtype, self.device)
 

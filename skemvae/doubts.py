@@ -12,9 +12,9 @@ import numpy as np
 
 from skemvae.core.arrays import AnyArray, Array
 from skemvae.core.covariance import Covariance
-from skemvae.core.dense_covariance import DenseCovariance
-from skemvae.core.even_sample import EvenSample
 from skemvae.core.table import Table
+from skemvae.engine.samples.even_sample import EvenSample
+from skemvae.structures.dense import DenseCovariance
 from skemvae.validation import escaped
 
 # Rows that are looked at where a fit looks doubtful; so many of one value are no accident, and so

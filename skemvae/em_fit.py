@@ -8,19 +8,19 @@ from typing import Any
 
 import numpy as np
 
-from skemvae.core.compiled_em import State, em_on
 from skemvae.core.covariance import Covariance
 from skemvae.core.gaussian_mixture import GaussianMixture
-from skemvae.core.grain import Grain
 from skemvae.core.iterate import Result
 from skemvae.core.rows import Rows
-from skemvae.core.summary import Summary
 from skemvae.core.table import Table
-from skemvae.devices.choice import passes_on
 from skemvae.doubts import Columns, is_beyond_doubt, listed
-from skemvae.initialisation import Initialiser, Start
-from skemvae.regularisation import Regularisation
-from skemvae.revival import revivals
+from skemvae.engine.climbs.whole_steps import State, em_on
+from skemvae.engine.passes.choice import passes_on
+from skemvae.engine.samples.grain import Grain
+from skemvae.engine.samples.summary import Summary
+from skemvae.engine.starts.initialisation import Initialiser, Start
+from skemvae.engine.starts.regularisation import Regularisation
+from skemvae.engine.starts.revival import revivals
 from skemvae.validation import (
     LARGEST_SQUARE,
     check_mixture_weights,

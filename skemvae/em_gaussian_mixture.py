@@ -12,21 +12,21 @@ from sklearn.utils import check_scalar
 from skemvae.base import fitting
 from skemvae.callbacks import with_callbacks
 from skemvae.core.arrays import power_of_two
-from skemvae.core.compiled_em import State
 from skemvae.core.covariance import Covariance
 from skemvae.core.iterate import Result, Status
-from skemvae.core.online import Stream
-from skemvae.core.parallel import in_region
 from skemvae.core.rows import Frame, Rows
-from skemvae.core.structures import STRUCTURES
-from skemvae.core.summary import Extent, Summary
 from skemvae.core.table import Table
 from skemvae.doubts import warn_of_doubts
 from skemvae.em_fit import ExactEM
-from skemvae.initialisation import METHODS
+from skemvae.engine.climbs.whole_steps import State
+from skemvae.engine.passes.threads import in_region
+from skemvae.engine.samples.summary import Extent, Summary
+from skemvae.engine.starts.initialisation import METHODS
+from skemvae.fitting import best_of_starts, warn_unless_converged
 from skemvae.mixture_density import MixtureDensity
-from skemvae.multistart import best_of_starts, warn_unless_converged
-from skemvae.online import remembered, step_on_batch
+from skemvae.mixtures.stream import Stream
+from skemvae.partial_fit import remembered, step_on_batch
+from skemvae.structures.registry import STRUCTURES
 from skemvae.tables.reading import check_extent, check_rows, read
 from skemvae.typing import ArrayLike, IntArray, MatrixLike, RandomState
 from skemvae.validation import (

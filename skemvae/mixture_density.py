@@ -16,10 +16,10 @@ from skemvae.core.arrays import quietly
 from skemvae.core.bound import Posterior, free_energy
 from skemvae.core.covariance import Covariance
 from skemvae.core.decomposition import BoundDecomposition
-from skemvae.core.expectation import map_conditionals, map_rows
 from skemvae.core.gaussian_mixture import GaussianMixture
 from skemvae.core.rows import Rows
-from skemvae.core.structures import STRUCTURES
+from skemvae.engine.passes.numpy_pass import map_conditionals, map_rows
+from skemvae.structures.registry import STRUCTURES
 from skemvae.tables.reading import check_rows
 from skemvae.typing import (
     Array,

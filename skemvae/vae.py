@@ -15,8 +15,8 @@ from sklearn.utils import check_scalar
 from skemvae.base import fitting
 from skemvae.callbacks import LoopProgress, with_callbacks
 from skemvae.core.iterate import Result, Status, conclude
-from skemvae.core.parallel import in_region
 from skemvae.deep_density import DeepDensity
+from skemvae.engine.passes.threads import in_region
 from skemvae.optional import require
 from skemvae.typing import ArrayLike, LikelihoodLike, MatrixLike, RandomState
 from skemvae.validation import (
@@ -332,7 +332,7 @@ class VAEEstimator(DeepDensity):
     def _fit(self, X: Any, y: Any, sample_weight: Any) -> Result[Any]:
         """Fit everything, with valid parameters."""
         require("torch", purpose=type(self).__name__)
-        from skemvae.vae_fit import VAEFit
+        from skemvae.networks.fit import VAEFit
 
         going_on = self.warm_start and hasattr(self, "module_")
         kl_warmup = 0 if going_on else min(self.kl_warmup, self.max_iter // 4)
@@ -356,7 +356,7 @@ class VAEEstimator(DeepDensity):
     def _train(self, X: Any, sample_weight: Any) -> Result[Any]:
         """Train for one epoch."""
         require("torch", purpose=type(self).__name__)
-        from skemvae.vae_fit import VAEFit
+        from skemvae.networks.fit import VAEFit
 
         going_on = hasattr(self, "module_")
         n_iter = self.n_iter_ if going_on else 0

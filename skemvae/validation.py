@@ -15,7 +15,7 @@ from sklearn.model_selection import check_cv
 from sklearn.utils.validation import check_array, check_is_fitted
 
 from skemvae.array_api import as_numpy
-from skemvae.core.summary import Extent, Summary
+from skemvae.engine.samples.summary import Extent, Summary
 
 # Distances are squared, and covariances hold squares of the unit of X.
 _LARGEST = 1e150

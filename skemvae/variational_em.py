@@ -12,11 +12,11 @@ from sklearn.utils import check_scalar
 from skemvae.base import fitting
 from skemvae.callbacks import with_callbacks
 from skemvae.core.iterate import Fit, Result
-from skemvae.core.parallel import in_region
 from skemvae.doubts import warn_of_doubts
+from skemvae.engine.passes.threads import in_region
+from skemvae.fitting import best_of_starts, warn_unless_converged
 from skemvae.model_density import ModelDensity
 from skemvae.models import MODELS, Model
-from skemvae.multistart import best_of_starts, warn_unless_converged
 from skemvae.tables.reading import check_rows, read
 from skemvae.typing import ArrayLike, MatrixLike, RandomState
 from skemvae.validation import (

@@ -8,7 +8,7 @@ from importlib import metadata
 from threadpoolctl import threadpool_info
 
 from skemvae._version import __version__
-from skemvae.core import native
+from skemvae.kernel import native
 
 _DEPENDENCIES = (
     "numpy",

@@ -9,7 +9,7 @@ import numpy as np
 from threadpoolctl import threadpool_info
 
 import skemvae
-from skemvae.core import parallel
+from skemvae.engine.passes import threads as parallel
 
 SOURCES = str(Path(skemvae.__file__).parent)
 

@@ -4,7 +4,7 @@ from contextlib import contextmanager
 
 from hypothesis import strategies as st
 
-from skemvae.core import native
+from skemvae.kernel import native
 
 levels = st.sampled_from(native.LEVELS or (None,))
 

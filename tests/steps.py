@@ -1,7 +1,8 @@
 """The E steps that fits take on rows in memory, to count or to interrupt."""
 
-from skemvae.core import compiled_em, native
 from skemvae.core.em import MixtureEM
+from skemvae.engine.climbs import whole_steps as compiled_em
+from skemvae.kernel import native
 
 # The class whose ``start`` each of them goes through.
 SteppingEM = MixtureEM if native.level is None else compiled_em.CompiledEM

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from skemvae.core.gaussian_mixture import GaussianMixture
-from skemvae.core.structures import STRUCTURES
+from skemvae.structures.registry import STRUCTURES
 
 structures = st.sampled_from(sorted(STRUCTURES))
 seeds = st.integers(0, 2**32 - 1)

@@ -6,9 +6,9 @@ from sklearn.datasets import load_iris, load_wine
 from sklearn.metrics import adjusted_rand_score
 
 from skemvae import VariationalEM
-from skemvae.core.structures import STRUCTURES
 from skemvae.doubts import DoubtfulFitWarning
 from skemvae.models import BayesianMixture
+from skemvae.structures.registry import STRUCTURES
 
 ALL = sorted(STRUCTURES)
 

@@ -10,13 +10,13 @@ from scipy.integrate import quad
 from scipy.stats import chi2
 from sklearn.mixture import BayesianGaussianMixture
 
-from skemvae import EMGaussianMixture, VariationalEM, multistart
-from skemvae.core import expectation
+from skemvae import EMGaussianMixture, VariationalEM, fitting
 from skemvae.core.iterate import iterate
-from skemvae.core.mixing import MIXING_WEIGHTS
 from skemvae.core.rows import Rows
-from skemvae.core.structures import STRUCTURES
+from skemvae.engine.passes import numpy_pass
+from skemvae.mixtures.weights import MIXING_WEIGHTS
 from skemvae.models import BayesianMixture
+from skemvae.structures.registry import STRUCTURES
 from tests.conjugacy import log_evidence
 from tests.laws import costly
 from tests.strategies import seeds, structures, tables, weights_of
@@ -419,7 +419,7 @@ def test_threads_change_no_digit_and_blocks_only_the_last(structure, monkeypatch
     np.testing.assert_array_equal(fits[0].lower_bounds_, fits[1].lower_bounds_)
     np.testing.assert_array_equal(fits[0].model_.means_, fits[1].model_.means_)
     np.testing.assert_array_equal(fits[0].score_samples(X), fits[1].score_samples(X))
-    monkeypatch.setattr(expectation, "_MOST_ROWS", 600)
+    monkeypatch.setattr(numpy_pass, "_MOST_ROWS", 600)
     small = em(3, structure, max_iter=5).fit(X)
     np.testing.assert_allclose(small.lower_bounds_, fits[0].lower_bounds_, rtol=1e-10)
     pieces = [small.score_samples(part) for part in np.array_split(X, 7)]
@@ -602,7 +602,7 @@ def test_the_best_of_several_starts_is_kept(monkeypatch):
         climbed.append(result.bounds[-1])
         return result
 
-    monkeypatch.setattr(multistart, "iterate", recorded)
+    monkeypatch.setattr(fitting, "iterate", recorded)
     rows = np.random.default_rng(0).exponential(size=(200, 4))
     fitted = em(8, "diag", n_init=5, max_iter=1).fit(rows)
     assert len(set(climbed)) > 1

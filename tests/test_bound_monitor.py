@@ -115,7 +115,7 @@ def test_what_a_step_came_to_does_not_outlive_it():
 
 
 def test_networks_are_copied_only_for_scores(monkeypatch):
-    from skemvae.vae_fit import VAEFit
+    from skemvae.networks.fit import VAEFit
 
     made, attributes = [], VAEFit.attributes
     monkeypatch.setattr(VAEFit, "attributes", lambda *a: (made.append(1), attributes(*a))[1])

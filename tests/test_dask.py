@@ -11,8 +11,8 @@ import pytest
 from distributed import Client, LocalCluster
 
 from skemvae import EMGaussianMixture, VariationalEM
-from skemvae.core.structures import STRUCTURES
 from skemvae.models import BayesianMixture
+from skemvae.structures.registry import STRUCTURES
 from skemvae.tables.dask_array import DaskTable
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")

@@ -17,8 +17,8 @@ from skemvae import (
     VariationalEM,
     decompose_bound,
 )
-from skemvae.latent.distributions import FullGaussian
 from skemvae.models import BayesianMixture, FactorModel, LatentVariableModel
+from skemvae.posteriors.gaussians import FullGaussian
 from tests.laws import costly
 from tests.own_models import GaussianPair, LinearGaussian
 

@@ -19,13 +19,13 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skemvae import EMGaussianMixture, VersionMismatchWarning
-from skemvae.core.em import MixtureEM
 from skemvae.core.gaussian_mixture import GaussianMixture
 from skemvae.core.rows import Frame, Rows
-from skemvae.core.structures import STRUCTURES
-from skemvae.core.summary import Summary
-from skemvae.initialisation import Initialiser
-from skemvae.judge import Judge
+from skemvae.engine.samples.summary import Summary
+from skemvae.engine.starts.initialisation import Initialiser
+from skemvae.engine.starts.races import Judge
+from skemvae.structures.registry import STRUCTURES
+from tests.passes import em_on
 from tests.recording import Recorder
 from tests.versions import needs_callbacks
 
@@ -225,7 +225,7 @@ def test_a_small_cluster_in_a_long_table_is_sound():
             STRUCTURES["full"].identity(2, 8),
             np.full(8, 1e-6),
         )
-        states.append(MixtureEM(rows).start(mixture))
+        states.append(em_on(rows).start(mixture))
     assert initialiser.sketch.n_rows < 5000
     assert initialiser.judge.prefers(*states)
 

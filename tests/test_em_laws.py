@@ -12,7 +12,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
 from skemvae import EMGaussianMixture
-from skemvae.core.structures import STRUCTURES
+from skemvae.structures.registry import STRUCTURES
 from tests.ridge import ridge
 from tests.strategies import mixtures, regularisations, seeds, structures, tables, weights_of
 

@@ -14,11 +14,11 @@ from scipy.stats import multivariate_normal, poisson
 from sklearn.decomposition import PCA, FactorAnalysis
 
 from skemvae import VAEEstimator, VariationalEM
-from skemvae.latent.distributions import FullGaussian
 from skemvae.likelihoods import Gaussian, NegativeBinomial, StudentT
 from skemvae.models import FactorModel
+from skemvae.posteriors.ascent import climb
+from skemvae.posteriors.gaussians import FullGaussian
 from skemvae.variational import blocks
-from skemvae.variational.ascent import climb
 from skemvae.variational.factor_bound import LogJoint
 from tests.laws import costly
 from tests.strategies import seeds, weights_of

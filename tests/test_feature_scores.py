@@ -31,15 +31,15 @@ from skemvae import (
     VAEEstimator,
     VariationalEM,
 )
-from skemvae.core.bayesian_mixture import Parameters, Predictive
 from skemvae.core.bound import log_conditionals
-from skemvae.core.expectation import map_conditionals, map_rows
-from skemvae.core.mixing import MIXING_WEIGHTS
-from skemvae.core.normal_wishart import NormalWishart
 from skemvae.core.rows import Frame, Rows
-from skemvae.core.structures import STRUCTURES
+from skemvae.engine.passes.numpy_pass import map_conditionals, map_rows
 from skemvae.likelihoods import Gaussian, LogNormal
+from skemvae.mixtures.bayesian_mixture import Parameters, Predictive
+from skemvae.mixtures.normal_wishart import NormalWishart
+from skemvae.mixtures.weights import MIXING_WEIGHTS
 from skemvae.models import BayesianMixture, FactorModel
+from skemvae.structures.registry import STRUCTURES
 from tests.laws import costly
 from tests.own_models import GaussianPair, LinearGaussian
 from tests.strategies import mixtures, seeds

@@ -23,7 +23,7 @@ from skemvae import (
 )
 from skemvae.displays import FeatureScoreDisplay
 from skemvae.models import FactorModel
-from skemvae.truncation import draw
+from skemvae.transformed.truncation import draw
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),

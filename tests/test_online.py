@@ -16,13 +16,14 @@ from sklearn.exceptions import ConvergenceWarning
 
 import skemvae
 from skemvae import EMGaussianMixture
-from skemvae.core.em import MixtureEM
-from skemvae.core.grain import Grain
-from skemvae.core.online import Stream, online_step
+from skemvae.core import em
 from skemvae.core.rows import Frame, Rows
-from skemvae.core.structures import STRUCTURES
-from skemvae.core.summary import Summary
+from skemvae.engine.samples.grain import Grain
+from skemvae.engine.samples.summary import Summary
+from skemvae.mixtures.stream import Stream, online_step
+from skemvae.structures.registry import STRUCTURES
 from tests.laws import costly
+from tests.passes import em_on
 from tests.ridge import ridge, width
 from tests.steps import SteppingEM, watch
 from tests.strategies import mixtures, regularisations, seeds, structures, tables
@@ -91,7 +92,7 @@ def test_half_a_batch_and_then_the_other_half_is_the_batch(mixture, seed, step):
     d = mixture.means.shape[1]
     drawn, _ = mixture.sample(40, np.random.RandomState(seed))
     whole, first, second = (
-        MixtureEM(Rows(rows, None, Frame.identity(d))).start(mixture)
+        em_on(Rows(rows, None, Frame.identity(d))).start(mixture)
         for rows in (drawn, drawn[:20], drawn[20:])
     )
     half = online_step(mixture, first.expectation, (step / 2) / (1 - step / 2))
@@ -516,7 +517,7 @@ def test_ctrl_c_ends_the_callers_loop(monkeypatch):
     mixture.partial_fit(X[:500])
     before = state(mixture)
     with monkeypatch.context() as patch:
-        patch.setattr(MixtureEM, "start", interrupted)
+        patch.setattr(em.MixtureEM, "start", interrupted)
         with pytest.raises(KeyboardInterrupt):
             mixture.partial_fit(X[:500])
     assert state(mixture) == before

@@ -19,11 +19,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skemvae import EMGaussianMixture, VAEEstimator, VariationalEM, to_onnx
-from skemvae.core.structures import STRUCTURES
 from skemvae.likelihoods import Gaussian
 from skemvae.models import BayesianMixture, FactorModel
 from skemvae.networks.layers import ACTIVATIONS
 from skemvae.onnx import vae as vae_graph
+from skemvae.structures.registry import STRUCTURES
 from tests.strategies import mixtures, seeds
 
 STANDARD_NORMAL = EMGaussianMixture.from_parameters([1.0], [[0.0]], [[[1.0]]])

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skemvae import EMGaussianMixture, VariationalEM
-from skemvae.core import native
-from skemvae.core.structures import STRUCTURES, Diagonal, Full
+from skemvae.kernel import native
 from skemvae.models import BayesianMixture
+from skemvae.structures.registry import STRUCTURES, Diagonal, Full
 from tests.levels import path
 from tests.strategies import seeds
 

@@ -503,3 +503,8 @@ def test_a_newer_format_asks_for_an_upgrade(tmp_path, monkeypatch):
     container.write(path, text, {})
     with pytest.raises(ValueError, match=rf"version '9\.8\.7' of.*{skemvae.__version__}.*upgrade"):
         skemvae.load(path)
+
+
+def test_a_pickle_from_before_the_move_says_so():
+    with pytest.raises(ImportError, match="earlier skemvae"):
+        pickle.loads(b"cskemvae.core.structures\nFull\n.")

@@ -11,7 +11,7 @@ from sklearn.metrics import adjusted_rand_score
 
 from skemvae import DensityOutlierDetector, EMGaussianMixture
 from skemvae.core.rows import Frame, Rows
-from skemvae.core.summary import Summary
+from skemvae.engine.samples.summary import Summary
 from tests.ridge import ridge
 from tests.strategies import seeds
 

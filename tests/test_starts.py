@@ -12,18 +12,18 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import adjusted_rand_score
 
 from skemvae import EMGaussianMixture
-from skemvae.core import native
-from skemvae.core.compiled_em import work_of_step
-from skemvae.core.em import MixtureEM
-from skemvae.core.expectation import moments_given
 from skemvae.core.moments import Moments
 from skemvae.core.rows import Frame, Rows
-from skemvae.core.sketch import Sketch
-from skemvae.core.structures import STRUCTURES
-from skemvae.core.summary import Summary
-from skemvae.initialisation import Initialiser
-from skemvae.judge import Judge
+from skemvae.engine.climbs.whole_steps import work_of_step
+from skemvae.engine.passes.numpy_pass import moments_given
+from skemvae.engine.samples.sketch import Sketch
+from skemvae.engine.samples.summary import Summary
+from skemvae.engine.starts.initialisation import Initialiser
+from skemvae.engine.starts.races import Judge
+from skemvae.kernel import native
+from skemvae.structures.registry import STRUCTURES
 from tests.levels import path
+from tests.passes import em_on
 from tests.recording import Recorder
 from tests.steps import watch
 from tests.strategies import seeds
@@ -280,7 +280,7 @@ def test_the_merit_of_a_fit_does_not_depend_on_units_or_repetition(seed, structu
         starts = initialiser(own, 3, structure)
         starts = replace(starts, judge=replace(starts.judge, noise=1e-6 * own.var(0)))
         rows = Rows(own, None, Frame.identity(3))
-        state = MixtureEM(rows).start(starts.from_responsibilities(r, rows).model)
+        state = em_on(rows).start(starts.from_responsibilities(r, rows).model)
         merits.append(starts.judge._merit(state, state.expectation.moments.count))
     assert merits[0] < np.inf
     np.testing.assert_allclose(merits[1], merits[0] - np.log(scale).sum(), atol=1e-7)
@@ -294,7 +294,7 @@ def test_fits_that_a_sketch_cannot_tell_apart_both_go_on(distance, clear):
     model = starts.by_name("kmeans", np.random.RandomState(0)).model
     moved = replace(model, means=model.means + distance)
     assert starts.judge.sketch.fraction < 0.2
-    best, other = (MixtureEM(starts.sketch.rows).start(m) for m in (model, moved))
+    best, other = (em_on(starts.sketch.rows).start(m) for m in (model, moved))
     assert starts.judge._leads(best, other) == clear
     # Where the sketch holds all rows, nothing is uncertain.
     certain = replace(starts.judge, sketch=replace(starts.sketch, size=30_000))

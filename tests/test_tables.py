@@ -16,8 +16,8 @@ from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 
 from skemvae import EMGaussianMixture, VAEEstimator, VariationalEM, from_batches
-from skemvae.core.structures import STRUCTURES
 from skemvae.models import BayesianMixture
+from skemvae.structures.registry import STRUCTURES
 from skemvae.tables import batches
 from skemvae.tables.reading import _SLICE_NUMBERS
 from tests.laws import costly

@@ -10,7 +10,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from skemvae import VAEEstimator
 from skemvae.likelihoods import Gaussian
-from skemvae.vae_fit import VAEFit
+from skemvae.networks.fit import VAEFit
 
 
 def causes(noise, n):

@@ -55,7 +55,7 @@ def steps_of(model):
         return "skemvae.models.bayesian_mixture.BayesianMixtureFit"
     if isinstance(model, FactorModel):
         return "skemvae.variational.factor_fit.FactorFit"
-    return "skemvae.variational.latent_variable_fit.OwnFit"
+    return "skemvae.variational.own_fit.OwnFit"
 
 
 # Which model.

@@ -11,13 +11,31 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from enum import Enum
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 from skemvae.core.arrays import AnyArray, Array, power_of_two
-from skemvae.core.axes import Axes
 from skemvae.core.moments import Moments
-from skemvae.core.scan import Metric, Scan
-from skemvae.core.student_metric import StudentMetric
+from skemvae.core.scan import Scan
+
+
+class Axes(ABC):
+    """Whitened coordinates of the components, seen from components with a mean and a covariance."""
+
+    @abstractmethod
+    def whitened(self, differences: Array) -> Array:
+        """Differences of means in standard deviations, shape (K, d)."""
+
+    @abstractmethod
+    def unwhitened(self, whitened: Array) -> Array:
+        """The inverse."""
+
+    @abstractmethod
+    def log_ratios(self, covariance: Any) -> Array:
+        """Covariances relative to those of the origin, shape (K, p); 0 for the same."""
+
+    @abstractmethod
+    def values(self, log_ratios: Array) -> Array:
+        """The inverse."""
 
 
 class KernelForm(Enum):
@@ -191,10 +209,6 @@ class Covariance(ABC):
     def radial_size(self) -> int:
         """So many features at a time have a common scale that is uncertain: d or 1."""
         return self.n_features
-
-    def student_metric(self, means: Array, power: Array, shrinkage: Array) -> Metric:
-        """The arithmetic of scoring, where the scale is uncertain."""
-        return StudentMetric(self.scan(means), power, shrinkage)
 
     @abstractmethod
     def scaled(self, scale: Array) -> Self:

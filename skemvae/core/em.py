@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Generic, Protocol, Self, TypeVar
-
-import numpy as np
 
 from skemvae.core.chart import Charted, Movable
 from skemvae.core.expectation import (
@@ -14,16 +12,9 @@ from skemvae.core.expectation import (
     MixtureModel,
     PassChoice,
     expectation,
-    fastest_pass,
 )
 from skemvae.core.moments import Moments
-from skemvae.core.rows import Rows
-from skemvae.core.sketch import Sketch
 from skemvae.core.table import Table
-
-# A sample is worth it, if it holds less than such a part of the rows; and memory stays bounded,
-# if it holds at most so many numbers: 16 MiB.
-_WORTH_SAMPLING, _MOST_NUMBERS = 1 / 8, 2**21
 
 
 class Maximisable(MixtureModel, Charted, Movable, Protocol):
@@ -80,7 +71,7 @@ class MixtureEM:
     """The EM algorithm on a table, whose passes ``choose`` chooses."""
 
     table: Table
-    choose: PassChoice = fastest_pass
+    choose: PassChoice
 
     def start(self, model: M) -> EMState[M]:
         """The E step at given parameters."""
@@ -91,20 +82,3 @@ class MixtureEM:
     def step(self, state: EMState[M]) -> EMState[M]:
         """One iteration."""
         return self.start(state.maximised)
-
-    def sampled(self, size: int) -> MixtureEM | None:
-        """The same on so many rows that stand for all of them; None if that saves little.
-
-        Neither the order of the rows nor how the table is cut into parts matters.
-        """
-        d = len(self.table.frame.origin)
-        if size * d > _MOST_NUMBERS:
-            return None
-        if isinstance(self.table, Rows) and self.table.n_rows < size / _WORTH_SAMPLING:
-            return None
-        sketch = self.table.fold(
-            partial(Sketch.of, origin=np.zeros(d), scale=np.ones(d), size=size)
-        )
-        if sketch.fraction > _WORTH_SAMPLING:
-            return None
-        return replace(self, table=sketch.sample)

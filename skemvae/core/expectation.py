@@ -1,31 +1,16 @@
-"""The one function that touches rows, and the pass over blocks that it shares with scoring."""
+"""The E step: expected sufficient statistics of a table under a mixture, and the bound."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial, reduce
-from operator import add
-from typing import NamedTuple, Protocol
+from functools import partial
+from typing import Protocol
 
-import numpy as np
-
-from skemvae.core.arrays import AnyArray, Array
-from skemvae.core.bound import Posterior, log_conditionals
-from skemvae.core.compiled import compiled
-from skemvae.core.covariance import Covariance
+from skemvae.core.arrays import Array
 from skemvae.core.moments import Moments
-from skemvae.core.parallel import Region, in_region
-from skemvae.core.rows import Block, Rows
+from skemvae.core.rows import Rows
 from skemvae.core.scan import Metric, Scan
-from skemvae.core.sums import Sums
 from skemvae.core.table import Table
-from skemvae.core.workspace import Workspace
-
-# Numbers in the working set of a block. Fewer would fit a core's own cache,
-# but then threads spend their time waiting for the interpreter (measured).
-_BLOCK_NUMBERS = 2**18
-_FEWEST_ROWS, _MOST_ROWS = 128, 8192
 
 
 class ScoringModel(Protocol):
@@ -44,79 +29,6 @@ class MixtureModel(ScoringModel, Protocol):
 
     def scan(self) -> Scan:
         """The arithmetic of a pass over rows, with second moments."""
-
-
-class Seen(NamedTuple):
-    """A block of rows as a model sees it, valid until the next block."""
-
-    block: Block
-    features: Array
-    log_joint: Array  # (n, K)
-    scan: Metric
-
-
-def _block_size(width: int) -> int:
-    return min(max(_BLOCK_NUMBERS // width, _FEWEST_ROWS), _MOST_ROWS)
-
-
-def _observe(
-    log_normaliser: Array, scan: Metric, rows: Rows, run: range, workspace: Workspace
-) -> Iterator[Seen]:
-    for block in rows.blocks(run, workspace):
-        features = scan.features(block.z, workspace)
-        log_joint = scan.log_joint(features, log_normaliser, workspace)
-        yield Seen(block, features, log_joint.T, scan)
-
-
-def each_block(
-    model: ScoringModel, rows: Rows, visit: Callable[[Seen], None], width: int = 1
-) -> None:
-    """Pass over the rows once and let ``visit`` see each block, on several threads.
-
-    log p(x, z=k) is that of the rows' frame. ``width`` is how many numbers
-    ``visit`` makes of one row under one component.
-    """
-    scan, log_normaliser = model.scan(), model.log_normaliser
-    block = _block_size(max(width * len(log_normaliser), scan.width))
-
-    def visit_all(region: Region) -> None:
-        def visit_run(run: range) -> None:
-            for seen in _observe(log_normaliser, scan, rows, run, region.workspace):
-                visit(seen)
-
-        region.map(visit_run, rows.runs(block, block))
-
-    in_region(visit_all)
-
-
-def map_rows(
-    model: ScoringModel,
-    rows: Rows,
-    function: Callable[[Posterior], AnyArray],
-    out: AnyArray,
-) -> AnyArray:
-    """Write ``function`` of the exact posterior of each block of rows to ``out``, and return it."""
-
-    def visit(seen: Seen) -> None:
-        values = function(Posterior.exact(seen.log_joint))
-        with np.errstate(over="ignore"):  # float32 may have to round a log density to -inf
-            out[seen.block.where] = values
-
-    each_block(model, rows, visit)
-    return out
-
-
-def map_conditionals(model: ScoringModel, rows: Rows, out: AnyArray) -> AnyArray:
-    """Write log p(x_j | x_-j) in the rows' frame to ``out`` of shape (n, d), and return it."""
-
-    def visit(seen: Seen) -> None:
-        with np.errstate(over="ignore"):
-            log_given = seen.scan.log_conditionals(seen.features)
-            values = log_conditionals(seen.log_joint, log_given.transpose(2, 0, 1))
-            out[seen.block.where] = values
-
-    each_block(model, rows, visit, width=out.shape[1])
-    return out
 
 
 @dataclass(frozen=True)
@@ -152,56 +64,8 @@ class Expectation:
 class Pass(Protocol):
     """A way to take a pass over rows under given components."""
 
-    def sums(self, rows: Rows, region: Region) -> Sums:
-        """Sums over all rows, on the threads of a region."""
-
-    def moments(self, sums: Sums) -> Moments:
-        """What sums over rows say of them."""
-
-
-@dataclass(frozen=True)
-class ScannedPass:
-    """A pass through NumPy and BLAS.
-
-    Attributes
-    ----------
-    log_normaliser : array of shape (K,)
-    scan : Scan
-        Gives the responsibilities.
-    second_scan : Scan
-        Takes the second moments.
-    """
-
-    log_normaliser: Array
-    scan: Scan
-    second_scan: Scan
-
-    def sums(self, rows: Rows, region: Region) -> Sums:
-        block = _block_size(self.scan.width)
-
-        def sums_of_run(run: range) -> Sums:
-            workspace = region.workspace
-            blocks = _observe(self.log_normaliser, self.scan, rows, run, workspace)
-            return reduce(add, (self._sums_of_block(seen, workspace) for seen in blocks))
-
-        return reduce(add, region.map(sums_of_run, rows.runs(block, block)))
-
-    def _sums_of_block(self, seen: Seen, workspace: Workspace) -> Sums:
-        (_, z, weight), features, log_joint, _ = seen
-        posterior = Posterior.exact(log_joint, out=log_joint)
-        responsibility, evidence = posterior.weight.T, posterior.log_evidence
-        if weight is not None:
-            responsibility *= weight
-        total = evidence.sum() if weight is None else weight @ evidence
-        if self.second_scan is not self.scan:
-            features = self.second_scan.features(z, workspace)
-        second = self.second_scan.second(features, responsibility, workspace)
-        return Sums((responsibility @ z.T, second), float(total))
-
-    def moments(self, sums: Sums) -> Moments:
-        # The last row of z holds ones, so the last column of the first moments holds the counts.
-        first, second = sums.arrays
-        return self.second_scan.moments(first[:, -1], first[:, :-1], second)
+    def expectation(self, rows: Rows) -> Expectation:
+        """The E step on some rows."""
 
 
 class PassChoice(Protocol):
@@ -211,68 +75,18 @@ class PassChoice(Protocol):
         """Responsibilities by ``scan``, second moments by ``second_scan``."""
 
 
-def fastest_pass(log_normaliser: Array, scan: Scan, second_scan: Scan, rows: Rows) -> Pass:
-    """The fastest way on the CPU that is accurate enough."""
-    if second_scan is scan:
-        second_scan = scan.second_scan(rows.n_rows)
-    if second_scan is not scan:
-        return ScannedPass(log_normaliser, scan, second_scan)
-    if getattr(rows.X, "dtype", None) == np.float32:
-        scan = scan.single() or scan
-    return compiled(scan, log_normaliser) or ScannedPass(log_normaliser, scan, scan)
-
-
-def roughest_pass(log_normaliser: Array, scan: Scan, second_scan: Scan, rows: Rows) -> Pass:
-    """The same for races: in float32 where that keeps enough digits to tell who leads."""
-    if second_scan is scan:
-        scan = second_scan = scan.single() or scan
-    return fastest_pass(log_normaliser, scan, second_scan, rows)
-
-
-def expectation(
-    model: MixtureModel, table: Table, choose: PassChoice = fastest_pass
-) -> Expectation:
-    """The E step: expected sufficient statistics under the exact posterior, and the bound."""
+def expectation(model: MixtureModel, table: Table, choose: PassChoice) -> Expectation:
+    """The E step under the exact posterior; ``choose`` chooses a pass for each part of a table."""
     scan, log_normaliser = model.scan(), model.log_normaliser
-    expected = table.fold(partial(_expectation_of_part, log_normaliser, scan, scan, choose))
+    expected = table.fold(partial(_of_part, log_normaliser, scan, scan, choose))
     # Of the whole table: in a part of it, few rows of a component say nothing of its variance.
     sharper = scan.sharper(expected.moments)
     if sharper is not None:  # take the pass again, about the new means
-        expected = table.fold(partial(_expectation_of_part, log_normaliser, scan, sharper, choose))
+        expected = table.fold(partial(_of_part, log_normaliser, scan, sharper, choose))
     return expected
 
 
-def _expectation_of_part(
+def _of_part(
     log_normaliser: Array, scan: Scan, second_scan: Scan, choose: PassChoice, rows: Rows
 ) -> Expectation:
-    """The E step on one part, in the way that is the fastest where it lies."""
-    way = choose(log_normaliser, scan, second_scan, rows)
-    sums = in_region(partial(way.sums, rows))
-    return Expectation(way.moments(sums), sums.evidence, rows.total)
-
-
-def moments_given(responsibilities: Array, unit: Covariance, rows: Rows) -> Moments:
-    """Expected sufficient statistics under given responsibilities of shape (n, K).
-
-    First the means, then second moments about them, so that nothing cancels;
-    ``unit`` are K unit matrices of the structure that the moments are for.
-    """
-    workspace = Workspace()
-
-    def blocks(size: int) -> Iterator[tuple[Array, Array]]:
-        for where, z, weight in rows.blocks(range(0, rows.n_rows, size), workspace):
-            responsibility = np.array(responsibilities[where].T, dtype=float, order="C")
-            yield z, responsibility if weight is None else responsibility * weight
-
-    first: Array = reduce(add, (r @ z.T for z, r in blocks(_MOST_ROWS)))
-    count = first[:, -1:]
-    means = first[:, :-1] / np.where(count > 0, count, 1.0)
-    scan = unit.scan(means).about(means)
-    second = reduce(
-        add,
-        (
-            scan.second(scan.features(z, workspace), r, workspace)
-            for z, r in blocks(_block_size(scan.width))
-        ),
-    )
-    return scan.moments(first[:, -1], first[:, :-1], second)
+    return choose(log_normaliser, scan, second_scan, rows).expectation(rows)

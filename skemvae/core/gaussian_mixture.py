@@ -11,10 +11,10 @@ from skemvae.core.arrays import AnyArray, Array, quietly
 from skemvae.core.bound import Posterior
 from skemvae.core.chart import Chart, Point
 from skemvae.core.covariance import Covariance
-from skemvae.core.expectation import Seen, each_block
 from skemvae.core.moments import Moments
-from skemvae.core.rows import Frame, Rows
+from skemvae.core.rows import Frame
 from skemvae.core.scan import Scan
+from skemvae.core.workspace import Workspace
 
 
 def frame_of(weights: Array, means: Array, covariance: Covariance) -> Frame:
@@ -63,17 +63,13 @@ class GaussianMixture:
         return self.covariance.scan(self.means)
 
     def log_joint(self, X: AnyArray) -> Array:
-        """The scores of all components, shape (n, K), nats, for X of shape (n, d).
+        """The scores of all components, shape (n, K), nats, for a few rows X of shape (n, d).
 
         They are log p(x, z=k), less the penalty if there is ``noise``.
         """
-        log_joint = np.empty((len(X), len(self.weights)))
-
-        def visit(seen: Seen) -> None:
-            log_joint[seen.block.where] = seen.log_joint
-
-        each_block(self, Rows.of(X), visit)
-        return log_joint
+        scan, workspace = self.scan(), Workspace()
+        features = scan.features(Frame.identity(X.shape[1]).apply(X, workspace), workspace)
+        return scan.log_joint(features, self.log_normaliser, workspace).T.copy()
 
     def maximise(self, moments: Moments) -> Self:
         """The M step, in closed form; a component without weight stays where it was."""

@@ -8,9 +8,9 @@ from typing import Any, Self
 import numpy as np
 from sklearn.base import BaseEstimator
 
-from skemvae.core.structures import STRUCTURES
 from skemvae.displays.style import axes_for, colours, outlined, point_size
 from skemvae.displays.subject import Subject, look_into
+from skemvae.structures.registry import STRUCTURES
 from skemvae.typing import ArrayLike, Axes, Columns, MatrixLike, PlotOption
 from skemvae.validation import check_positive
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from skemvae.core.bayesian_mixture import State, VariationalBayes
-from skemvae.core.merging import merged
 from skemvae.core.rows import Rows
-from skemvae.initialisation import Initialiser
+from skemvae.engine.starts.initialisation import Initialiser
+from skemvae.mixtures.bayesian_mixture import State, VariationalBayes
+from skemvae.mixtures.merging import merged
 from skemvae.models.splitting import Splitter
 
 # Steps that the prior takes to follow a split.

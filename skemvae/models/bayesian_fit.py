@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 from sklearn.base import clone
 
-from skemvae.core import bayesian_mixture as core
 from skemvae.core.arrays import Array
-from skemvae.core.em import MixtureEM
 from skemvae.core.iterate import Fit, Result, Status
 from skemvae.core.moments import Moments
-from skemvae.core.summary import Summary
 from skemvae.core.table import Table
 from skemvae.doubts import Columns
-from skemvae.initialisation import Initialiser
+from skemvae.engine.climbs.sampling import SampledEM
+from skemvae.engine.passes.choice import fastest_pass
+from skemvae.engine.samples.summary import Summary
+from skemvae.engine.starts.initialisation import Initialiser
+from skemvae.mixtures import bayesian_mixture as core
 from skemvae.models.bayesian_climb import Climb
 from skemvae.models.bayesian_prior import pooled
 from skemvae.models.bayesian_starts import Starts
@@ -73,7 +74,9 @@ class BayesianMixtureFit(Fit):
         self._rng = rng
         self._previous = previous
         sample = initialiser.sketch.sample
-        on_table, on_sample = (core.VariationalBayes(MixtureEM(rows)) for rows in (table, sample))
+        on_table, on_sample = (
+            core.VariationalBayes(SampledEM(rows, fastest_pass)) for rows in (table, sample)
+        )
         self._climb = Climb(on_table, sample, initialiser, rng)
         self._starts = Starts(prior, initialiser, replace(self._climb, ascent=on_sample))
         self.accelerable = self._climb.ascent

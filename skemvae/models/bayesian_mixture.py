@@ -9,21 +9,21 @@ from typing import Any, Self, cast
 import numpy as np
 from sklearn.utils import check_scalar
 
-from skemvae.core import bayesian_mixture as core
 from skemvae.core.bound import Posterior
 from skemvae.core.covariance import Covariance
-from skemvae.core.expectation import map_conditionals, map_rows
 from skemvae.core.gaussian_mixture import frame_of
 from skemvae.core.iterate import Fit
-from skemvae.core.mixing import MIXING_WEIGHTS
 from skemvae.core.rows import Frame, Rows
-from skemvae.core.structures import STRUCTURES
-from skemvae.core.summary import Summary
 from skemvae.core.table import Table
-from skemvae.initialisation import Initialiser
+from skemvae.engine.passes.numpy_pass import map_conditionals, map_rows
+from skemvae.engine.samples.summary import Summary
+from skemvae.engine.starts.initialisation import Initialiser
+from skemvae.mixtures import bayesian_mixture as core
+from skemvae.mixtures.weights import MIXING_WEIGHTS
 from skemvae.models.base import Model
 from skemvae.models.bayesian_fit import START_RIDGE, BayesianMixtureFit
 from skemvae.models.bayesian_prior import prior_of
+from skemvae.structures.registry import STRUCTURES
 from skemvae.tables.reading import check_extent
 from skemvae.typing import ArrayLike, FloatArray, IntArray, Tabular, TrainingRows
 from skemvae.validation import check_choice, check_range

@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from skemvae.core.arrays import Array
-from skemvae.core.bayesian_mixture import BayesianMixture, Parameters
 from skemvae.core.covariance import Covariance
 from skemvae.core.expectation import expectation
 from skemvae.core.gaussian_mixture import GaussianMixture
-from skemvae.core.hyperprior import Hyperprior
-from skemvae.core.mixing import MIXING_WEIGHTS
-from skemvae.core.normal_wishart import NormalWishart
-from skemvae.core.summary import Summary
 from skemvae.core.table import Table
+from skemvae.engine.passes.choice import fastest_pass
+from skemvae.engine.samples.summary import Summary
+from skemvae.mixtures.bayesian_mixture import BayesianMixture, Parameters
+from skemvae.mixtures.hyperprior import Hyperprior
+from skemvae.mixtures.normal_wishart import NormalWishart
+from skemvae.mixtures.weights import MIXING_WEIGHTS
 from skemvae.validation import LARGEST_SQUARE, check_parameter_array, check_positive_definite
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def pooled(structure: type[Covariance], table: Table, summary: Summary) -> tuple
     unit = structure.identity(1, d)
     # The posterior of a mixture of one component is 1.
     one = GaussianMixture(np.ones(1), np.zeros((1, d)), unit, np.zeros(d))
-    everything = expectation(one, table)
+    everything = expectation(one, table, fastest_pass)
     noise = summary.floor**2 / table.frame.scale**2
     return unit.maximise(everything.moments, noise).values[0], everything.total
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from skemvae.core.bayesian_mixture import BayesianMixture, State
 from skemvae.core.iterate import Aitken, Status, iterate
-from skemvae.initialisation import Initialiser
+from skemvae.engine.starts.initialisation import Initialiser
+from skemvae.mixtures.bayesian_mixture import BayesianMixture, State
 from skemvae.models.bayesian_climb import Climb, is_better
 
 # Starts are tried of each number of components up to so many, then of numbers that grow by a part.

@@ -15,8 +15,8 @@ from skemvae.optional import require
 from skemvae.typing import Array, FloatArray, LikelihoodLike, Tabular, TrainingRows
 
 if TYPE_CHECKING:  # torch is imported when a factor model is fitted
-    from skemvae.likelihoods.table import Table
-    from skemvae.variational.factors import Factors
+    from skemvae.likelihoods.columns import Table
+    from skemvae.variational.factor_parameters import Factors
 
 
 class FactorModel(Model):
@@ -89,7 +89,7 @@ class FactorModel(Model):
         if hasattr(self, "_table"):
             return self._table.numeric
         require("torch", purpose="FactorModel")
-        from skemvae.likelihoods.table import is_numeric
+        from skemvae.likelihoods.columns import is_numeric
 
         return is_numeric(self.likelihood)
 
@@ -149,18 +149,18 @@ class FactorModel(Model):
         return self._inference(X).posterior_covariance()
 
     def expected_rows(self, Z: FloatArray) -> Array:
-        from skemvae.variational.factor_inference import expected_codes
+        from skemvae.variational.factor_answers import expected_codes
 
         return self._table.decode(expected_codes(self._factors, Z))
 
     def draw(self, n: int, rng: np.random.RandomState) -> tuple[Array, Array]:
-        from skemvae.variational.factor_inference import draw_codes
+        from skemvae.variational.factor_answers import draw_codes
 
         codes, Z = draw_codes(self._factors, n, rng)
         return self._table.decode(codes), Z
 
     def _inference(self, X: Any) -> Any:
-        from skemvae.variational.factor_inference import FactorInference
+        from skemvae.variational.factor_answers import FactorInference
 
         return FactorInference(
             self._factors, self._table, X, self.n_score_samples, self._points, self._seed
@@ -198,8 +198,8 @@ class FactorModel(Model):
             return
         import torch
 
-        from skemvae.variational.expectations import Points
-        from skemvae.variational.factors import Factors
+        from skemvae.posteriors.expectations import Points
+        from skemvae.variational.factor_parameters import Factors
 
         self._as_fitted = Factors.of(state["_as_fitted"], self._table)
         self._factors = Factors.of(state["_factors"], self._table)

@@ -223,7 +223,7 @@ class LatentVariableModel(Model):
         previous: Self | None,
     ) -> Fit:
         require("torch", purpose=type(self).__name__)
-        from skemvae.variational.latent_variable_fit import FITS
+        from skemvae.variational.own_fit import FITS
 
         check_choice("posterior", self.posterior, FITS)
         check_scalar(self.n_latent, "n_latent", Integral, min_val=1)
@@ -270,7 +270,7 @@ class LatentVariableModel(Model):
         return getattr(type(self), optional) is not getattr(LatentVariableModel, optional)
 
     def _inference(self, X: Any) -> Any:
-        from skemvae.variational.latent_variable_inference import INFERENCES
+        from skemvae.variational.own_answers import INFERENCES
 
         return INFERENCES[self.posterior](self, X)
 

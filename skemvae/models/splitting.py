@@ -8,12 +8,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from skemvae.core.bayesian_mixture import BayesianMixture, Parameters
 from skemvae.core.em import MixtureEM
-from skemvae.core.expectation import map_rows
 from skemvae.core.moments import Moments
 from skemvae.core.rows import Rows
-from skemvae.initialisation import Initialiser
+from skemvae.engine.passes.choice import fastest_pass
+from skemvae.engine.passes.numpy_pass import map_rows
+from skemvae.engine.starts.initialisation import Initialiser
+from skemvae.mixtures.bayesian_mixture import BayesianMixture, Parameters
 
 # Components that hold less are empty; and such as hold less are not split: rows.
 _EMPTY, _SPLIT = 0.5, 4.0
@@ -74,7 +75,7 @@ class Splitter:
         prior = Parameters(model.prior.weights.resized(2), components)
         hyperprior = replace(model.hyperprior, fits_covariance=False, fits_mean_precision=False)
         two = BayesianMixture(prior, prior, hyperprior)
-        em = MixtureEM(rows)
+        em = MixtureEM(rows, fastest_pass)
         moments = em.start(start).expectation.moments
         together = two.ordered(moments.merged(np.zeros(2, dtype=int)))
         one = two.maximise(together).value(together)

@@ -9,7 +9,7 @@ from itertools import pairwise
 import torch
 
 from skemvae.likelihoods import Likelihood
-from skemvae.likelihoods.table import Table
+from skemvae.likelihoods.columns import Table
 from skemvae.networks.codes import Codes
 from skemvae.networks.encoder import Encoder
 from skemvae.networks.priors import MixturePrior, NormalPrior, Prior, VampPrior

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from skemvae.latent.distributions import DiagonalGaussian
 from skemvae.networks.factors import Factors
 from skemvae.networks.layers import MLP, linear, straight
+from skemvae.posteriors.gaussians import DiagonalGaussian
 
 # exp(2 * 10) overflows nowhere; a posterior narrower than exp(-10) is a point.
 _LOG_SCALE = 10.0

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Self
 import torch
 from torch import Tensor
 
-from skemvae.latent.threads import in_region
 from skemvae.likelihoods.base import weighted_mean, weighted_variance
+from skemvae.posteriors.threads import in_region
 
 if TYPE_CHECKING:
-    from skemvae.likelihoods.table import Table
+    from skemvae.likelihoods.columns import Table
     from skemvae.networks.codes import Codes
     from skemvae.networks.vae import VAE
 

@@ -8,8 +8,8 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from skemvae.latent.distributions import GaussianMixture, PriorDensity, StandardNormal
 from skemvae.networks.encoder import Encoder
+from skemvae.posteriors.gaussians import GaussianMixture, PriorDensity, StandardNormal
 
 
 class Prior(nn.Module, ABC):

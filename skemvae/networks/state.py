@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from skemvae.likelihoods.base import head_of, head_state
-from skemvae.likelihoods.table import Table
+from skemvae.likelihoods.columns import Table
 from skemvae.networks.architecture import Architecture
 from skemvae.networks.training import adam
 from skemvae.networks.vae import VAE

@@ -13,10 +13,10 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
 from skemvae.core.iterate import DivergenceError, Patience
-from skemvae.latent.threads import Region, in_region
 from skemvae.networks.codes import Codes
 from skemvae.networks.gradients import ESTIMATORS, Estimator
 from skemvae.networks.vae import VAE
+from skemvae.posteriors.threads import Region, in_region
 
 # The gradient of the mean bound is cut to that length: one absurd batch must not undo an epoch.
 _LONGEST_GRADIENT = 100.0

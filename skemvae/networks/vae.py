@@ -8,7 +8,6 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from skemvae.latent.distributions import DiagonalGaussian, PriorDensity
 from skemvae.likelihoods import Likelihood
 from skemvae.likelihoods.base import weighted_variance
 from skemvae.networks.codes import Codes
@@ -16,6 +15,7 @@ from skemvae.networks.encoder import Encoder
 from skemvae.networks.factors import Factors
 from skemvae.networks.layers import MLP, linear, straight
 from skemvae.networks.priors import Prior
+from skemvae.posteriors.gaussians import DiagonalGaussian, PriorDensity
 
 # How many ranges beyond the training rows the encoder still tells features apart.
 _MARGIN = 3.0

@@ -19,8 +19,6 @@ from onnxscript import opset18 as op
 from sklearn.utils import check_scalar
 from torch import Tensor, nn
 
-from skemvae.latent.distributions import PriorDensity
-from skemvae.latent.importance import Nodes, log_evidence, log_weights
 from skemvae.likelihoods.units import (
     LARGEST_COUNT,
     Binary,
@@ -30,6 +28,8 @@ from skemvae.likelihoods.units import (
     Logarithmic,
     Units,
 )
+from skemvae.posteriors.gaussians import PriorDensity
+from skemvae.posteriors.importance import Nodes, log_evidence, log_weights
 from skemvae.validation import shown
 
 

@@ -56,21 +56,23 @@ _MATRICES = {"values": floats("K d d")}
 _VARIANCES = {"values": floats("K d", positive=True)}
 _COVARIANCES = ("Full", "Tied", "Diagonal", "Spherical")
 _CORE: list[Record] = [
-    DataRecord("Full", "skemvae.core.structures:Full", _MATRICES),
-    DataRecord("Tied", "skemvae.core.structures:Tied", _MATRICES),
-    DataRecord("Diagonal", "skemvae.core.structures:Diagonal", _VARIANCES),
-    DataRecord("Spherical", "skemvae.core.structures:Spherical", _VARIANCES),
+    DataRecord("Full", "skemvae.structures.registry:Full", _MATRICES),
+    DataRecord("Tied", "skemvae.structures.registry:Tied", _MATRICES),
+    DataRecord("Diagonal", "skemvae.structures.registry:Diagonal", _VARIANCES),
+    DataRecord("Spherical", "skemvae.structures.registry:Spherical", _VARIANCES),
     DataRecord(
-        "Dirichlet", "skemvae.core.mixing:Dirichlet", {"concentration": floats("K", positive=True)}
+        "Dirichlet",
+        "skemvae.mixtures.weights:Dirichlet",
+        {"concentration": floats("K", positive=True)},
     ),
     DataRecord(
         "StickBreaking",
-        "skemvae.core.mixing:StickBreaking",
+        "skemvae.mixtures.weights:StickBreaking",
         {"taken": floats("K-1", positive=True), "left": floats("K-1", positive=True)},
     ),
     DataRecord(
         "NormalWishart",
-        "skemvae.core.normal_wishart:NormalWishart",
+        "skemvae.mixtures.normal_wishart:NormalWishart",
         {
             "mean": floats("K d"),
             "mean_precision": floats("K", positive=True),
@@ -80,7 +82,7 @@ _CORE: list[Record] = [
     ),
     DataRecord(
         "Hyperprior",
-        "skemvae.core.hyperprior:Hyperprior",
+        "skemvae.mixtures.hyperprior:Hyperprior",
         {
             "centre": part("NormalWishart"),
             "scatter": floats("d", positive=True),
@@ -90,12 +92,12 @@ _CORE: list[Record] = [
     ),
     DataRecord(
         "core.Parameters",
-        "skemvae.core.bayesian_mixture:Parameters",
+        "skemvae.mixtures.bayesian_mixture:Parameters",
         {"weights": part("Dirichlet", "StickBreaking"), "components": part("NormalWishart")},
     ),
     DataRecord(
         "core.BayesianMixture",
-        "skemvae.core.bayesian_mixture:BayesianMixture",
+        "skemvae.mixtures.bayesian_mixture:BayesianMixture",
         {
             "prior": part("core.Parameters"),
             "q": part("core.Parameters"),
@@ -114,7 +116,7 @@ _CORE: list[Record] = [
     ),
     DataRecord(
         "Summary",
-        "skemvae.core.summary:Summary",
+        "skemvae.engine.samples.summary:Summary",
         {
             **{name: floats("d") for name in ("centre", "shift", "spread", "largest")},
             "floor": floats("d", positive=True),
@@ -122,12 +124,12 @@ _CORE: list[Record] = [
     ),
     DataRecord(
         "Grain",
-        "skemvae.core.grain:Grain",
+        "skemvae.engine.samples.grain:Grain",
         {**{name: floats("d") for name in ("width", "smallest", "n_gaps")}, "n_rows": count},
     ),
     DataRecord(
         "Stream",
-        "skemvae.core.online:Stream",
+        "skemvae.mixtures.stream:Stream",
         {
             "summary": part("Summary"),
             "grain": part("Grain"),
@@ -185,7 +187,7 @@ _TABLES: list[Record] = [
     ),
     DataRecord(
         "Table",
-        "skemvae.likelihoods.table:Table",
+        "skemvae.likelihoods.columns:Table",
         {"columns": tuple_of(positions), "blocks": tuple_of(part(*_UNITS))},
         rules.of_table,
     ),

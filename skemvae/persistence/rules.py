@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from skemvae.core.structures import STRUCTURES
 from skemvae.persistence.checks import Sizes, axes, choice
 from skemvae.persistence.records import Values, known_of, parameters_of
+from skemvae.structures.registry import STRUCTURES
 from skemvae.validation import check_mixture_weights, shown
 
 

@@ -11,8 +11,8 @@ from sklearn.utils.validation import check_array, validate_data
 
 from skemvae.array_api import as_numpy
 from skemvae.core.rows import Rows
-from skemvae.core.summary import Extent
 from skemvae.core.table import Table
+from skemvae.engine.samples.summary import Extent
 from skemvae.optional import require
 from skemvae.tables.batches import Batches, from_batches
 from skemvae.tables.numbers import (

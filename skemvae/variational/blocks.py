@@ -10,10 +10,10 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from skemvae.latent.distributions import FullGaussian
-from skemvae.latent.threads import in_region
-from skemvae.variational.ascent import Family, climb, full
-from skemvae.variational.expectations import Expectation, Expected
+from skemvae.posteriors.ascent import Family, climb, full
+from skemvae.posteriors.expectations import Expectation, Expected
+from skemvae.posteriors.gaussians import FullGaussian
+from skemvae.posteriors.threads import in_region
 from skemvae.variational.maximise import maximise
 
 # Numbers in the widest intermediate array of a block.

@@ -10,13 +10,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from skemvae.latent.distributions import FullGaussian
-from skemvae.variational.ascent import climb
+from skemvae.posteriors.ascent import climb
+from skemvae.posteriors.expectations import Points
+from skemvae.posteriors.gaussians import FullGaussian
 from skemvae.variational.blocks import Blocks
-from skemvae.variational.expectations import Points
 from skemvae.variational.factor_bound import LogJoint, NewtonSums, expected_values
 from skemvae.variational.factor_chart import FactorChart, Place
-from skemvae.variational.factors import Block, Factors
+from skemvae.variational.factor_parameters import Block, Factors
 
 # Steps that take q from the prior to its place, and from one place to another.
 _FIRST_STEPS, _STEPS_OF_A_LEAP = 50, 2

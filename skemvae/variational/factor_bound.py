@@ -8,15 +8,15 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor
 
-from skemvae.latent.distributions import FullGaussian
-from skemvae.variational.expectations import (
+from skemvae.posteriors.expectations import (
     Expected,
     Points,
     by_covariance,
     predictors,
     standard_normal,
 )
-from skemvae.variational.factors import Block, Factors
+from skemvae.posteriors.gaussians import FullGaussian
+from skemvae.variational.factor_parameters import Block, Factors
 
 # Added to a Hessian, as a share of its largest entry.
 _RIDGE = 1e-10

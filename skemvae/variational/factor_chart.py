@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from skemvae.core.arrays import Array
-from skemvae.latent.distributions import FullGaussian
-from skemvae.variational.factors import Factors
+from skemvae.posteriors.gaussians import FullGaussian
+from skemvae.variational.factor_parameters import Factors
 
 # Eigenvalues of an information are at least such a share of the largest one.
 _LEAST_SHARE = 1e-10

@@ -11,10 +11,10 @@ import torch
 from sklearn.base import clone
 
 from skemvae.core.iterate import Fit
-from skemvae.likelihoods.table import Table, assign_columns
-from skemvae.variational.expectations import Points
+from skemvae.likelihoods.columns import Table, assign_columns
+from skemvae.posteriors.expectations import Points
 from skemvae.variational.factor_ascent import FactorAscent, FactorState
-from skemvae.variational.factors import Factors, all_normal
+from skemvae.variational.factor_parameters import Factors, all_normal
 from skemvae.variational.normal_fit import NormalAscent
 
 # Plain steps that tell whether gains grow where a fit would end.

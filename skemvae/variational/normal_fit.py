@@ -12,7 +12,7 @@ from torch import Tensor
 from skemvae.likelihoods.continuous import Gaussian
 from skemvae.variational.blocks import Blocks
 from skemvae.variational.factor_ascent import FactorState
-from skemvae.variational.factors import Factors
+from skemvae.variational.factor_parameters import Factors
 from skemvae.variational.maximise import maximise
 
 # Quasi-Newton iterations of one step.

@@ -5,11 +5,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from skemvae.core.grain import Grain
 from skemvae.core.rows import Frame, Rows
-from skemvae.core.sketch import Sketch
-from skemvae.core.summary import Summary
 from skemvae.core.workspace import Workspace
+from skemvae.engine.samples.grain import Grain
+from skemvae.engine.samples.sketch import Sketch
+from skemvae.engine.samples.summary import Summary
 from tests.strategies import seeds, tables
 
 

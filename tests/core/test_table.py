@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skemvae.core.even_sample import EvenSample
-from skemvae.core.expectation import expectation
 from skemvae.core.gaussian_mixture import GaussianMixture
 from skemvae.core.rows import Frame, Rows
-from skemvae.core.sketch import Sketch
-from skemvae.core.structures import STRUCTURES
-from skemvae.core.summary import Extent, Summary
 from skemvae.core.table import Parts
+from skemvae.engine.samples.even_sample import EvenSample
+from skemvae.engine.samples.sketch import Sketch
+from skemvae.engine.samples.summary import Extent, Summary
+from skemvae.structures.registry import STRUCTURES
+from tests.passes import expectation
 from tests.pooling import assert_same_expectation
 from tests.strategies import mixtures, seeds, tables, weights_of
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sklearn.compose import make_column_selector
 
 from skemvae.likelihoods import Categorical, Gaussian, Poisson
-from skemvae.likelihoods.table import Table, assign_columns, is_numeric
+from skemvae.likelihoods.columns import Table, assign_columns, is_numeric
 from skemvae.likelihoods.units import Binary, Categories, Continuous, Counts, Logarithmic
 from tests.strategies import seeds, tables, weights_of
 

@@ -9,7 +9,7 @@ from scipy.stats import multivariate_normal
 from sklearn.decomposition import FactorAnalysis
 
 from skemvae.likelihoods import Gaussian, StudentT
-from skemvae.likelihoods.table import Table, assign_columns
+from skemvae.likelihoods.columns import Table, assign_columns
 from skemvae.networks.architecture import Architecture
 from skemvae.networks.codes import Codes
 from skemvae.networks.factors import Factors, factor_model

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from skemvae.likelihoods import Gaussian
-from skemvae.likelihoods.table import Table
+from skemvae.likelihoods.columns import Table
 from skemvae.networks.architecture import Architecture
 from skemvae.networks.gradients import ESTIMATORS
 from skemvae.networks.training import Codes

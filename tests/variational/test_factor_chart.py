@@ -6,13 +6,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skemvae.latent.distributions import FullGaussian
+from skemvae.posteriors.gaussians import FullGaussian
 from skemvae.variational.factor_ascent import FactorAscent
 from skemvae.variational.factor_bound import LogJoint
-from tests.latent.test_full_gaussian import drawn as drawn_q
 from tests.laws import costly
+from tests.posteriors.test_expectations import BLOCKS, factors_of
+from tests.posteriors.test_full_gaussian import drawn as drawn_q
 from tests.strategies import seeds
-from tests.variational.test_expectations import BLOCKS, factors_of
 
 few = costly(25)
 every_block = pytest.mark.parametrize("kinds", BLOCKS.values(), ids=BLOCKS)

@@ -1,1 +1,0 @@
-"""The E step on an accelerator; torch is imported when a device is chosen that needs it."""

@@ -1,0 +1,1 @@
+"""What makes fits fast: passes over rows, accelerated climbs, starts. Skip it at first."""

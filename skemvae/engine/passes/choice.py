@@ -1,0 +1,68 @@
+"""Which pass is taken over rows: the fastest on the CPU, or what a ``device`` asks for."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+
+from skemvae.core.arrays import Array
+from skemvae.core.expectation import Pass, PassChoice
+from skemvae.core.rows import Rows
+from skemvae.core.scan import Scan
+from skemvae.engine.passes.compiled_pass import compiled
+from skemvae.engine.passes.numpy_pass import ScannedPass
+from skemvae.optional import require
+
+
+def fastest_pass(log_normaliser: Array, scan: Scan, second_scan: Scan, rows: Rows) -> Pass:
+    """The fastest way on the CPU that is accurate enough."""
+    if second_scan is scan:
+        second_scan = scan.second_scan(rows.n_rows)
+    if second_scan is not scan:
+        return ScannedPass(log_normaliser, scan, second_scan)
+    if getattr(rows.X, "dtype", None) == np.float32:
+        scan = scan.single() or scan
+    return compiled(scan, log_normaliser) or ScannedPass(log_normaliser, scan, scan)
+
+
+def roughest_pass(log_normaliser: Array, scan: Scan, second_scan: Scan, rows: Rows) -> Pass:
+    """The same for races: in float32 where that keeps enough digits to tell who leads."""
+    if second_scan is scan:
+        scan = second_scan = scan.single() or scan
+    return fastest_pass(log_normaliser, scan, second_scan, rows)
+
+
+def passes_on(device: Any) -> PassChoice:
+    """The choice among the passes that a device can take.
+
+    Parameters
+    ----------
+    device : str
+        "cpu", for the kernel and BLAS; "cuda" or "cuda:1", a GPU, by torch;
+        "auto", a GPU if there is one and torch is installed.
+
+    Raises
+    ------
+    ImportError
+        If a GPU is asked for, and torch is not installed.
+    TypeError
+        If it is not a str.
+    ValueError
+        If there is no such GPU, or the device is of another kind.
+    """
+    if not isinstance(device, str):
+        raise TypeError(f"device={device!r} must be a str: 'cpu', 'cuda' or 'auto'.")
+    if device == "cpu" or (device == "auto" and find_spec("torch") is None):
+        return fastest_pass
+    require("torch", purpose=f"device={device!r}")
+    from skemvae.engine.passes.torch_device import device_of
+    from skemvae.engine.passes.torch_pass import TorchPasses
+
+    found = device_of(device)
+    if found.type == "cuda":
+        return TorchPasses(found)
+    if device != "auto":
+        raise ValueError(f"device={device!r} is not one of 'cpu', 'cuda' and 'auto'.")
+    return fastest_pass

@@ -1,0 +1,147 @@
+"""The arithmetic of a block, as the scans of ``core`` define it, on a device of torch.
+
+Each class here takes its numbers from a scan of ``core`` and does the same in
+whole operations of torch, without scratch memory: for a GPU is kept busy by few
+large operations. What the sums over blocks mean only the scan of ``core`` says.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from functools import singledispatch
+
+import torch
+from torch import Tensor
+
+from skemvae.core.arrays import AnyArray
+from skemvae.core.scan import Scan
+from skemvae.structures.axis_scan import AxisScan, ExpandedScan, SphericalScan
+from skemvae.structures.dense_scan import DenseScan, TiedScan, WhitenedScan
+
+
+class TorchScan(ABC):
+    """As ``core.scan.Scan``: z is (d + 1, n), with ones in the last row; weights are (K, n)."""
+
+    def __init__(self, device: torch.device):
+        self._device = device
+
+    def _constant(self, array: AnyArray) -> Tensor:
+        return torch.tensor(array, dtype=torch.float64, device=self._device)
+
+    @abstractmethod
+    def features(self, z: Tensor) -> Tensor:
+        """What the structure needs to know of a block."""
+
+    @abstractmethod
+    def squared_distances(self, features: Tensor) -> Tensor:
+        """-2 log density, but for a constant, shape (K, n)."""
+
+    @abstractmethod
+    def second(self, features: Tensor, weight: Tensor) -> Tensor:
+        """Weighted second moments in the scan's own coordinates; may overwrite ``features``."""
+
+
+class _Standardised(TorchScan):
+    """Features are standardised differences, of shape (K, d, n)."""
+
+    def squared_distances(self, features: Tensor) -> Tensor:
+        # One pass, and no array of squares.
+        lengths: Tensor = torch.linalg.vector_norm(features, dim=1)
+        return lengths.square_()
+
+
+class _Dense(_Standardised):
+    def second(self, features: Tensor, weight: Tensor) -> Tensor:
+        features *= weight.sqrt()[:, None, :]
+        return features @ features.transpose(1, 2)
+
+
+class _Whitened(_Dense):
+    def __init__(self, scan: WhitenedScan, device: torch.device):
+        super().__init__(device)
+        self._shape = scan.means.shape
+        upper, means = self._constant(scan.precision_cholesky), self._constant(scan.means)
+        constant = -(means[:, None, :] @ upper)
+        whitener = torch.cat([upper, constant], 1).transpose(1, 2)
+        self._whitener = whitener.reshape(-1, whitener.shape[2])
+
+    def features(self, z: Tensor) -> Tensor:
+        return (self._whitener @ z).reshape(*self._shape, -1)
+
+
+class _Differences(_Dense):
+    def __init__(self, scan: DenseScan, device: torch.device):
+        super().__init__(device)
+        self._means = self._constant(scan.means)[:, :, None]
+        self._whitener = self._constant(scan.precision_cholesky).transpose(1, 2)
+
+    def features(self, z: Tensor) -> Tensor:
+        return self._whitener @ (z[:-1] - self._means)
+
+
+class _Axis(_Standardised):
+    def __init__(self, scan: AxisScan, device: torch.device):
+        super().__init__(device)
+        self._means = self._constant(scan.means)[:, :, None]
+        self._deviations = self._constant(scan.variances).sqrt()[:, :, None]
+
+    def features(self, z: Tensor) -> Tensor:
+        return (z[:-1] - self._means).div_(self._deviations)
+
+    def second(self, features: Tensor, weight: Tensor) -> Tensor:
+        return (features.square_() @ weight[:, :, None])[:, :, 0]
+
+
+class _Linear(TorchScan):
+    """Squared distances are linear in the features."""
+
+    def __init__(self, scan: ExpandedScan | TiedScan, device: torch.device):
+        super().__init__(device)
+        self._coefficients = self._constant(scan.coefficients)
+
+    def squared_distances(self, features: Tensor) -> Tensor:
+        return self._coefficients @ features
+
+
+class _Expanded(_Linear):
+    def features(self, z: Tensor) -> Tensor:
+        return torch.cat([z[:-1].square(), z])
+
+    def second(self, features: Tensor, weight: Tensor) -> Tensor:
+        return weight @ features[: len(features) // 2].T
+
+
+class _Spherical(_Linear):
+    def features(self, z: Tensor) -> Tensor:
+        return torch.cat([z[:-1].square().sum(0, keepdim=True), z])
+
+    def second(self, features: Tensor, weight: Tensor) -> Tensor:
+        return weight @ features[:1].T
+
+
+class _Tied(_Linear):
+    def __init__(self, scan: TiedScan, device: torch.device):
+        super().__init__(scan, device)
+        self._whitener = self._constant(scan.whitener)
+
+    def features(self, z: Tensor) -> Tensor:
+        y = self._whitener @ z
+        return torch.cat([y, y[:-1].square().sum(0, keepdim=True)])
+
+    def second(self, features: Tensor, weight: Tensor) -> Tensor:
+        y = features[:-2]
+        return (y * weight.sum(0)) @ y.T
+
+
+@singledispatch
+def on_device(scan: Scan, device: torch.device) -> TorchScan:
+    """The same arithmetic, on a device."""
+    raise NotImplementedError(type(scan))
+
+
+on_device.register(WhitenedScan, _Whitened)
+on_device.register(DenseScan, _Differences)
+on_device.register(TiedScan, _Tied)
+on_device.register(AxisScan, _Axis)
+on_device.register(ExpandedScan, _Expanded)
+on_device.register(SphericalScan, _Spherical)

@@ -1,0 +1,1 @@
+"""Where fits begin: sketches of tables, divisions of their rows, and races."""

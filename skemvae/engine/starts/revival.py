@@ -1,0 +1,58 @@
+"""Components that hold no rows, or next to none, given some again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from skemvae.core.arrays import AnyArray
+from skemvae.core.gaussian_mixture import GaussianMixture
+from skemvae.engine.passes.numpy_pass import map_rows
+from skemvae.engine.starts.initialisation import LABELLINGS, Initialiser
+
+# The components of the most rows, among which the idle ones look for some.
+_LARGEST = 8
+
+
+def revivals(
+    model: GaussianMixture, is_idle: AnyArray, starts: Initialiser, rng: Any
+) -> Iterator[GaussianMixture]:
+    """Models in which idle components have a share of the rows; none, if no component is idle.
+
+    They take the worst explained of all, or some of those of another component.
+
+    Parameters
+    ----------
+    model : GaussianMixture
+        In the frame of the table.
+    is_idle : array of shape (K,), of bool
+    starts : Initialiser
+    rng : RandomState
+    """
+    sketch, (idle,), n_components = starts.sketch, np.nonzero(is_idle), len(is_idle)
+    if not len(idle):
+        return
+    rows, weights = sketch.rows, sketch.weights
+    log_density = map_rows(model, rows, lambda seen: seen.log_evidence, np.empty(rows.n_rows))
+    responsibilities = map_rows(
+        model, rows, lambda seen: seen.weight, np.empty((rows.n_rows, n_components))
+    )
+    worst_first = np.argsort(log_density, kind="stable")
+    share = np.cumsum(weights[worst_first]) / weights.sum()
+    groups = [(worst_first[share <= len(idle) / n_components], idle)]
+    labels = responsibilities.argmax(1)
+    count = np.where(is_idle, 0.0, np.bincount(labels, weights, n_components))
+    groups += [
+        (np.flatnonzero(labels == k), np.append(idle, k))
+        for k in np.argsort(-count, kind="stable")[:_LARGEST]
+    ]
+    for group, heirs in groups:
+        if len(group) < len(heirs):
+            continue
+        X, own = sketch.standardised[group], weights[group]
+        (parts,) = LABELLINGS["kmeans"](X, own, len(heirs), 1, rng)
+        given = responsibilities.copy()
+        given[group] = np.eye(n_components)[heirs[parts]]
+        yield starts.from_responsibilities(given, rows).model

@@ -1,0 +1,1 @@
+"""The compiled kernel, and algebra of small matrices by it or by NumPy."""

@@ -1,0 +1,5 @@
+"""Densities of a continuous z in torch, and estimates of log p(x) from points of them."""
+
+from skemvae.optional import require
+
+require("torch", purpose="skemvae.posteriors")

@@ -1,0 +1,1 @@
+"""Covariance structures, one class each, found in ``registry``."""

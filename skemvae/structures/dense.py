@@ -1,0 +1,169 @@
+"""Covariances with off-diagonal elements, by their Cholesky factors."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Self
+
+import numpy as np
+from scipy.linalg import solve_triangular
+
+from skemvae.core.arrays import AnyArray, Array
+from skemvae.core.covariance import Axes, Covariance
+from skemvae.core.moments import Moments
+from skemvae.core.scan import Scan
+from skemvae.kernel.small_matrices import Factors, factorise
+from skemvae.structures.coordinates import DenseAxes
+from skemvae.structures.dense_scan import DifferenceScan, WhitenedScan
+
+# A matrix counts as singular when some feature is determined by the others up
+# to this fraction of its variance.
+_SINGULAR = 1e-10
+# Gains of less than this many nats per row cannot be told from the rounding
+# error of a determinant that is nearly singular.
+_RESOLVED = 1e-4
+
+
+class DenseCovariance(Covariance):
+    """Covariances with off-diagonal elements: Cholesky factors."""
+
+    @cached_property
+    def _factors(self) -> Factors:
+        return factorise(self.values)
+
+    @property
+    def cholesky(self) -> Array:
+        """Lower factors, shape (K, d, d)."""
+        return self._factors.lower
+
+    @property
+    def precision_cholesky(self) -> Array:
+        return self._factors.upper
+
+    @property
+    def precisions(self) -> Array:
+        upper = self.precision_cholesky
+        precisions: Array = upper @ upper.transpose(0, 2, 1)
+        return precisions
+
+    @property
+    def log_det(self) -> Array:
+        log_det: Array = 2 * np.log(self.cholesky.diagonal(axis1=1, axis2=2)).sum(1)
+        return log_det
+
+    def trace_precision(self, noise: Array) -> Array:
+        upper = self.precision_cholesky
+        trace: Array = np.einsum("i,kij,kij->k", noise, upper, upper)
+        return trace
+
+    @property
+    def block_size(self) -> int:
+        return self.n_features
+
+    @property
+    def block_log_dets(self) -> Array:
+        return self.log_det[:, None]
+
+    def block_traces(self, values: Array) -> Array:
+        upper = self.precision_cholesky
+        traces: Array = ((values @ upper) * upper).sum((1, 2))[:, None]
+        return traces
+
+    def sandwich(self, values: Array) -> Array:
+        half = values @ self.precision_cholesky
+        sandwich: Array = half @ half.transpose(0, 2, 1)
+        return sandwich
+
+    @classmethod
+    def balance(cls, linear: Array, inverse: Array, log: float) -> Array:
+        # In coordinates where ``linear`` is the identity all three are diagonal on the same axes.
+        lower = factorise(linear[None]).lower[0]
+        values, axes = np.linalg.eigh(lower.T @ inverse @ lower)
+        roots = (log + np.sqrt(log**2 + 4 * np.maximum(values, 0.0))) / 2
+        half = solve_triangular(lower, axes * np.sqrt(roots), lower=True, trans="T")
+        balance: Array = half @ half.T
+        return balance
+
+    def squared_lengths(self, vectors: Array) -> Array:
+        whitened = vectors[:, None, :] @ self.precision_cholesky
+        lengths: Array = (whitened**2).sum((1, 2))
+        return lengths
+
+    @property
+    def variances(self) -> Array:
+        return self.values.diagonal(axis1=1, axis2=2)
+
+    def dense(self) -> Array:
+        return np.array(self.values)
+
+    def scan(self, means: Array) -> Scan:
+        furthest = np.abs(means[:, None, :] @ self.precision_cholesky).max()
+        scan = WhitenedScan if furthest <= WhitenedScan.LIMIT else DifferenceScan
+        return scan(means, self.cholesky, self.precision_cholesky)
+
+    def axes(self) -> Axes:
+        return DenseAxes(self.cholesky, self.precision_cholesky)
+
+    def scaled(self, scale: Array) -> Self:
+        return type(self)(scale[:, None] * self.values * scale)
+
+    def marginal(self, columns: AnyArray) -> Self:
+        return type(self)(self.values[:, columns[:, None], columns])
+
+    def condition(self, free: AnyArray, given: AnyArray) -> tuple[Array, Self]:
+        # Cholesky of (given, free): the last block is the conditional factor.
+        d_given = len(given)
+        lower, upper, _ = self.marginal(np.concatenate([given, free]))._factors
+        gain = lower[:, d_given:, :d_given] @ upper[:, :d_given, :d_given].transpose(0, 2, 1)
+        rest = lower[:, d_given:, d_given:]
+        return gain, type(self)(rest @ rest.transpose(0, 2, 1))
+
+    def draw(self, labels: AnyArray, normal: Array) -> Array:
+        rows = np.empty_like(normal)
+        for k, factor in enumerate(self.cholesky):
+            rows[labels == k] = normal[labels == k] @ factor.T
+        return rows
+
+    @classmethod
+    def identity(cls, n_components: int, n_features: int) -> Self:
+        return cls(np.broadcast_to(np.eye(n_features), (n_components, n_features, n_features)))
+
+    def scatter(self, noise: Array) -> Array:
+        scatter: Array = self.values - np.diag(noise)
+        return scatter
+
+    def maximise(self, moments: Moments, noise: Array) -> Self:
+        cls = type(self)
+        covariances = moments.where_counted(moments.covariances, lambda: self.scatter(noise))
+        pooled = cls.pool(covariances, moments.count)
+        values = (pooled + pooled.transpose(0, 2, 1)) / 2
+        values.reshape(len(values), -1)[:, :: len(noise) + 1] += noise
+        new = cls(values)
+        if not new.is_singular():
+            return new
+        repaired = [cls._repair(*pair) for pair in zip(values, self.values, strict=True)]
+        return cls(np.array(repaired))
+
+    def is_singular(self, tolerance: float = _SINGULAR) -> bool:
+        return not self._factors.unexplained > tolerance
+
+    @classmethod
+    def _repair(cls, maximiser: Array, previous: Array) -> Array:
+        """Inflate a singular maximiser a little, if that is clearly better than to stay.
+
+        Either way the expected log likelihood does not fall, so the bound
+        stays monotone, and no matrix ever becomes so ill-conditioned that its
+        determinant is noise.
+        """
+        if not cls(maximiser[None]).is_singular():
+            return maximiser
+        inflated = maximiser + np.diag(_SINGULAR * np.diagonal(maximiser))
+        if cls(inflated[None]).is_singular(0.0):
+            return previous
+
+        def loss(covariance: Array) -> float:
+            one = cls(covariance[None])
+            upper = one.precision_cholesky[0]
+            return 0.5 * float(one.log_det[0] + ((upper.T @ maximiser) * upper.T).sum())
+
+        return inflated if loss(inflated) < loss(previous) - _RESOLVED else previous

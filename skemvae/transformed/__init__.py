@@ -1,0 +1,1 @@
+"""A density of transformed rows, in the units before the transformation."""
