@@ -2,12 +2,14 @@ r"""
 How many components, and of which shape?
 ========================================
 
-A Bayesian mixture empties the components that it does not need, BIC needs a fit for
-each candidate. Here both are asked about Fisher's irises: 150 flowers, four lengths,
-three species of which two overlap.
+This example chooses the number of components and the covariance structure for Fisher's
+irises: 150 flowers, four lengths, three species, two of which overlap. A Bayesian
+mixture empties the components that it does not need, so one fit is enough. BIC needs a
+fit for each candidate.
 
-The mixture pays for its parameters inside the bound on :math:`\log p(X)`, so bounds of
-different :math:`K` and different covariances can be compared. BIC pays by a formula.
+The bound of the Bayesian mixture on :math:`\log p(X)` includes the cost of the
+parameters, so you can compare bounds for different :math:`K` and different covariances.
+BIC adds that cost by a formula.
 """
 
 import matplotlib.pyplot as plt
@@ -22,9 +24,9 @@ iris = load_iris()
 X = iris.data
 
 # %%
-# One fit from more components than anybody expects. A Dirichlet process prior lets the
-# superfluous ones run empty, and components that are parts of one are merged whenever
-# the bound then rises.
+# The first fit starts from more components than anybody expects. A Dirichlet process
+# prior empties the superfluous ones. Components that describe the same part of the data
+# are merged whenever this raises the bound.
 
 em = VariationalEM(BayesianMixture(n_components=10), random_state=0).fit(X)
 agreement = adjusted_rand_score(iris.target, em.predict(X))
@@ -32,10 +34,10 @@ print(f"{em.model_.n_active_components_} of 10 components are left")
 print(f"Agreement with the species (adjusted Rand index): {agreement:.2f}")
 
 # %%
-# A search over both, by the evidence bound and by BIC: one fit for each pair. The bound
-# is one on :math:`\log p(X)`, so a row of this table can be compared with any other;
-# scikit-learn's ``BayesianGaussianMixture`` drops constants that depend on :math:`K`
-# and on the structure.
+# Search over both the number and the structure, by the evidence bound and by BIC: one
+# fit for each pair. The bound keeps all constants of :math:`\log p(X)`, so you can
+# compare any two entries of this table. scikit-learn's ``BayesianGaussianMixture``
+# drops constants that depend on :math:`K` and on the structure.
 
 structures = ["full", "tied", "diag", "spherical"]
 sizes = np.arange(1, 8)
@@ -65,9 +67,11 @@ for name, table in (("Bound on log p(X), nats", bounds), ("-BIC / 2, nats", crit
         )
 
 # %%
-# Both choose two components with full covariances: setosa, and the other two species
-# together, which these four lengths do not hold apart as normal distributions. Too many
-# components cost a little, too few cost a lot.
+# Both choose two components with full covariances: one for setosa, and one for the
+# other two species together, which four lengths do not separate as normal
+# distributions. BIC is misleading for seven full covariances: there one component has
+# collapsed on values that are repeated, and a ``DoubtfulFitWarning`` says so. For the
+# Bayesian mixture too many components cost a little, too few cost a lot.
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
 for species in range(3):

@@ -3,9 +3,9 @@ What the rest of a row says
 ===========================
 
 A density of whole rows answers every question about a part of them. ``marginal`` leaves
-columns out, ``condition`` fixes some at what is known: the answer is a mixture again,
-with its own means, spreads and samples. So one fit predicts any column from any others,
-and fills in what was not measured.
+columns out. ``condition`` fixes some columns at known values. The result is again a
+mixture, with its own means, spreads and samples. So one fit predicts any column from
+any others, and fills in what was not measured.
 """
 
 import matplotlib.pyplot as plt
@@ -20,9 +20,9 @@ from skemvae import EMGaussianMixture
 # Two answers to one question
 # ---------------------------
 #
-# What is the petal length of an iris whose sepals are 3 cm wide? The mean of all
-# answers is a length that hardly any flower has; the conditional density has a hill for
-# each kind of flower.
+# How long are the petals of an iris whose sepals are 3 cm wide? Hardly any flower has
+# the mean length. The conditional density shows why: it has a mode for each kind of
+# flower.
 
 iris = load_iris().data[:, [1, 2]]  # sepal width, petal length
 mixture = EMGaussianMixture(2, random_state=0).fit(iris)
@@ -58,9 +58,9 @@ right.legend()
 # Filling in what is missing
 # --------------------------
 #
-# In the wine table (178 wines, 13 measurements) a fifth of the entries of the test rows
-# is now unknown. For each row the mixture is conditioned on what is there, and the mean
-# of the rest is filled in.
+# In the wine table (178 wines, 13 measurements) we hide a fifth of the entries of the
+# test rows. For each row we condition the mixture on the entries that are known, and
+# fill in the mean of the others.
 
 X = load_wine().data
 X = (X - X.mean(0)) / X.std(0)
@@ -87,8 +87,8 @@ for k in (1, 2, 3):
 print(f"Column means:   root mean square error {np.sqrt(test[missing].var()):.2f}")
 
 # %%
-# With one component this is linear regression, for every pattern of holes at once: the
-# conditional mean of a normal distribution is the least-squares line.
+# With one component this is linear regression, for every pattern of missing entries at
+# once: the conditional mean of a normal distribution is the least-squares line.
 
 one = EMGaussianMixture(1, reg_covar=0).fit(train)
 line = LinearRegression().fit(train[:, 1:], train[:, 0])

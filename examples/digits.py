@@ -2,10 +2,10 @@
 A VAE of handwritten digits
 ===========================
 
-How probable is an image? The images are scikit-learn's: 1,797 of 8 x 8 pixels with 17
-grey levels, here as probabilities of ink. The number of latent dimensions and the prior
-are chosen by held-out nats; then the VAE generates, reconstructs, and says which images
-are unlike those that it knows.
+How probable is an image? scikit-learn ships 1,797 images of 8 x 8 pixels with 17 grey
+levels. Here a grey level is the probability of ink. We choose the number of latent
+dimensions and the prior by held-out nats. Then the VAE generates images, reconstructs
+them, and finds those that are unlike the ones it knows.
 """
 
 import warnings
@@ -19,8 +19,9 @@ from sklearn.model_selection import GridSearchCV, train_test_split
 from skemvae import DoubtfulFitWarning, VAEEstimator
 
 # %%
-# Grey values are probabilities of ink: a Bernoulli likelihood draws them as 0 or 1 anew
-# for each batch. Only bits can be scored, for a grey value has no probability.
+# Grey values are probabilities of ink: a Bernoulli likelihood draws them anew as 0 or 1
+# for each batch. Only the drawn bits can be scored, because a grey value has no
+# probability.
 
 digits = load_digits()
 grey = digits.data / 16
@@ -31,8 +32,8 @@ train, test = train_test_split(np.arange(len(grey)), test_size=0.25, random_stat
 # Choosing by held-out nats
 # -------------------------
 #
-# A grid search as for any estimator: ``score`` is the mean log probability of held-out
-# images.
+# The grid search works as for any estimator: ``score`` is the mean log probability of
+# held-out images.
 
 vae = VAEEstimator(
     hidden_layer_sizes=(128,),
@@ -51,7 +52,7 @@ for parameters, score in zip(
     print(f"{size} dimensions, {prior:<8}{score:8.2f} nats")
 
 # %%
-# The best one again, with grey values and a fit that stops by itself. Its score has a
+# Fit the best one again to grey values, until it converges. Its score comes with a
 # standard error for each image.
 
 warnings.simplefilter("ignore", DoubtfulFitWarning)  # grey values are no bits to score
@@ -90,8 +91,8 @@ for axis in (left, right):
 # A digit that it has never seen
 # ------------------------------
 #
-# The same density of all digits but 0, asked about 0. (An 8, say, is harder: it has
-# parts of many others.)
+# Fit the same density to all digits except 0, then score images of 0. (Other digits are
+# harder. An 8, for example, shares parts with many others.)
 
 is_zero = digits.target == 0
 without_zero = VAEEstimator(

@@ -2,13 +2,14 @@ r"""
 Why EM never falls
 ==================
 
-EM climbs a bound that touches what it wants to climb. One parameter is enough to see
-it: the mean of one of two components, for the sepal lengths of 150 irises. The last
-picture shows what happens where the regularisation is no part of what is climbed.
+EM maximises a lower bound that touches the log likelihood at the current parameters.
+One parameter is enough to see this: the mean of one of two components, for the sepal
+lengths of 150 irises. The last picture shows what happens if the regularisation is not
+part of what EM maximises.
 
 The free energy :math:`F(q, \theta)` lies below :math:`\log p(X)` for every :math:`q`,
-and touches it where :math:`q` is the posterior at the present :math:`\theta`. Whoever
-climbs :math:`F` from there cannot fall.
+and touches it where :math:`q` is the posterior at the current :math:`\theta`. A step
+that raises :math:`F` from there cannot lower :math:`\log p(X)`.
 """
 
 import warnings
@@ -29,8 +30,8 @@ X = iris[:, [0]]
 # --------------------------------------
 #
 # :math:`\theta` is the mean of the second component, and :math:`\log p(X \mid \theta)`
-# the curve that we want to climb; ``from_parameters`` makes the mixture at each
-# :math:`\theta`, and ``score`` its mean log density.
+# is the curve that we want to climb. ``from_parameters`` makes the mixture at each
+# :math:`\theta`, and ``score`` is its mean log density.
 
 WEIGHTS, VARIANCES = [0.4, 0.6], [[[0.15]], [[0.3]]]
 
@@ -49,8 +50,8 @@ def free_energy(q, theta):
 
 
 # %%
-# Each E step takes the posterior at the present :math:`\theta` as :math:`q`, which
-# makes :math:`F` touch the curve there; each M step goes to the top of :math:`F`, which
+# Each E step sets :math:`q` to the posterior at the current :math:`\theta`, so that
+# :math:`F` touches the curve there. Each M step goes to the maximum of :math:`F`, which
 # is the mean of the rows weighted by :math:`q`.
 
 theta = 8.0
@@ -65,8 +66,7 @@ for _ in range(4):
     theta = better
 
 # %%
-# The picture: each bound touches the curve from below, and its top is where the next
-# one begins.
+# Each bound touches the curve from below, and the next one begins at its maximum.
 
 grid = np.linspace(5.4, 8.2, 150)
 figure, axis = plt.subplots(figsize=(8, 4.5), layout="constrained")
@@ -99,10 +99,10 @@ axis.legend()
 # The whole climb, and one that falls
 # -----------------------------------
 #
-# ``lower_bounds_`` holds the bound after each iteration. With a regularised covariance
-# it is the regularised objective that must be climbed: skemvae has the regularisation
-# in both steps, so that the objective rises. Where it is only added to the covariances
-# after the M step, as in scikit-learn, the bound can fall, and does.
+# ``lower_bounds_`` holds the bound after each iteration. If the covariance is
+# regularised, EM must climb the regularised objective. skemvae includes the
+# regularisation in both steps, so the objective rises. scikit-learn only adds it to the
+# covariances after the M step. Then the bound can fall, and here it does.
 
 ours = EMGaussianMixture(5, reg_covar=0.1, init_params="kmeans", random_state=0)
 theirs = GaussianMixture(5, reg_covar=0.1, random_state=0)

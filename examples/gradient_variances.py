@@ -2,9 +2,9 @@
 Six estimators of one gradient
 ==============================
 
-All estimators of the gradient of a VAE's bound are unbiased, so what tells them apart
-is their variance. It is measured here for the irises, at the start of a fit and at its
-end: with S = 8 samples of z for each row, over many draws of the noise.
+All estimators of the gradient of a VAE's bound are unbiased, so they differ only in
+their variance. This example measures the variance on the irises, at the start of a fit
+and at its end: with S = 8 samples of z for each row, over many draws of the noise.
 """
 
 import matplotlib.pyplot as plt
@@ -20,9 +20,9 @@ X = StandardScaler().fit_transform(load_iris().data)
 N_SAMPLES, N_DRAWS = 8, 200
 
 # %%
-# The networks stand in ``module_``: ``phi()`` are the parameters of the encoder,
-# ``theta()`` those of decoder and prior. Each estimator returns a surrogate whose
-# gradient is the estimate, for noise of shape (rows, samples, dimensions).
+# ``module_`` holds the networks: ``phi()`` returns the parameters of the encoder,
+# ``theta()`` those of the decoder and the prior. Each estimator returns a surrogate
+# whose gradient is the estimate, for noise of shape (rows, samples, dimensions).
 
 
 def gradients(vae, estimate):
@@ -48,11 +48,12 @@ def gradients(vae, estimate):
 
 
 # %%
-# The variance of the gradient, summed over all parameters. "doubly_reparameterized"
-# means, for the ELBO, along the path only: its variance vanishes where :math:`q` is the
-# exact posterior, so it loses at the start, where the KL term in closed form has no
-# noise at all, and wins at the end. The score function pays most where it knows least.
-# What the decoder sees does not depend on how z was differentiated.
+# The table shows the variance of the gradient, summed over all parameters. For the ELBO
+# (the bound), "doubly_reparameterized" means along the path only. Its variance vanishes
+# where :math:`q` is the exact posterior. So it loses at the start, where the KL term in
+# closed form has no noise at all, and wins at the end. The score function has the
+# largest variance, and relative to the others it is worst at the start. The gradient of
+# the decoder does not depend on how z is differentiated.
 
 settings = {"hidden_layer_sizes": (16,), "standardize": False, "random_state": 0}
 moments = {
@@ -68,7 +69,7 @@ for when, vae in moments.items():
         print(f"  {objective:<5}{gradient:<29}{spread[0]:10.2g}{spread[1]:10.2g}")
 
 # %%
-# In pictures: the encoder's gradient, the lower the better.
+# The picture shows the variance of the encoder's gradient. Lower is better.
 
 figure, axes = plt.subplots(1, 2, figsize=(10, 3.8), sharey=True, layout="constrained")
 names = ["reparameterization", "doubly_reparameterized", "score_function"]

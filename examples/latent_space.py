@@ -2,9 +2,9 @@
 A map of the digits
 ===================
 
-With two latent dimensions a VAE draws a map: where each image lies, and what lies in
-between. A learned mixture as prior p(z) makes it a map with districts, found without
-any label.
+With two latent dimensions a VAE draws a map of the images: it shows where each image
+lies, and what lies in between. With a learned mixture as prior p(z) the map gets
+separate regions, found without any label.
 """
 
 import warnings
@@ -25,9 +25,9 @@ train, test = train_test_split(np.arange(len(grey)), test_size=0.3, random_state
 # Two priors
 # ----------
 #
-# The standard normal prior packs all digits into one disc; a mixture of twenty may
-# leave gaps between them. Both are judged by the log probability of unseen images,
-# drawn as bits from their grey values.
+# The standard normal prior packs all digits into one disc. A mixture of twenty
+# components may leave gaps between them. We compare the two by the log probability of
+# unseen images, drawn as bits from their grey values.
 
 noise = np.random.RandomState(0).uniform(size=grey[test].shape)
 bits = (noise < grey[test]).astype(float)
@@ -47,7 +47,7 @@ for name, vae in maps.items():
     print(f"{name:<8} prior: {vae.score(bits):.2f} nats per unseen image")
 
 # %%
-# Colours are the digits' labels, which no fit has seen.
+# The colours are the labels of the digits. No fit has used them.
 
 figure, axes = plt.subplots(1, 2, figsize=(10.5, 4.6), layout="constrained")
 for axis, (name, vae) in zip(axes, maps.items(), strict=True):
@@ -62,8 +62,8 @@ figure.colorbar(points, ax=axes, ticks=range(10), label="digit")
 # What lies in between
 # --------------------
 #
-# The decoder turns any point into an image. Here is a grid over the map with the normal
-# prior, at equal steps of probability.
+# The decoder turns any point into an image. This picture shows a grid over the map with
+# the normal prior, at equal steps of probability.
 
 steps = norm.ppf(np.linspace(0.03, 0.97, 14))
 grid = np.stack(np.meshgrid(steps, steps[::-1]), -1).reshape(-1, 2)

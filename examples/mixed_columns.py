@@ -3,8 +3,8 @@ A table of mixed columns
 ========================
 
 The diabetes table has real numbers, a label (sex), a count of years (age) and a score
-with few values. What a column is belongs to the model: each gets a likelihood of its
-own, and the held-out nats say which choice describes the table better.
+with few values. A model has to know what each column is, so each column gets a
+likelihood of its own. Held-out nats show which choice describes the table better.
 """
 
 import matplotlib.pyplot as plt
@@ -21,7 +21,7 @@ print(X.head(3).to_string())
 
 # %%
 # A factor model and a VAE take the same likelihoods, as pairs of likelihood and
-# columns. Sex is coded as 1 and 2 there: for a label any two names will do.
+# columns. Sex is coded as 1 and 2 in this table; any two values would do for a label.
 
 real = ["bmi", "bp", "s1", "s2", "s3", "s5", "s6"]
 columns = {
@@ -39,7 +39,7 @@ columns = {
 
 # %%
 # The same columns are discrete in both, so the scores can be compared: nats per row, in
-# the units of the table. (A density and a probability never can.)
+# the units of the table. (A density and a probability can never be compared.)
 
 train, test = train_test_split(X, test_size=0.4, random_state=0)
 candidates = {
@@ -60,7 +60,8 @@ for name, score in scores.items():
     print(f"{name:<26}{score:8.3f} held-out nats per patient")
 
 # %%
-# The factors do not know how the disease went on a year later, and yet tell of it.
+# The factors have not seen how the disease progressed in the following year, and yet
+# they are correlated with it.
 
 name = max(scores, key=scores.get)
 best = candidates[name]

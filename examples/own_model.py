@@ -2,10 +2,10 @@
 A model of your own: directions
 ===============================
 
-A mixture of von Mises distributions, for angles, is nowhere in the library. Written as
-a model, it gets exact EM, scores, samples, a grid search and all the rest. z is one of
-K states, so its posterior is exact by enumeration; the M step has no closed form and
-needs none.
+The library has no mixture of von Mises distributions, which describes angles. Write it
+as a model, and you get exact EM, scores, samples, a grid search and all the rest. z is
+one of K states, so enumeration gives the exact posterior. The M step has no closed form
+and needs none.
 """
 
 import matplotlib.pyplot as plt
@@ -52,9 +52,9 @@ class VonMisesMixture(LatentVariableModel):
 
 
 # %%
-# The wind comes mostly from two directions; one of them lies across the border at ±π,
+# The wind comes mostly from two directions. One of them lies across the border at ±π,
 # where a Gaussian mixture of the angle would see two clusters. The data are simulated,
-# so we know.
+# so we know the truth.
 
 rng = np.random.RandomState(0)
 X = np.concatenate([rng.vonmises(3.0, 4, 400), rng.vonmises(0.5, 8, 200)])
@@ -66,7 +66,7 @@ for k, score in zip([1, 2, 3], search.cv_results_["mean_test_score"], strict=Tru
     print(f"{k} components: {score:.3f} held-out nats")
 
 # %%
-# The parameters that were found, under the names that the model gave them.
+# The fitted parameters have the names that the model gave them.
 
 em = em.set_params(model__n_components=2).fit(X)
 logits, mu, log_kappa = em.model_.parameters_.values()
@@ -77,13 +77,14 @@ for k in np.argsort(-logits):
     print(f"weight {weight:.2f}, direction {direction:5.2f}, kappa {kappa:.1f}")
 
 # %%
-# The E step is exact, so the bound is the log density, and never falls.
+# The E step is exact, so the bound equals the log likelihood per sample, and never
+# falls.
 
 print(f"Smallest step of the bound: {np.diff(em.lower_bounds_).min():.1e}")
 print(f"Bound {em.lower_bound_:.4f} = score {em.score(X):.4f}")
 
 # %%
-# The density around the compass.
+# Finally, the density over all directions.
 
 angles = np.linspace(-np.pi, np.pi, 361)
 density = np.exp(em.score_samples(angles[:, None]))

@@ -2,9 +2,10 @@
 Six pictures of fitted models
 =============================
 
-How has the bound climbed, what are the components, where is the probability, what does
-z stand for, how good is the bound, and why is a row anomalous? One display of
-``skemvae.displays`` for each question, on data that scikit-learn ships. Half a minute.
+How did the bound rise, what are the components, where is the probability, what does z
+stand for, how good is the bound, and why is a row anomalous? ``skemvae.displays`` has
+one display for each question. This example draws all six from data that scikit-learn
+ships. It takes half a minute.
 """
 
 import matplotlib.pyplot as plt
@@ -25,7 +26,7 @@ from skemvae.models import FactorModel
 
 # %%
 # The components of a mixture, on two of its four features. Rows between two components
-# have the colours of both.
+# get a mixture of both colours.
 
 iris = load_iris(as_frame=True).data
 petals = ["petal length (cm)", "petal width (cm)"]
@@ -41,9 +42,9 @@ display = DensityDisplay.from_estimator(em, iris, features=petals)
 display.figure_.suptitle("The density of the irises")
 
 # %%
-# A VAE with two latent dimensions, for counts: grey levels of handwritten digits go
-# from 0 to 16. It was not told the classes. On the right what it makes of points of the
-# latent plane.
+# A VAE with two latent dimensions, for counts: the grey levels of handwritten digits go
+# from 0 to 16. It has not seen the classes. The right side shows the images that it
+# decodes from points of the latent plane.
 
 digits = load_digits()
 vae = VAEEstimator(
@@ -56,16 +57,16 @@ display = LatentDisplay.from_estimator(
 display.figure_.suptitle("Latent means of the digits, and what z stands for")
 
 # %%
-# Its bound, epoch by epoch, on the rows that it was trained on and on those that were
-# held out.
+# The bound of the VAE, epoch by epoch, on the rows that it was trained on and on those
+# that were held out.
 
 display = BoundDisplay.from_estimator(vae)
 display.figure_.suptitle("The bound of the VAE in each epoch")
 
 # %%
 # How far bounds are from :math:`\log p(x)`, on chemical analyses of wines. EM's
-# posterior is exact. The best normal :math:`q` of each row is nearly so. A VAE has one
-# encoder for all rows: most of its gap is what that loses.
+# posterior is exact, and the best normal :math:`q` of each row is nearly exact. A VAE
+# has one encoder for all rows, which causes most of its gap.
 
 wine = StandardScaler().fit_transform(load_wine().data)
 fits = {
@@ -81,8 +82,8 @@ display = GapDisplay.from_estimator(
 display.figure_.suptitle("Gaps of the bounds of three models")
 
 # %%
-# Which measurements make tumours unlike the benign ones? Those of the ten rows with the
-# lowest log density.
+# Which measurements make tumours unlike the benign ones? The display shows those of the
+# ten rows with the lowest log density.
 
 cancer = load_breast_cancer(as_frame=True)
 pipeline = make_pipeline(

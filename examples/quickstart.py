@@ -2,11 +2,11 @@
 One search over three families
 ==============================
 
-Benign tumours of the breast-cancer table of scikit-learn, 30 measurements each: which
-density suits them best, a Gaussian mixture by EM, a Bayesian mixture by variational EM,
-or a VAE? All report nats per row in the units of the measurements, so one search can
-tell. Then malignant tumours are looked for among tumours that no fit has seen, and new
-benign ones are invented.
+Which density best describes the benign tumours of scikit-learn's breast-cancer table,
+with 30 measurements each: a Gaussian mixture by EM, a Bayesian mixture by variational
+EM, or a VAE? All three report nats per row in the units of the measurements, so one
+search can choose among them. Then we use the best one to find malignant tumours among
+tumours that no fit has seen, and to generate new benign ones.
 
 ``make demo`` runs this.
 """
@@ -14,7 +14,7 @@ benign ones are invented.
 # %%
 # The data
 # --------
-# Two thirds of the benign tumours are fitted; all others are only scored.
+# We fit to two thirds of the benign tumours. All other tumours are only scored.
 
 from pathlib import Path
 
@@ -38,8 +38,8 @@ is_malignant = np.arange(len(X_unseen)) >= len(X_benign)
 # %%
 # One search
 # ----------
-# The last step of the pipeline is itself searched. No scaler is needed: none of the
-# three depends on units.
+# The search also chooses the last step of the pipeline. No scaler is needed, because
+# none of the three depends on units.
 
 pipeline = Pipeline([("density", EMGaussianMixture())])
 grid = [
@@ -65,8 +65,9 @@ print(f"Best: {search.best_params_}, {search.best_score_:.2f} nats per row")
 # %%
 # The best of each family
 # -----------------------
-# ``compare`` fits them to the same folds. Rows that are hard are hard for all, so the
-# errors of the *differences* are much smaller than those of the means.
+# ``compare`` fits them to the same folds. A row that is hard for one density is usually
+# hard for all, so the errors of the *differences* are much smaller than those of the
+# means.
 
 results = search.cv_results_
 family = np.array([type(params["density"]).__name__ for params in results["params"]])
@@ -79,8 +80,8 @@ comparison = compare(candidates, X_train, cv=folds)
 print(f"\n{comparison}")
 
 # %%
-# What each of the candidates costs and what it is worth, and the best of each family.
-# The bars say how sure the distance to the first one is.
+# The left picture shows the fit time and the score of each candidate, the right one the
+# best of each family. The bars show the error of the distance to the best.
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.8), layout="constrained")
 for name, marker in zip(candidates, "os^", strict=True):
@@ -111,9 +112,9 @@ save(figure, "comparison.png")
 # %%
 # Anomalies
 # ---------
-# ``comparison`` knows the density of each training row by a fit that had not seen it: a
-# threshold that sets off 5 % false alarms follows from them. (Rows that a fit has seen
-# look too probable.)
+# ``comparison`` holds the log density of each training row, by a fit that has not seen
+# it. From these we take a threshold with 5 % false alarms. (Rows that a fit has seen
+# get too high a density.)
 
 log_density = search.score_samples(X_unseen)
 threshold = np.quantile(comparison.best.log_density, 0.05)
@@ -129,7 +130,7 @@ print(
 # %%
 # Samples
 # -------
-# New benign tumours, in the units of the measurements.
+# These are new benign tumours, in the units of the measurements.
 
 samples, _ = search.best_estimator_["density"].sample(500, random_state=1)
 print("\nOne invented benign tumour:")
@@ -137,7 +138,7 @@ for name, value in list(zip(data.feature_names, samples[0], strict=True))[:4]:
     print(f"  {name:<16}{value:9.3f}")
 
 # %%
-# Both in one picture.
+# One picture shows anomalies and samples.
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.8), layout="constrained")
 lowest = np.quantile(log_density, 0.01)

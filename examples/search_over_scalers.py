@@ -3,9 +3,9 @@ Which transformation in front of a density?
 ===========================================
 
 Behind different scalers a Pipeline's scores are in different units, so a search over
-scalers compares nothing. ``TransformedDensity`` scores in the units of the table,
+scalers cannot compare them. ``TransformedDensity`` scores in the units of the table,
 whatever the transformer. The table is scikit-learn's breast-cancer data: 569 tumours,
-30 measurements, most of them skewed. It takes about twenty seconds.
+30 measurements, most of them skewed. The example takes about twenty seconds.
 """
 
 import matplotlib.pyplot as plt
@@ -63,13 +63,13 @@ for name, row in zip(transformers, scores.T, strict=True):
     print(f"{name:14}" + "".join(f"{score:15.2f}" for score in row))
 
 # %%
-# The scores of mixtures are the same behind all scalers of single columns: the maximum
-# of their likelihood has no units. Kernels, equally wide along all columns, depend on
-# the scaler, and now one sees by how much. Powers and principal axes change the family
-# of densities, and matter to all.
+# Mixtures score the same behind all scalers of single columns, because their maximum
+# likelihood does not depend on units. Kernels have the same width along all columns, so
+# they depend on the scaler, and the table shows by how much. Powers and principal axes
+# change the family of densities, and affect all of them.
 #
-# A search over Pipelines would have compared these, and chosen the scaler with the
-# smallest numbers:
+# A search over Pipelines would have compared the following numbers, and chosen the
+# scaler with the smallest unit:
 
 for name in ("none", "standard", "min-max", "robust"):
     pipeline = make_pipeline(transformers[name], mixture)
@@ -77,9 +77,9 @@ for name in ("none", "standard", "min-max", "robust"):
     print(f"Pipeline, {name:8}{np.mean(by_fold):8.2f} nats, in units of its own")
 
 # %%
-# Power transformations with exponents outside of [0, 2] do not reach all of space. The
-# mass that the density has beyond is estimated, and given back to what is inside;
-# samples are drawn inside only.
+# Power transformations with exponents outside of [0, 2] do not reach all of space.
+# ``TransformedDensity`` estimates the mass that the density has beyond the edge, and
+# divides by the mass inside. Samples are drawn inside only.
 
 power = TransformedDensity(PowerTransformer(), mixture).fit(X)
 exponents = power.transformer_.lambdas_

@@ -2,10 +2,10 @@
 A yes-or-no survey
 ==================
 
-1,500 people answer 20 questions with yes or no; two attitudes lie behind the answers. A
-factor model with Bernoulli columns (the logistic model of item-response theory) finds
-them, and the sheets that somebody filled in by tossing a coin. The survey is simulated,
-so what is found can be checked.
+1,500 people answer 20 questions with yes or no, and two attitudes determine their
+answers. A factor model with Bernoulli columns (the logistic model of item-response
+theory) finds the attitudes, and the sheets that somebody filled in by tossing a coin.
+The survey is simulated, so we can check what the model finds.
 """
 
 import matplotlib.pyplot as plt
@@ -17,7 +17,7 @@ from skemvae import VariationalEM
 from skemvae.models import FactorModel
 
 # %%
-# Ten questions for each attitude, some of them hard to say yes to.
+# There are ten questions for each attitude. Some of them are rarely answered with yes.
 
 rng = np.random.RandomState(0)
 attitudes = rng.normal(size=(1500, 2))
@@ -29,7 +29,8 @@ answers = (
 train, test = train_test_split(answers, test_size=0.3, random_state=0)
 
 # %%
-# How many attitudes? By the held-out log probability of a whole sheet of answers.
+# How many attitudes? We choose by the held-out log probability of a whole sheet of
+# answers.
 
 em = VariationalEM(FactorModel(likelihood="bernoulli"), random_state=0)
 search = GridSearchCV(em, {"model__n_factors": [1, 2, 3]}, cv=3).fit(train)
@@ -45,7 +46,8 @@ print(f"Unseen people: {em.score(test):.3f}")
 print(f"If no question told of another: {independent.sum(1).mean():.3f}")
 
 # %%
-# What does a person think, and how sure can one be? Factors are found up to a rotation.
+# What does a person think, and how certain is that? Factors are only determined up to a
+# rotation.
 
 scores = em.transform(answers)
 rotation, *_ = np.linalg.lstsq(scores, attitudes, rcond=None)

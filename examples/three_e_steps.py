@@ -2,13 +2,13 @@ r"""
 Exact, variational, amortised: three E steps
 ============================================
 
-The same model, the same (simulated) data, one likelihood scale; only the E step
-differs.
+This example fits one model to the same (simulated) data with three E steps, and
+compares them on one likelihood scale.
 
-Counts in four columns, with one hidden rate :math:`z` behind them:
+The data are counts in four columns that depend on one hidden rate :math:`z`:
 :math:`x_j \sim \mathrm{Poisson}(\exp(W_j z + b_j))`, :math:`z \sim N(0, 1)`. Exact EM
-is possible here, for a :math:`z` on a grid of 121 values has a posterior by Bayes'
-rule; variational EM gives each row the best normal :math:`q(z)`; a VAE has one network
+is possible here, because a :math:`z` on a grid of 121 values has a posterior by Bayes'
+rule. Variational EM gives each row the best normal :math:`q(z)`. A VAE has one network
 for all rows.
 """
 
@@ -48,7 +48,7 @@ class PoissonOnAGrid(LatentVariableModel):
 
 
 # %%
-# Few counts: the posterior of a row is broad, and not quite normal.
+# The counts are small, so the posterior of a row is broad and not quite normal.
 
 rng = np.random.RandomState(0)
 W, b = np.array([1.0, 0.8, 1.2, -0.7]), np.array([-0.7, -0.3, -1.0, -0.4])
@@ -56,8 +56,8 @@ X = rng.poisson(np.exp(rng.normal(size=(2000, 1)) * W + b)).astype(float)
 train, test = train_test_split(X, test_size=0.5, random_state=0)
 
 # %%
-# Three fits. The exact one has no gap; the best normal q comes close; the network,
-# which is linear here, has to serve all rows with one formula.
+# Fit the model three times. The exact E step has no gap. The best normal q comes close.
+# The network, which is linear here, applies the same function to all rows.
 
 exact = VariationalEM(PoissonOnAGrid(), tol=1e-4, random_state=0).fit(train)
 variational = VariationalEM(
@@ -77,8 +77,8 @@ for name, estimator in estimators.items():
     print(f"{name:<21}{score:11.3f}{elbo:10.3f}{score - elbo:10.4f}")
 
 # %%
-# What each E step says of four rows: the exact posterior in grey, and q. A rare row
-# shows best what the network loses.
+# The posterior of four rows by each E step: the exact one in grey, and q. The rare rows
+# show best what the network loses.
 
 rows = np.array([[0, 0, 0, 0], [0, 0, 0, 4], [1, 1, 0, 0], [3, 2, 4, 0]], dtype=float)
 posterior = exact.predict_proba(rows) / (GRID[1] - GRID[0])

@@ -3,9 +3,9 @@ Why is a row anomalous?
 =======================
 
 Which tumours are anomalous, at which threshold, and which of their measurements are to
-blame. A density is fitted to benign tumours; the threshold comes from rows that each
-fit has not seen. Then one measurement of each new tumour is spoiled, as by a slip of
-the pen, and found again.
+blame? We fit a density to benign tumours. The threshold comes from the training rows,
+each scored by a fit that has not seen it. Then we multiply one measurement of each new
+tumour by a wrong factor, as by a slip of the pen, and find it again.
 """
 
 import matplotlib.pyplot as plt
@@ -19,8 +19,8 @@ from skemvae import DensityOutlierDetector, EMGaussianMixture
 from skemvae.displays import FeatureScoreDisplay
 
 # %%
-# Half of the benign tumours to fit; the others, and all malignant ones, are new. The
-# threshold is such that 5 % of new benign tumours should lie below it.
+# We fit to half of the benign tumours. The others, and all malignant ones, are new. The
+# threshold is chosen so that 5 % of new benign tumours should lie below it.
 
 data = load_breast_cancer()
 malignant = data.target == 0
@@ -40,8 +40,8 @@ for group, rows in (("unseen benign", X_benign), ("malignant", X_malignant)):
     )
 
 # %%
-# Rows score too high on the fit that has seen them. A threshold from such scores flags
-# more than it says.
+# A density gives too high scores to the rows that it was fitted to. A threshold from
+# such scores flags more new rows than it should.
 
 naive = DensityOutlierDetector(density, contamination=0.05).fit(X_train)
 print(f"Threshold from the scores on their own fit: {naive.offset_:.1f} nats")
@@ -49,8 +49,8 @@ flagged = naive.predict(X_benign) == -1
 print(f"  flagged of the unseen benign tumours: {flagged.mean():.0%}")
 
 # %%
-# The most anomalous benign tumours, and what is surprising about them: how improbable
-# each measurement is, given all others, in nats above what is usual.
+# These are the most anomalous benign tumours, and what is surprising about them: how
+# improbable each measurement is, given all others, in nats above the usual value.
 
 log_density = detector.score_samples(X_benign)
 scores = detector.feature_scores(X_benign)
@@ -61,8 +61,9 @@ for row in most_anomalous:
     print(f"{log_density[row]:7.1f} nats   {names}")
 
 # %%
-# Are the right values blamed? One measurement of each new benign tumour is put down
-# three times as large. What is improbable is rarely the value by itself.
+# Are the right values blamed? We record one measurement of each new benign tumour three
+# times as large as it is. The value by itself need not be improbable, but it is
+# improbable given the others.
 
 rng = np.random.RandomState(0)
 slips = rng.randint(X_benign.shape[1], size=len(X_benign))
@@ -75,7 +76,7 @@ print(f"  has the largest feature score: {(blamed == slips).mean():.0%}")
 print(f"  is furthest from its mean:     {(furthest == slips).mean():.0%}")
 
 # %%
-# Where the rows lie, and what is to blame.
+# Where the rows lie, and which measurements are to blame.
 
 figure, (left, right) = plt.subplots(
     1, 2, figsize=(13, 4.8), layout="constrained", width_ratios=[2, 3]
