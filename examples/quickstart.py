@@ -81,7 +81,7 @@ print(f"\n{comparison}")
 
 # %%
 # The left picture shows the fit time and the score of each candidate, the right one the
-# best of each family. The bars show the error of the distance to the best.
+# best of each family. The bars show the standard error of the difference to the best.
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.8), layout="constrained")
 for name, marker in zip(candidates, "os^", strict=True):

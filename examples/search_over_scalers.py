@@ -66,7 +66,7 @@ for name, row in zip(transformers, scores.T, strict=True):
 # Mixtures score the same behind all scalers of single columns, because their maximum
 # likelihood does not depend on units. Kernels have the same width along all columns, so
 # they depend on the scaler, and the table shows by how much. Powers and principal axes
-# change the family of densities, and affect all of them.
+# change the family of densities, and affect all three.
 #
 # A search over Pipelines would have compared the following numbers, and chosen the
 # scaler with the smallest unit:
