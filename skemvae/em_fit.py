@@ -21,6 +21,7 @@ from skemvae.engine.samples.summary import Summary
 from skemvae.engine.starts.initialisation import Initialiser, Start
 from skemvae.engine.starts.regularisation import Regularisation
 from skemvae.engine.starts.revival import revivals
+from skemvae.structures.dense import as_matrices
 from skemvae.validation import (
     LARGEST_SQUARE,
     check_mixture_weights,
@@ -36,6 +37,8 @@ _ENOUGH = 0.1
 _NEXT_TO_NOTHING = 1e-3
 # So far components that are given rows again climb on the sketch, before they are judged.
 _STEPS_OF_REVIVAL = 25
+# Noise variances within so much of their floor are on it.
+_AT_FLOOR = 1 + 1e-6
 
 
 class ExactEM:
@@ -67,7 +70,7 @@ class ExactEM:
         self._summary = summary
         self._warm = warm
         self._initialiser = Initialiser.of(
-            structure, estimator.n_components, table, summary, estimator.reg_covar
+            structure.races_as(), estimator.n_components, table, summary, self.regularisation
         )
         self._noise = self._initialiser.judge.noise
         self._given = self._warm_parameters() if warm else self._given_parameters()
@@ -119,7 +122,7 @@ class ExactEM:
         if not candidates:
             return None
         best, *_ = judge.race(candidates, _STEPS_OF_REVIVAL, 1)
-        revived = self._em.start(best.model)
+        revived = self._em.start(self._of_structure(best.model))
         is_higher = revived.bound > state.bound + self._estimator.tol
         return revived if is_higher and judge.prefers(revived, state) else None
 
@@ -157,17 +160,40 @@ class ExactEM:
             )
             return
         varies = self._summary.spread > self._summary.floor
+        yield from self._explained(model, varies, names)
         is_spherical = covariance.name == "spherical"
         floor = np.full_like(self._noise, self._noise.mean()) if is_spherical else self._noise
         if is_beyond_doubt(covariance, floor, varies):
             return
         columns = Columns(table, names, varies, "reg_covar")
-        if covariance.block_size > 1:
+        if as_matrices(covariance).block_size > 1:
             yield from columns.dependence(model.total_covariance, self._noise)
         means = table.frame.origin + table.frame.scale * model.means
         yield from columns.collapse(means, covariance.variances, floor)
 
+    def _explained(
+        self, model: GaussianMixture, varies: Any, names: Sequence[Any]
+    ) -> Iterator[str]:
+        """Columns that the factors of some component explain to the last bit."""
+        covariance, floor = model.covariance, self._noise * _AT_FLOOR
+        is_explained = (covariance.own_variances <= floor) & (covariance.variances > 2 * floor)
+        columns = np.flatnonzero(is_explained.any(0) & varies)
+        if len(columns):
+            components = np.flatnonzero(is_explained[:, columns].any(1))
+            yield (
+                f"Columns ({listed([repr(names[int(j)]) for j in columns])}) are explained by the "
+                f"factors alone in components ({listed([str(k) for k in components])}): their "
+                "noise variance is at its floor (a Heywood case). Take fewer factors than "
+                f"n_factors={self._estimator.n_factors}, or a larger reg_covar."
+            )
+
     # Starts.
+
+    def _of_structure(self, model: GaussianMixture) -> GaussianMixture:
+        """A model that has raced, with covariances of the structure that is asked for."""
+        if isinstance(model.covariance, self._structure):
+            return model
+        return replace(model, covariance=self._structure.nearest(model.covariance, self._noise))
 
     def _models(self, n_init: int) -> tuple[list[GaussianMixture], bool]:
         """Where to climb from, and whether the user asked to stop meanwhile."""
@@ -177,7 +203,7 @@ class ExactEM:
         try:
             for _ in range(n_init):
                 start = self._search(self._initialiser)
-                models.append(replace(start.model, **self._given))
+                models.append(self._of_structure(replace(start.model, **self._given)))
                 if start.interrupted:
                     raise KeyboardInterrupt
             if n_init > 1:
@@ -234,17 +260,16 @@ class ExactEM:
             means = check_parameter_array("means_init", chosen.means_init, (k, d))
             given["means"] = (means - frame.origin) / frame.scale
         if chosen.precisions_init is not None:
-            precisions = self._structure.from_public(
-                check_parameter_array(
-                    "precisions_init",
-                    chosen.precisions_init,
-                    self._structure.public_shape(k, d),
-                    LARGEST_SQUARE,
-                ),
-                k,
-                d,
+            matrices = self._structure.races_as()
+            public = check_parameter_array(
+                "precisions_init",
+                chosen.precisions_init,
+                matrices.public_shape(k, d),
+                LARGEST_SQUARE,
             )
+            precisions = matrices.from_public(public, k, d)
             check_positive_definite("precisions_init", precisions.values)
             # The precision of the precision is the covariance.
-            given["covariance"] = self._structure(precisions.precisions).scaled(1 / frame.scale)
+            covariance = matrices(precisions.precisions).scaled(1 / frame.scale)
+            given["covariance"] = self._structure.nearest(covariance, self._noise)
         return given

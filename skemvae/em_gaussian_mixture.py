@@ -58,6 +58,9 @@ class EMGaussianMixture(MixtureDensity):
     covariance_type : {"full", "tied", "diag", "spherical"}, default="full"
         A matrix for each component, one for all, variances for each feature
         and component, or one variance for each component.
+    n_factors : int, default=2
+        Of ``covariance_type="factor_analytic"``: how many factors the features of a
+        component share. Other structures do not look at it.
     tol : float, default=1e-3
         Stop when the gain that remains is estimated to be below ``tol``, in
         nats per sample (by Aitken extrapolation of the last three bounds, or
@@ -118,7 +121,8 @@ class EMGaussianMixture(MixtureDensity):
         covariances then come from the rows nearest to each mean, unless they
         are given too.
     precisions_init : array-like, default=None
-        Initial inverse covariances, in the layout of ``precisions_``.
+        Initial inverse covariances, in the layout of ``precisions_``; for
+        "factor_analytic" the nearest of that structure are taken.
     acceleration : {"auto"} or None, default="auto"
         "auto" extrapolates iterations by a quasi-Newton method, and lets a
         sample go ahead where rows are many. What that leads to is taken only
@@ -155,7 +159,13 @@ class EMGaussianMixture(MixtureDensity):
     covariances_, precisions_, precisions_cholesky_ : ndarray
         Of shape (n_components, n_features, n_features) for "full",
         (n_features, n_features) for "tied", (n_components, n_features) for
-        "diag" and (n_components,) for "spherical".
+        "diag" and (n_components,) for "spherical". "factor_analytic" has the shape of
+        "full", and no ``precisions_cholesky_``.
+    loadings_ : ndarray of shape (n_components, n_features, n_factors)
+        Only of "factor_analytic": how each feature depends on the factors of a component,
+        up to a rotation of these.
+    noise_variances_ : ndarray of shape (n_components, n_features)
+        Only of "factor_analytic": the variance that the factors do not explain.
     lower_bound_ : float
         The objective at the returned parameters, in nats per sample and the
         units of X. It lies below ``score(X)`` by the mean penalty of the
@@ -211,6 +221,7 @@ class EMGaussianMixture(MixtureDensity):
         n_components: int = 1,
         *,
         covariance_type: str = "full",
+        n_factors: int = 2,
         tol: float = 1e-3,
         reg_covar: float | str = "auto",
         max_iter: int = 100,
@@ -229,6 +240,7 @@ class EMGaussianMixture(MixtureDensity):
     ):
         self.n_components = n_components
         self.covariance_type = covariance_type
+        self.n_factors = n_factors
         self.tol = tol
         self.reg_covar = reg_covar
         self.max_iter = max_iter
@@ -465,6 +477,7 @@ class EMGaussianMixture(MixtureDensity):
         if isinstance(self.n_components, bool):
             raise TypeError(f"n_components={self.n_components} must be an int.")
         check_scalar(self.n_components, "n_components", Integral, min_val=1)
+        check_scalar(self.n_factors, "n_factors", Integral, min_val=1)
         check_scalar(self.max_iter, "max_iter", Integral, min_val=0)
         check_scalar(self.n_init, "n_init", Integral, min_val=1)
         check_verbose(self.verbose)
@@ -484,4 +497,4 @@ class EMGaussianMixture(MixtureDensity):
                 raise ValueError(f"{name}={getattr(self, name)} must be finite.")
         if not callable(self.init_params) and np.ndim(self.init_params) not in (1, 2):
             check_choice("init_params", self.init_params, METHODS)
-        return STRUCTURES[self.covariance_type]
+        return STRUCTURES[self.covariance_type].with_factors(self.n_factors)

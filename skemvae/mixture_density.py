@@ -14,7 +14,6 @@ from skemvae.array_api import in_kind
 from skemvae.base import LatentDensityEstimator, weighted_sum, with_error
 from skemvae.core.arrays import quietly
 from skemvae.core.bound import Posterior, free_energy
-from skemvae.core.covariance import Covariance
 from skemvae.core.decomposition import BoundDecomposition
 from skemvae.core.gaussian_mixture import GaussianMixture
 from skemvae.core.rows import Rows
@@ -291,6 +290,7 @@ class MixtureDensity(LatentDensityEstimator):
         covariances: ArrayLike,
         *,
         covariance_type: str = "full",
+        n_factors: int = 2,
         random_state: RandomState = None,
     ) -> Self:
         """A fitted estimator from known parameters, without data.
@@ -303,8 +303,11 @@ class MixtureDensity(LatentDensityEstimator):
             In the units of the rows to come.
         covariances : array-like
             In the layout of ``covariances_`` for this ``covariance_type``.
-        covariance_type : {"full", "tied", "diag", "spherical"}, default="full"
-            Structure of the covariances.
+        covariance_type : str, default="full"
+            Structure of the covariances: "full", "tied", "diag", "spherical" or
+            "factor_analytic".
+        n_factors : int, default=2
+            Of "factor_analytic", which takes the nearest covariances of so many factors.
         random_state : int, Generator, RandomState or None, default=None
             For ``sample``.
 
@@ -321,7 +324,7 @@ class MixtureDensity(LatentDensityEstimator):
             not positive definite.
         """
         check_choice("covariance_type", covariance_type, STRUCTURES)
-        structure = STRUCTURES[covariance_type]
+        structure = STRUCTURES[covariance_type].with_factors(n_factors)
         if np.ndim(means) != 2:
             raise ValueError(
                 f"means has shape {np.shape(means)}, expected (n_components, n_features)."
@@ -329,11 +332,15 @@ class MixtureDensity(LatentDensityEstimator):
         k, d = np.shape(means)
         centres = check_parameter_array("means", means, (k, d))
         shares = check_mixture_weights("weights", weights, k)
-        shape = structure.public_shape(k, d)
+        matrices = structure.races_as()
+        shape = matrices.public_shape(k, d)
         public = check_parameter_array("covariances", covariances, shape, LARGEST_SQUARE)
-        covariance = structure.from_public(public, k, d)
-        check_positive_definite("covariances", covariance.values)
-        estimator = cls(k, covariance_type=covariance_type, random_state=random_state)
+        given = matrices.from_public(public, k, d)
+        check_positive_definite("covariances", given.values)
+        covariance = structure.nearest(given, np.zeros(d))
+        estimator = cls(
+            k, covariance_type=covariance_type, n_factors=n_factors, random_state=random_state
+        )
         mixture = GaussianMixture(shares, centres, covariance, np.zeros(d))
         return estimator._set(**cls._parameters(mixture))
 
@@ -344,22 +351,24 @@ class MixtureDensity(LatentDensityEstimator):
         check_is_fitted(self, "means_")
         means = np.asarray(self.means_, dtype=np.float64)
         check_choice("covariance_type", self.covariance_type, STRUCTURES)
-        structure: type[Covariance] = STRUCTURES[self.covariance_type]
-        covariances = np.asarray(self.covariances_)
-        goes = covariances.shape == structure.public_shape(*means.shape)
+        structure = STRUCTURES[self.covariance_type].with_factors(self.n_factors)
+        shapes = structure.fitted_shapes(*means.shape)
+        arrays = [np.asarray(getattr(self, name, ()), dtype=np.float64) for name in shapes]
+        goes = [array.shape for array in arrays] == list(shapes.values())
         if goes:
-            covariance = structure.from_public(covariances, *means.shape)
+            covariance = structure.from_fitted(*means.shape, *arrays)
             mixture = GaussianMixture(
                 np.asarray(self.weights_), means, covariance, np.zeros(means.shape[1])
             )
             # One matrix for all, or the variances of as many components as features?
-            is_square = covariances.ndim == 2 and covariances.shape[0] == covariances.shape[1]
+            is_square = arrays[0].ndim == 2 and arrays[0].shape[0] == arrays[0].shape[1]
             n_parameters = getattr(self, "n_parameters_", mixture.n_parameters)
             goes = not is_square or mixture.n_parameters == n_parameters
         if not goes:
+            found = np.shape(np.asarray(self.covariances_))
             raise ValueError(
                 f"covariance_type={self.covariance_type!r} does not go with covariances_ of shape "
-                f"{covariances.shape} that have another structure: set it back, or fit anew with "
+                f"{found} that have another structure: set it back, or fit anew with "
                 "warm_start=False."
             )
         return mixture
@@ -371,9 +380,7 @@ class MixtureDensity(LatentDensityEstimator):
         return {
             "weights_": mixture.weights,
             "means_": mixture.means,
-            "covariances_": covariance.public(covariance.values),
-            "precisions_": covariance.public(covariance.precisions),
-            "precisions_cholesky_": covariance.public(covariance.precision_cholesky),
+            **covariance.fitted(),
             "n_parameters_": mixture.n_parameters,
             "n_features_in_": mixture.means.shape[1],
         }

@@ -45,13 +45,19 @@ def step_on_batch(estimator: Any, structure: type[Covariance], rows: Rows) -> di
     Raises
     ------
     ValueError
-        If values or weights leave the range of float64, if there are too few
+        If the structure takes no part in on-line EM; if values or weights leave the
+        range of float64, if there are too few
         rows to start from, or if the fitted mixture has another number of
         components or another ``covariance_type``.
     KeyboardInterrupt
         After Ctrl-C, also where a fit would go on with the best so far: the
         loop over the batches is the caller's.
     """
+    if not structure.goes_online:
+        raise ValueError(
+            f"partial_fit takes no covariance_type={structure.name!r}, whose moments depend on the "
+            "parameters: use fit, which also reads tables in parts (from_batches, memmaps, dask)."
+        )
     going_on = hasattr(estimator, "means_")
     extent = rows.fold(Extent.of)
     if not going_on:

@@ -2,9 +2,13 @@
 
 import numpy as np
 
+from skemvae.structures.matrices import MatrixCovariance
+
 
 def shared_covariances(covariance, moments):
     """Covariances about the means, pooled: paths may differ in how they share what is shared."""
+    if not isinstance(covariance, MatrixCovariance):
+        return moments.covariances
     return covariance.pool(moments.covariances, np.maximum(moments.count, 1e-300))
 
 

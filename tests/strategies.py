@@ -4,9 +4,19 @@ import numpy as np
 from hypothesis import strategies as st
 
 from skemvae.core.gaussian_mixture import GaussianMixture
+from skemvae.structures.matrices import MatrixCovariance
 from skemvae.structures.registry import STRUCTURES
 
-structures = st.sampled_from(sorted(STRUCTURES))
+# Every law of covariances runs over one of these lists: all structures, those of matrices, those
+# that have a conjugate prior, those whose M step the kernel has.
+ALL = sorted(STRUCTURES)
+MATRICES = [name for name in ALL if issubclass(STRUCTURES[name], MatrixCovariance)]
+CONJUGATE = [name for name in ALL if STRUCTURES[name].is_conjugate]
+KERNEL = [name for name in ALL if STRUCTURES[name].kernel_form is not None]
+
+structures = st.sampled_from(ALL)
+matrices = st.sampled_from(MATRICES)
+conjugates = st.sampled_from(CONJUGATE)
 seeds = st.integers(0, 2**32 - 1)
 regularisations = st.sampled_from([0.0, 1e-6, 1e-2])
 
@@ -14,11 +24,13 @@ regularisations = st.sampled_from([0.0, 1e-6, 1e-2])
 @st.composite
 def covariances(draw, structure=structures, max_components=5, max_features=4):
     """K well-conditioned covariance matrices with a structure."""
-    cls = STRUCTURES[draw(structure)]
+    cls = STRUCTURES[draw(structure)].with_factors(2)
     k, d = draw(st.integers(1, max_components)), draw(st.integers(1, max_features))
     rng = np.random.default_rng(draw(seeds))
     factor = rng.standard_normal((k, d, d + 2)) * rng.uniform(0.3, 3, (k, d, 1))
     dense = factor @ factor.transpose(0, 2, 1) + 0.1 * np.eye(d)
+    if cls.name == "factor_analytic":  # d + 2 columns: there are always two
+        return cls.from_fitted(k, d, factor[:, :, :2], rng.uniform(0.1, 2, (k, d)))
     public = {
         "full": dense,
         "tied": dense[0],

@@ -12,8 +12,8 @@ from distributed import Client, LocalCluster
 
 from skemvae import EMGaussianMixture, VariationalEM
 from skemvae.models import BayesianMixture
-from skemvae.structures.registry import STRUCTURES
 from skemvae.tables.dask_array import DaskTable
+from tests.strategies import ALL
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 RNG = np.random.default_rng(0)
@@ -42,7 +42,7 @@ def assert_same(fit, reference):
 # In one process.
 
 
-@pytest.mark.parametrize("structure", sorted(STRUCTURES))
+@pytest.mark.parametrize("structure", ALL)
 @pytest.mark.parametrize("weighted", [False, True])
 def test_a_dask_array_is_fitted_as_the_array(structure, weighted):
     weight = WEIGHT if weighted else None

@@ -24,9 +24,12 @@ from skemvae.core.rows import Frame, Rows
 from skemvae.engine.samples.summary import Summary
 from skemvae.engine.starts.initialisation import Initialiser
 from skemvae.engine.starts.races import Judge
+from skemvae.engine.starts.regularisation import Regularisation
+from skemvae.structures.dense import Full
 from skemvae.structures.registry import STRUCTURES
 from tests.passes import em_on
 from tests.recording import Recorder
+from tests.strategies import ALL
 from tests.versions import needs_callbacks
 
 IRIS = load_iris().data
@@ -188,7 +191,7 @@ def test_labels_that_are_no_components_are_named(labels, message):
 
 
 @pytest.mark.filterwarnings("ignore::skemvae.DoubtfulFitWarning")
-@pytest.mark.parametrize("structure", sorted(STRUCTURES))
+@pytest.mark.parametrize("structure", ALL)
 def test_without_regularisation_the_bound_is_the_score_but_for_constant_columns(structure):
     """Within a component, too: there the noise of rounding is all the variance that there is."""
     y = load_iris().target
@@ -216,7 +219,7 @@ def test_a_small_cluster_in_a_long_table_is_sound():
     X[:120] += 30
     summary = Summary.of(Rows.of(X))
     rows = Rows(X, None, Frame(np.zeros(8), np.ones(8)))
-    initialiser = Initialiser.of(STRUCTURES["full"], 2, rows, summary, 1e-6)
+    initialiser = Initialiser.of(Full, 2, rows, summary, Regularisation(1e-6, Full, 2))
     states = []
     for mean in (30.0, 0.1):
         mixture = GaussianMixture(

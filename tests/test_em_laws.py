@@ -14,14 +14,13 @@ from sklearn.mixture import GaussianMixture
 from skemvae import EMGaussianMixture
 from skemvae.structures.registry import STRUCTURES
 from tests.ridge import ridge
-from tests.strategies import mixtures, regularisations, seeds, structures, tables, weights_of
+from tests.strategies import ALL, mixtures, regularisations, seeds, structures, tables, weights_of
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
     # Tables with ties and with columns that follow others are fitted on purpose.
     pytest.mark.filterwarnings("ignore::skemvae.DoubtfulFitWarning"),
 ]
-ALL = sorted(STRUCTURES)
 components = st.integers(1, 8)
 
 

@@ -21,12 +21,11 @@ from skemvae.core.rows import Frame, Rows
 from skemvae.engine.samples.grain import Grain
 from skemvae.engine.samples.summary import Summary
 from skemvae.mixtures.stream import Stream, online_step
-from skemvae.structures.registry import STRUCTURES
 from tests.laws import costly
 from tests.passes import em_on
 from tests.ridge import ridge, width
 from tests.steps import SteppingEM, watch
-from tests.strategies import mixtures, regularisations, seeds, structures, tables
+from tests.strategies import MATRICES, mixtures, regularisations, seeds, structures, tables
 
 PARAMETERS = ("weights_", "means_", "covariances_", "precisions_")
 
@@ -105,7 +104,7 @@ def test_half_a_batch_and_then_the_other_half_is_the_batch(mixture, seed, step):
     )
 
 
-@pytest.mark.parametrize("covariance_type", STRUCTURES)
+@pytest.mark.parametrize("covariance_type", MATRICES)
 @pytest.mark.parametrize("reg_covar", [0, 1e-6, 0.1])
 def test_the_whole_table_as_a_batch_is_an_iteration_of_em(covariance_type, reg_covar):
     parameters = {
@@ -237,7 +236,7 @@ def test_units_move_the_bounds_by_their_volume_only(covariance_type, exponent, s
     np.testing.assert_allclose(other.lower_bounds_, shifted, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("covariance_type", STRUCTURES)
+@pytest.mark.parametrize("covariance_type", MATRICES)
 def test_offsets_cost_no_digits(covariance_type):
     exact = np.ldexp(
         np.rint(np.ldexp(X, 20)), -20
@@ -295,7 +294,7 @@ def test_kinds_of_tables(kind, tmp_path):
     assert hasattr(mixture, "feature_names_in_") == (kind == "frame")
 
 
-@pytest.mark.parametrize("covariance_type", STRUCTURES)
+@pytest.mark.parametrize("covariance_type", MATRICES)
 def test_the_second_half_of_a_stream_may_be_another_process(covariance_type, tmp_path):
     half = stream(clone(SMALL).set_params(covariance_type=covariance_type), X[:1500], 150)
     skemvae.save(half, tmp_path / "file")
@@ -345,7 +344,7 @@ def test_overlap_takes_few_passes():
     assert mixture.score(table) > best.score(table) - 5e-4
 
 
-@pytest.mark.parametrize("covariance_type", STRUCTURES)
+@pytest.mark.parametrize("covariance_type", MATRICES)
 def test_rows_one_by_one(covariance_type):
     table = clusters(4.0, n=400, d=2, k=2)
     mixture = EMGaussianMixture(2, covariance_type=covariance_type, random_state=0)
@@ -368,7 +367,7 @@ def test_the_mixture_follows_rows_that_wander_away():
 
 @pytest.mark.filterwarnings("ignore::skemvae.DoubtfulFitWarning")
 @pytest.mark.parametrize("reg_covar", [0, 1e-6])
-@pytest.mark.parametrize("covariance_type", STRUCTURES)
+@pytest.mark.parametrize("covariance_type", MATRICES)
 def test_columns_without_variance_stay_finite(covariance_type, reg_covar):
     table = np.c_[X[:600, :2], 2 * X[:600, 0] + 1, np.full(600, -3.5), np.zeros(600)]
     mixture = EMGaussianMixture(

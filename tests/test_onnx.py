@@ -23,8 +23,7 @@ from skemvae.likelihoods import Gaussian
 from skemvae.models import BayesianMixture, FactorModel
 from skemvae.networks.layers import ACTIVATIONS
 from skemvae.onnx import vae as vae_graph
-from skemvae.structures.registry import STRUCTURES
-from tests.strategies import mixtures, seeds
+from tests.strategies import ALL, mixtures, seeds
 
 STANDARD_NORMAL = EMGaussianMixture.from_parameters([1.0], [[0.0]], [[[1.0]]])
 QUICK = {
@@ -75,7 +74,7 @@ def test_of_any_mixture_at_any_offset_and_in_any_unit(mixture, seed, offset, uni
 
 @pytest.mark.filterwarnings("ignore::skemvae.DoubtfulFitWarning")
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
-@pytest.mark.parametrize("structure", STRUCTURES)
+@pytest.mark.parametrize("structure", ALL)
 def test_of_fitted_mixtures(structure, dtype):
     X = load_wine().data
     em = EMGaussianMixture(3, covariance_type=structure, random_state=0)

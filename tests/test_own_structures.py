@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from skemvae import EMGaussianMixture, VariationalEM
 from skemvae.kernel import native
 from skemvae.models import BayesianMixture
-from skemvae.structures.registry import STRUCTURES, Diagonal, Full
+from skemvae.structures.axis import Diagonal
+from skemvae.structures.dense import Full
+from skemvae.structures.registry import STRUCTURES
 from tests.levels import path
 from tests.strategies import seeds
 

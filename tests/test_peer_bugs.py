@@ -9,11 +9,11 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
 from skemvae import EMGaussianMixture
+from tests.strategies import ALL
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 IRIS = load_iris().data
 N = len(IRIS)
-STRUCTURES = ["full", "tied", "diag", "spherical"]
 
 
 def fit(X=IRIS, cls=EMGaussianMixture, **parameters):
@@ -57,14 +57,14 @@ def test_3_the_regularised_objective_is_monotone():
 
 def test_4_the_bound_is_a_bound_and_a_float():
     """A peer's bound drops constants (+272 above a likelihood of -180) and may be an array."""
-    for structure in STRUCTURES:
+    for structure in ALL:
         for k in (1, 3, 6):
             mixture = fit(n_components=k, covariance_type=structure, reg_covar=1e-2)
             assert isinstance(mixture.lower_bound_, float)
             assert mixture.lower_bound_ <= mixture.score(IRIS) + 1e-12
 
 
-@pytest.mark.parametrize("structure", STRUCTURES)
+@pytest.mark.parametrize("structure", ALL)
 def test_5_the_scores_are_a_density(structure):
     """The exponential of a peer's scores integrates to 0.871."""
     X = IRIS[:, 2:3]
@@ -83,7 +83,7 @@ def test_6_the_tolerance_is_in_nats_per_sample():
     assert 0 <= remaining - once.lower_bound_ < 2e-4
 
 
-@pytest.mark.parametrize("structure", STRUCTURES)
+@pytest.mark.parametrize("structure", ALL)
 @pytest.mark.parametrize(("dtype", "offset"), [(np.float64, 1e8), (np.float32, 1e4)])
 def test_7_no_cancellation_far_from_the_origin(structure, dtype, offset):
     """Peers raise, or return a variance of 112 for 0.1."""
@@ -128,7 +128,7 @@ def test_9_samples_are_shuffled_and_another_seed_gives_others():
     assert not np.array_equal(ours.sample(300, random_state=1)[0], ours.sample(300)[0])
 
 
-@pytest.mark.parametrize("structure", STRUCTURES)
+@pytest.mark.parametrize("structure", ALL)
 def test_10_weights_count_everywhere(structure):
     """Peers ignore them in the tied scatter, or in a sum beside weighted parameters."""
     weight = np.random.default_rng(0).integers(0, 4, N)

@@ -30,6 +30,7 @@ from skemvae.likelihoods import Categorical, Gaussian, StudentT
 from skemvae.models import BayesianMixture, FactorModel, LatentVariableModel
 from skemvae.persistence import container
 from tests.own_models import GaussianPair, LinearGaussian
+from tests.strategies import ALL, CONJUGATE
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -73,9 +74,8 @@ def em(model, **parameters):
     return VariationalEM(model, **({"max_iter": 3, "random_state": 0} | parameters))
 
 
-STRUCTURES = ("full", "tied", "diag", "spherical")
 DESIGNS = {
-    **{f"em {c}": (EMGaussianMixture(2, covariance_type=c, random_state=0), X) for c in STRUCTURES},
+    **{f"em {c}": (EMGaussianMixture(2, covariance_type=c, random_state=0), X) for c in ALL},
     "em frame": (EMGaussianMixture().set_output(transform="pandas"), MIXED[["height", "n"]]),
     "em given": (
         EMGaussianMixture(2, init_params=np.eye(2)[np.arange(40) % 2], reg_covar=np.float32(1e-3)),
@@ -83,7 +83,7 @@ DESIGNS = {
     ),
     **{
         f"bayes {c} {w[10:]}": (em(BayesianMixture(3, c, w)), X)
-        for c in STRUCTURES
+        for c in CONJUGATE
         for w in ("dirichlet_process", "dirichlet_distribution")
     },
     "bayes one": (em(BayesianMixture(1, mean_prior=np.zeros(3))), X),

@@ -17,10 +17,10 @@ from sklearn.exceptions import ConvergenceWarning
 
 from skemvae import EMGaussianMixture, VAEEstimator, VariationalEM, from_batches
 from skemvae.models import BayesianMixture
-from skemvae.structures.registry import STRUCTURES
 from skemvae.tables import batches
 from skemvae.tables.reading import _SLICE_NUMBERS
 from tests.laws import costly
+from tests.strategies import ALL
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 RNG = np.random.default_rng(0)
@@ -63,7 +63,7 @@ class Slices:
 
 @costly(3)
 @given(
-    st.sampled_from(sorted(STRUCTURES)),
+    st.sampled_from(ALL),
     st.lists(st.integers(0, 600), max_size=5),
     st.booleans(),
     st.sampled_from([0.0, 1e8]),
@@ -102,7 +102,7 @@ def test_small_batches_are_joined(monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore::skemvae.DoubtfulFitWarning")
-@pytest.mark.parametrize("structure", sorted(STRUCTURES))
+@pytest.mark.parametrize("structure", ALL)
 def test_a_bayesian_mixture_takes_batches(structure):
     model = BayesianMixture(5, covariance_type=structure)
     em = VariationalEM(model, random_state=0, max_iter=15)

@@ -123,8 +123,7 @@ class Chart(Generic[M]):
             weights = self._point.weights * np.exp(parts[:, 0])
             means = self._point.means + self._axes.unwhitened(parts[:, 1 : d + 1])
             values = self._axes.values(parts[:, d + 1 :])
-            structure = type(self._point.covariance)
-            covariance = structure(structure.pool(values, weights))
+            covariance = self._point.covariance.near(values, weights)
             # A sum is finite only if each term is.
             finite = np.isfinite(weights.sum() + means.sum() + covariance.values.sum())
         if not (finite and weights.min() > 0) or covariance.is_singular():

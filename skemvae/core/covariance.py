@@ -1,9 +1,7 @@
-"""Covariance structures: the only home of their algebra.
+"""What a covariance structure is, for everything else.
 
-An instance holds K covariance matrices that share a structure. There are two
-ways to do the algebra, ``DenseCovariance`` and ``AxisAlignedCovariance``;
-``structures`` completes each of them with what its components share and with
-its public layout.
+An instance holds K covariance matrices that share a structure. The structures themselves stand
+in ``skemvae.structures``.
 """
 
 from __future__ import annotations
@@ -51,13 +49,16 @@ class Covariance(ABC):
 
     Attributes
     ----------
-    values : array of shape (K, d, d) or (K, d)
-        The matrices, or their diagonals if the structure has nothing else.
-        Structures that share parameters broadcast them.
+    values : array of shape (K, d, ...)
+        The parameters, those of one component after the other. Structures that share
+        parameters broadcast them.
     name : str
         What users call the structure.
-    is_shared : bool
-        Whether components share one matrix.
+    goes_online : bool
+        Whether moments may be averaged that were taken under other covariances.
+    least_ridge : float
+        The least ridge with which the algebra keeps its digits, as a part of the variance of a
+        feature.
     kernel_form : KernelForm or None
         Whose M step in the compiled kernel is that of this very class; None for
         that of Python.
@@ -71,7 +72,8 @@ class Covariance(ABC):
     """
 
     name: ClassVar[str]
-    is_shared: ClassVar[bool] = False
+    goes_online: ClassVar[bool] = False
+    least_ridge: ClassVar[float] = 0.0
     kernel_form: ClassVar[KernelForm | None] = None
     is_conjugate: ClassVar[bool] = False
     values: Array
@@ -91,46 +93,67 @@ class Covariance(ABC):
         """d."""
         return int(self.values.shape[1])
 
+    # The structure: what does not depend on the matrices.
+
     @classmethod
     def units(cls, scale: Array) -> Array:
         """Powers of two near ``scale`` that may rescale the features of this structure."""
         return power_of_two(scale)
 
-    # What a structure shares between components.
+    @classmethod
+    def with_factors(cls, n_factors: int) -> type[Self]:
+        """The structure with so many factors, if it has any."""
+        return cls
 
     @classmethod
     @abstractmethod
-    def public_shape(cls, n_components: int, n_features: int) -> tuple[int, ...]:
-        """The shape of ``public``."""
+    def identity(cls, n_components: int, n_features: int) -> Self:
+        """Identity matrices."""
 
     @classmethod
     @abstractmethod
-    def from_public(cls, public: Array, n_components: int, n_features: int) -> Self:
-        """Build from scikit-learn's layout of ``covariances_``."""
+    def races_as(cls) -> type[Any]:
+        """The structure, of matrices, in which starts of this one race."""
+
+    @classmethod
+    @abstractmethod
+    def nearest(cls, covariance: Any, noise: Array) -> Any:
+        """The covariances nearest to those that have raced, none narrower than ``noise``."""
+
+    @classmethod
+    @abstractmethod
+    def missing(cls, n_rows: Array, n_features: int) -> float:
+        """Which part of what rows must determine they leave open, between 0 and 1.
+
+        ``n_rows``, of shape (K,), are those of each component, without the one that
+        determines its mean.
+        """
+
+    # Public parameters.
+
+    @classmethod
+    @abstractmethod
+    def fitted_shapes(cls, n_components: int, n_features: int) -> dict[str, tuple[int, ...]]:
+        """The fitted attributes that determine the matrices, and their shapes."""
+
+    @classmethod
+    @abstractmethod
+    def from_fitted(cls, n_components: int, n_features: int, *arrays: Array) -> Self:
+        """Build from those attributes, in that order."""
 
     @abstractmethod
-    def public(self, values: Array) -> Array:
-        """Lay ``values`` (covariances, precisions or factors) out as scikit-learn does."""
+    def fitted(self) -> dict[str, Array]:
+        """The fitted attributes: those, and what users may want to read beside them."""
 
     @property
     @abstractmethod
     def n_parameters(self) -> int:
         """The number of free parameters in all K matrices together."""
 
-    @classmethod
-    @abstractmethod
-    def pool(cls, covariances: Array, count: Array) -> Array:
-        """Share what the structure shares of the covariances about the means."""
-
-    @classmethod
-    @abstractmethod
-    def observations(cls, count: Array, n_features: int) -> Array:
-        """How many squares each parameter averages over, shape (K,), of components so large."""
-
     @property
-    @abstractmethod
     def copies(self) -> int:
         """How many times ``values`` repeats a parameter that is shared."""
+        return 1
 
     # The algebra.
 
@@ -139,55 +162,19 @@ class Covariance(ABC):
     def log_det(self) -> Array:
         """log |covariance|, shape (K,)."""
 
-    @property
-    @abstractmethod
-    def precision_cholesky(self) -> Array:
-        """U with precision = U U^T (upper triangular, or its diagonal), shaped as ``values``."""
-
-    @property
-    @abstractmethod
-    def precisions(self) -> Array:
-        """The inverses, shaped as ``values``."""
-
     @abstractmethod
     def trace_precision(self, noise: Array) -> Array:
         """tr(diag(noise) precision), shape (K,), for variances ``noise`` of shape (d,)."""
 
     @property
     @abstractmethod
-    def block_size(self) -> int:
-        """Each matrix is block diagonal, with blocks of so many features: d or 1."""
-
-    @property
-    @abstractmethod
-    def block_log_dets(self) -> Array:
-        """log |block|, shape (K, d / block_size)."""
-
-    @abstractmethod
-    def block_traces(self, values: Array) -> Array:
-        """tr(values precision) of each block, for ``values`` of the shape of the instance's."""
-
-    @abstractmethod
-    def sandwich(self, values: Array) -> Array:
-        """V precision V of symmetric matrices V, one or K of them, laid out as ``values``."""
-
-    @classmethod
-    @abstractmethod
-    def balance(cls, linear: Array, inverse: Array, log: float) -> Array:
-        """The X that maximises ``log log|X| - tr(linear X) - tr(inverse X^-1)``.
-
-        ``linear`` is positive definite, ``inverse`` may be singular; both are laid out as one of
-        ``values``, and so is X.
-        """
-
-    @abstractmethod
-    def squared_lengths(self, vectors: Array) -> Array:
-        """v^T precision v of a vector for each component, shape (K,)."""
-
-    @property
-    @abstractmethod
     def variances(self) -> Array:
         """The diagonals, shape (K, d)."""
+
+    @property
+    def own_variances(self) -> Array:
+        """What of the variances no common factor explains, shape (K, d)."""
+        return self.variances
 
     @abstractmethod
     def dense(self) -> Array:
@@ -202,13 +189,16 @@ class Covariance(ABC):
         """Coordinates in which these are unit matrices."""
 
     @abstractmethod
+    def near(self, values: Array, weights: Array) -> Self:
+        """Covariances with these values, or where those break what is shared, near them."""
+
+    def above(self, noise: Array) -> Self:
+        """The same, none narrower than ``noise`` where the M step would not make them so."""
+        return self
+
+    @abstractmethod
     def is_singular(self) -> bool:
         """Whether some feature is determined by others, as far as floating point can tell."""
-
-    @property
-    def radial_size(self) -> int:
-        """So many features at a time have a common scale that is uncertain: d or 1."""
-        return self.n_features
 
     @abstractmethod
     def scaled(self, scale: Array) -> Self:
@@ -233,20 +223,15 @@ class Covariance(ABC):
     def draw(self, labels: AnyArray, normal: Array) -> Array:
         """Turn standard normal rows into rows with the covariance of their component."""
 
-    @classmethod
-    @abstractmethod
-    def identity(cls, n_components: int, n_features: int) -> Self:
-        """Identity matrices."""
-
     @abstractmethod
     def scatter(self, noise: Array) -> Array:
-        """The central second moments that ``maximise`` makes these of, shaped as ``values``."""
+        """The central second moments that ``maximise`` makes these of."""
 
     @abstractmethod
     def maximise(self, moments: Moments, noise: Array) -> Self:
-        """The covariances that maximise the expected regularised log likelihood.
+        """The M step: covariances that raise the expected regularised log likelihood.
 
-        ``noise`` of shape (d,) is added to the variances: the exact maximiser
-        of E[log N(x | mean, C) - tr(diag(noise) C^-1) / 2]. Components that
-        hold no weight keep their covariance.
+        ``noise`` of shape (d,) is added to the variances: for matrices it is the exact
+        maximiser of E[log N(x | mean, C) - tr(diag(noise) C^-1) / 2]. Components that hold no
+        weight keep their covariance.
         """

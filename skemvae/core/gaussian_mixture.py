@@ -103,7 +103,12 @@ class GaussianMixture:
     def at(self, point: Point) -> Self:
         """The same mixture elsewhere."""
         weights, means, covariance = point
-        return replace(self, weights=weights / weights.sum(), means=means, covariance=covariance)
+        return replace(
+            self,
+            weights=weights / weights.sum(),
+            means=means,
+            covariance=covariance.above(self.noise),
+        )
 
     def chart(self) -> Chart[Self]:
         """Coordinates around it."""
@@ -132,9 +137,9 @@ class GaussianMixture:
 
     @property
     def total_covariance(self) -> Array:
-        """That of the whole density, shape (d, d), of covariances that are matrices."""
+        """That of the whole density, shape (d, d)."""
         away = self.means - self.weights @ self.means
-        within = np.tensordot(self.weights, self.covariance.values, 1)
+        within = np.tensordot(self.weights, self.covariance.dense(), 1)
         total: Array = within + (self.weights * away.T) @ away
         return total
 

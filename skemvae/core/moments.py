@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 
 import numpy as np
@@ -61,20 +61,25 @@ class Moments:
 
     def __add__(self, other: Moments) -> Moments:
         other = other.about(self.origin)
-        return Moments(
-            self.count + other.count,
-            self.origin,
-            self.first + other.first,
-            self.second + other.second,
+        return replace(
+            self,
+            count=self.count + other.count,
+            first=self.first + other.first,
+            second=self.second + other.second,
         )
 
     def __rmul__(self, factor: float) -> Moments:
-        return Moments(factor * self.count, self.origin, factor * self.first, factor * self.second)
+        return replace(
+            self,
+            count=factor * self.count,
+            first=factor * self.first,
+            second=factor * self.second,
+        )
 
     def take(self, components: AnyArray) -> Moments:
         """The moments of some components, in the order given."""
-        parts = (self.count, self.origin, self.first, self.second)
-        return Moments(*(part[components] for part in parts))
+        parts = (getattr(self, field.name)[components] for field in fields(self))
+        return type(self)(*parts)
 
     def padded(self, n_components: int) -> Moments:
         """The same moments with components that hold nothing behind them."""
@@ -100,7 +105,7 @@ class Moments:
         shift = self.origin - origin
         first = self.first + self.count[:, None] * shift
         second = self.second + self._outer(shift, self.first) + self._outer(first, shift)
-        return Moments(self.count, origin, first, second)
+        return replace(self, origin=origin, first=first, second=second)
 
     @cached_property
     def means(self) -> Array:

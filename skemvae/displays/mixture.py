@@ -140,8 +140,9 @@ class MixtureDisplay:
             )
         pair = _pair(subject, features)
         means = np.asarray(fitted.means_, dtype=float)
-        structure = STRUCTURES[fitted.covariance_type]
-        covariance = structure.from_public(np.asarray(fitted.covariances_), *means.shape)
+        structure = STRUCTURES[fitted.covariance_type].with_factors(getattr(fitted, "n_factors", 1))
+        arrays = [np.asarray(getattr(fitted, name)) for name in structure.fitted_shapes(1, 1)]
+        covariance = structure.from_fitted(*means.shape, *arrays)
         weights = np.asarray(fitted.weights_)
         n_active = getattr(fitted, "n_active_components_", np.count_nonzero(weights))
         active = np.sort(np.argsort(-weights, kind="stable")[:n_active])

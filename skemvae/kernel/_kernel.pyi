@@ -29,6 +29,7 @@ dense_single: _Pass
 shared: _Pass
 axes: _Pass
 spherical: _Pass
+factor_analytic: _Pass
 
 # level, tile, n_runs, n_threads, n_iter, tol, is_shared, total, X, weight, origin, per_unit, noise,
 # then of each route, twice: weights, means, values; once: bound, counts -> of each route how many

@@ -50,12 +50,14 @@ struct Table {
 };
 
 // Components of a mixture in the frame. What ``means`` and ``factors`` are the structures say. ``centres`` are what
-// moments are taken about; null for the means. Other ones only ``dense`` and ``axes`` know.
+// moments are taken about; null for the means. Other ones only ``dense`` and ``axes`` know. ``n_factors`` is 0 but for
+// ``factor_analytic``.
 struct Components {
   int n;
   const double* log_normaliser;
   const void *means, *factors;  // floats for ``dense_single``, else doubles
   const double* centres;
+  int n_factors = 0;
 };
 
 // A size that is a type.
@@ -67,7 +69,7 @@ struct Size {
 // A pass for tiles of so many rows, which need ``n_kept`` numbers of scratch memory for each row.
 struct Pass {
   double (*take)(const Table&, const Components&, int tile, double* scratch, double* sums);
-  Count (*n_kept)(Count k, Count d);
+  Count (*n_kept)(Count k, Count d, Count q);
 };
 
 // Parameters of k components: (k), (k x d), (k x d x d) or (k x d).
@@ -146,7 +148,7 @@ constexpr Count algebra_scratch(Count d) { return WIDEST * (3 * d * d + d); }
 // The same for one kind of processor.
 struct Level {
   const char* name;
-  Pass dense, dense_single, shared, axes, spherical;
+  Pass dense, dense_single, shared, axes, spherical, factor_analytic;
   Factorise factorise;
   Unwhiten unwhiten;
   Relate relate;

@@ -17,9 +17,10 @@ using namespace skemvae;
 struct Structure {
   Pass Level::* pass;
   char format;  // of means and factors
-  Count (*n_factors)(Count k, Count d);
-  Count (*n_sums)(Count k, Count d);
+  Count (*n_factors)(Count k, Count d, Count q);
+  Count (*n_sums)(Count k, Count d, Count q);
   bool has_matrices;
+  bool has_directions = false;  // as many as the sums have room for
 };
 
 // The pass along ``n_runs`` runs of rows, each with sums of its own, which are then added in their
@@ -69,15 +70,22 @@ PyObject* take_pass(PyObject* arguments, const Structure& structure) {
   const Py_ssize_t n = view.shape[0], d = view.shape[1], k = PyObject_Length(log_normaliser);
   if (k < 0) return nullptr;
   const Pass& pass = level->*structure.pass;
-  const Count n_sums = structure.n_sums(k, d), spare = ALIGNMENT / sizeof(double);
-  const Count scratch_per_thread = pass.n_kept(k, d) * tile;
+  Py_ssize_t q = 0;
+  if (structure.has_directions && k > 0 && d > 0) {
+    const Py_ssize_t all = PyObject_Length(sums);
+    if (all < 0) return nullptr;
+    q = (all / k - 1) / d - 2;
+    if (!are_between(0, MOST, {{"the number of factors", q}})) return nullptr;
+  }
+  const Count n_sums = structure.n_sums(k, d, q), spare = ALIGNMENT / sizeof(double);
+  const Count scratch_per_thread = pass.n_kept(k, d, q) * tile;
   const Count scratch_size = n_threads * scratch_per_thread + n_runs * (n_sums + 1) + spare;
   if (!are_countable(k, d, structure.has_matrices) || !are_countable({{"a tile", scratch_per_thread}}))
     return nullptr;
   if (!origin_.take(origin, "origin", d) || !per_unit_.take(per_unit, "per_unit", d) ||
       !log_normaliser_.take(log_normaliser, "log_normaliser", k) ||
       !means_.take(means, "means", Count(k) * d, structure.format) ||
-      !factors_.take(factors, "factors", structure.n_factors(k, d), structure.format) ||
+      !factors_.take(factors, "factors", structure.n_factors(k, d, q), structure.format) ||
       !scratch_.take(scratch, "scratch", scratch_size, 'd', true) ||
       !sums_.take(sums, "sums", n_sums, 'd', true) ||
       (weight != Py_None && !weight_.take(weight, "weight", n)))
@@ -85,7 +93,7 @@ PyObject* take_pass(PyObject* arguments, const Structure& structure) {
 
   const Table table = table_of(table_, weight_, origin_, per_unit_);
   const Components components{int(k), log_normaliser_.numbers(), means_.view().buf,
-                              factors_.view().buf, nullptr};
+                              factors_.view().buf, nullptr, int(q)};
   void* aligned = scratch_.numbers();
   std::size_t space = scratch_.view().len;
   std::align(ALIGNMENT, space - ALIGNMENT, aligned, space);
@@ -144,10 +152,10 @@ PyObject* take_climbs(PyObject* arguments, const Structure& structure, Climb Lev
   Buffer table_, weight_, origin_, per_unit_, noise_, weights_, means_, values_, bounds_, counts_;
   if (!table_.take_table(X)) return nullptr;
   const Py_ssize_t n = table_.view().shape[0], d = table_.view().shape[1], k = all / n_routes;
-  const Count n_sums = structure.n_sums(k, d), n_factors = structure.n_factors(k, d);
+  const Count n_sums = structure.n_sums(k, d, 0), n_factors = structure.n_factors(k, d, 0);
   const Py_ssize_t size = n_factors.number();
   const Pass& pass = level->*structure.pass;
-  const Count for_pass = pass.n_kept(k, d) * tile;
+  const Count for_pass = pass.n_kept(k, d, 0) * tile;
   if (!are_countable(k, d, structure.has_matrices) || !are_countable({{"a tile", for_pass}})) return nullptr;
   if (!origin_.take(origin, "origin", d) || !per_unit_.take(per_unit, "per_unit", d) ||
       !noise_.take(noise, "noise", d) || !weights_.take(weights, "weights", 2 * Count(all), 'd', true) ||
@@ -326,14 +334,16 @@ PyObject* two_loops(PyObject*, PyObject* arguments) {
   Py_RETURN_NONE;
 }
 
-Count matrices(Count k, Count d) { return k * d * d; }
-Count matrix(Count, Count d) { return d * d; }
-Count diagonals(Count k, Count d) { return k * d; }
-Count sums_of_matrices(Count k, Count d) { return k * (1 + d + d * d); }
-Count sums_of_matrix(Count k, Count d) { return k * (1 + d) + d * d; }
-Count scalars(Count k, Count) { return k; }
-Count sums_of_diagonals(Count k, Count d) { return k * (1 + 2 * d); }
-Count sums_of_scalars(Count k, Count d) { return k * (2 + d); }
+Count matrices(Count k, Count d, Count) { return k * d * d; }
+Count matrix(Count, Count d, Count) { return d * d; }
+Count diagonals(Count k, Count d, Count) { return k * d; }
+Count sums_of_matrices(Count k, Count d, Count) { return k * (1 + d + d * d); }
+Count sums_of_matrix(Count k, Count d, Count) { return k * (1 + d) + d * d; }
+Count scalars(Count k, Count, Count) { return k; }
+Count sums_of_diagonals(Count k, Count d, Count) { return k * (1 + 2 * d); }
+Count sums_of_scalars(Count k, Count d, Count) { return k * (2 + d); }
+Count directions(Count k, Count d, Count q) { return k * (q + 1) * d; }
+Count sums_of_directions(Count k, Count d, Count q) { return k * (1 + 2 * d + d * q); }
 
 const Structure dense_structure{&Level::dense, 'd', matrices, sums_of_matrices, true};
 const Structure axes_structure{&Level::axes, 'd', diagonals, sums_of_diagonals, false};
@@ -352,6 +362,10 @@ PyObject* axes(PyObject*, PyObject* arguments) { return take_pass(arguments, axe
 
 PyObject* spherical(PyObject*, PyObject* arguments) {
   return take_pass(arguments, {&Level::spherical, 'd', scalars, sums_of_scalars, false});
+}
+
+PyObject* factor_analytic(PyObject*, PyObject* arguments) {
+  return take_pass(arguments, {&Level::factor_analytic, 'd', directions, sums_of_directions, false, true});
 }
 
 PyObject* climb_dense(PyObject*, PyObject* arguments) {
@@ -378,6 +392,7 @@ PyMethodDef methods[] = {
     {"shared", shared, METH_VARARGS, "A pass under one covariance for all."},
     {"axes", axes, METH_VARARGS, "A pass under variances of each feature."},
     {"spherical", spherical, METH_VARARGS, "A pass under one variance for each component."},
+    {"factor_analytic", factor_analytic, METH_VARARGS, "A pass under loadings and variances."},
     {"climb_dense", climb_dense, METH_VARARGS, "Steps of EM on several routes, with covariance matrices."},
     {"climb_axes", climb_axes, METH_VARARGS, "The same with variances."},
     {"keys", take_keys, METH_VARARGS, "Keys that choose rows."},

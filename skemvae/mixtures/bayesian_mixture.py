@@ -18,6 +18,7 @@ from skemvae.engine.climbs.sampling import SampledEM
 from skemvae.mixtures.hyperprior import Hyperprior
 from skemvae.mixtures.normal_wishart import NormalWishart
 from skemvae.mixtures.weights import MixingWeights
+from skemvae.structures.dense import as_matrices
 
 # A component is active if it holds more than so many rows.
 _ACTIVE = 1.0
@@ -131,7 +132,7 @@ class BayesianMixture:
         prior, q = self.prior.components, self.q.components.mean_precision
         count = np.maximum(weights * (q.sum() / weights.sum()) - prior.mean_precision, 0.0)
         count *= (q - prior.mean_precision).sum() / count.sum()
-        components = prior.moved(count, mean, covariance)
+        components = prior.moved(count, mean, as_matrices(covariance))
         return replace(self, q=Parameters(self.prior.weights.posterior(count), components))
 
     def chart(self) -> Chart[Self]:

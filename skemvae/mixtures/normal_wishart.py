@@ -9,11 +9,11 @@ import numpy as np
 from scipy.special import digamma, gammaln, multigammaln
 
 from skemvae.core.arrays import AnyArray, Array
-from skemvae.core.covariance import Covariance
 from skemvae.core.moments import Moments
 from skemvae.core.rows import Frame
 from skemvae.core.scan import Metric, Scan
 from skemvae.mixtures.student_metric import student_metric
+from skemvae.structures.matrices import MatrixCovariance
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class NormalWishart:
     mean_precision : array of shape (K,)
         How many rows the mean is worth.
     dof : array of shape (K,)
-    covariance : Covariance
+    covariance : MatrixCovariance
         E[L]^-1, the inverse scale divided by ``dof``.
 
     References
@@ -43,7 +43,7 @@ class NormalWishart:
     mean: Array
     mean_precision: Array
     dof: Array
-    covariance: Covariance
+    covariance: MatrixCovariance
 
     def posterior(self, moments: Moments) -> Self:
         """The conjugate update by expected sufficient statistics."""
@@ -111,7 +111,7 @@ class NormalWishart:
         evidence: Array = 0.5 * (d * np.log(ratio) + moments.count * constant)
         return evidence
 
-    def moved(self, count: Array, mean: Array, covariance: Covariance) -> Self:
+    def moved(self, count: Array, mean: Array, covariance: MatrixCovariance) -> Self:
         """After so many rows of each component, with this mean and E[L]^-1."""
         gained = type(covariance).observations(count, self.mean.shape[1])
         return replace(

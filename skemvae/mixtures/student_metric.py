@@ -8,10 +8,10 @@ import numpy as np
 from scipy.special import gammaln
 
 from skemvae.core.arrays import Array
-from skemvae.core.covariance import Covariance
 from skemvae.core.scan import Metric, Scan
 from skemvae.core.workspace import Workspace
 from skemvae.structures.axis_scan import AxisScan
+from skemvae.structures.matrices import MatrixCovariance
 
 # The logarithm of a larger square would not matter any more, and its sums might overflow.
 _FAR_SQUARE = 1e300
@@ -88,7 +88,9 @@ class StudentProductMetric(StudentMetric):
         return np.zeros_like(squares)
 
 
-def student_metric(covariance: Covariance, means: Array, power: Array, shrinkage: Array) -> Metric:
+def student_metric(
+    covariance: MatrixCovariance, means: Array, power: Array, shrinkage: Array
+) -> Metric:
     """The arithmetic of scoring, where the scale of each component is uncertain."""
     if covariance.radial_size == 1 and covariance.values.ndim == 2:
         return StudentProductMetric(AxisScan(means, covariance.values), power, shrinkage)

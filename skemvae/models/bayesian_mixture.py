@@ -10,7 +10,6 @@ import numpy as np
 from sklearn.utils import check_scalar
 
 from skemvae.core.bound import Posterior
-from skemvae.core.covariance import Covariance
 from skemvae.core.gaussian_mixture import frame_of
 from skemvae.core.iterate import Fit
 from skemvae.core.rows import Frame, Rows
@@ -18,11 +17,13 @@ from skemvae.core.table import Table
 from skemvae.engine.passes.numpy_pass import map_conditionals, map_rows
 from skemvae.engine.samples.summary import Summary
 from skemvae.engine.starts.initialisation import Initialiser
+from skemvae.engine.starts.regularisation import Regularisation
 from skemvae.mixtures import bayesian_mixture as core
 from skemvae.mixtures.weights import MIXING_WEIGHTS
 from skemvae.models.base import Model
 from skemvae.models.bayesian_fit import START_RIDGE, BayesianMixtureFit
 from skemvae.models.bayesian_prior import prior_of
+from skemvae.structures.matrices import MatrixCovariance
 from skemvae.structures.registry import STRUCTURES
 from skemvae.tables.reading import check_extent
 from skemvae.typing import ArrayLike, FloatArray, IntArray, Tabular, TrainingRows
@@ -148,14 +149,15 @@ class BayesianMixture(Model):
         summary = Summary.of(rows, extent)
         check_range(summary)
         table = rows.framed(Frame(summary.mean, structure.units(summary.scale)))
-        initialiser = Initialiser.of(structure, self.n_components, table, summary, START_RIDGE)
+        ridge = Regularisation(START_RIDGE, structure, int(self.n_components))
+        initialiser = Initialiser.of(structure, self.n_components, table, summary, ridge)
         noise = extent.total * initialiser.judge.noise
         prior = prior_of(self, structure, table, summary, noise)
         if previous is not None:
             self._check_same_shape(previous, len(summary.mean))
         return BayesianMixtureFit(self, table, summary, initialiser, prior, rng, previous)
 
-    def _check_parameters(self) -> type[Covariance]:
+    def _check_parameters(self) -> type[MatrixCovariance]:
         check_choice("covariance_type", self.covariance_type, STRUCTURES)
         check_choice(
             "weight_concentration_prior_type", self.weight_concentration_prior_type, MIXING_WEIGHTS
@@ -174,7 +176,7 @@ class BayesianMixture(Model):
             check_scalar(value, name, Real, min_val=0, include_boundaries="neither")
             if not 1e-100 < value < 1e100:
                 raise ValueError(f"{name}={value} must lie between 1e-100 and 1e100.")
-        structure = STRUCTURES[self.covariance_type]
+        structure: type[Any] = STRUCTURES[self.covariance_type]
         if not structure.is_conjugate:
             conjugate = [name for name in STRUCTURES if STRUCTURES[name].is_conjugate]
             raise ValueError(

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from skemvae.core.arrays import Array
-from skemvae.core.covariance import Covariance
 from skemvae.core.expectation import expectation
 from skemvae.core.gaussian_mixture import GaussianMixture
 from skemvae.core.table import Table
@@ -17,6 +16,7 @@ from skemvae.mixtures.bayesian_mixture import BayesianMixture, Parameters
 from skemvae.mixtures.hyperprior import Hyperprior
 from skemvae.mixtures.normal_wishart import NormalWishart
 from skemvae.mixtures.weights import MIXING_WEIGHTS
+from skemvae.structures.matrices import MatrixCovariance
 from skemvae.validation import LARGEST_SQUARE, check_parameter_array, check_positive_definite
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 def prior_of(
     model: models.BayesianMixture,
-    structure: type[Covariance],
+    structure: type[MatrixCovariance],
     table: Table,
     summary: Summary,
     scatter: Array,
@@ -79,7 +79,9 @@ def prior_of(
     return BayesianMixture(prior, prior, hyperprior)
 
 
-def pooled(structure: type[Covariance], table: Table, summary: Summary) -> tuple[Array, float]:
+def pooled(
+    structure: type[MatrixCovariance], table: Table, summary: Summary
+) -> tuple[Array, float]:
     """The covariance of all rows, in the frame of the table, and their weight."""
     d = len(table.frame.origin)
     unit = structure.identity(1, d)
@@ -90,7 +92,7 @@ def pooled(structure: type[Covariance], table: Table, summary: Summary) -> tuple
     return unit.maximise(everything.moments, noise).values[0], everything.total
 
 
-def _inverse_scale(given: object, structure: type[Covariance], table: Table) -> Array:
+def _inverse_scale(given: object, structure: type[MatrixCovariance], table: Table) -> Array:
     d, frame = len(table.frame.origin), table.frame
     shape = {"full": (d, d), "tied": (d, d), "diag": (d,), "spherical": ()}
     public = check_parameter_array("covariance_prior", given, shape[structure.name], LARGEST_SQUARE)

@@ -12,8 +12,9 @@ import onnx
 from onnx import numpy_helper, parser
 
 from skemvae.core.arrays import Array
-from skemvae.core.covariance import Covariance
 from skemvae.core.rows import FAR, Frame
+from skemvae.structures.dense import as_matrices
+from skemvae.structures.matrices import MatrixCovariance
 
 # Differences are taken before they are whitened, as in `core.scan.DifferenceScan`: exact wherever
 # the means lie. 0 x is NaN where x is not finite; `doubt` brings that to the outputs.
@@ -76,8 +77,9 @@ def gaussian_mixture(estimator: Any, dtype: Any) -> onnx.ModelProto:
     mixture = estimator._mixture()
     frame = mixture.frame()
     mixture = mixture.into(frame)
-    arrays = _components(mixture.means, mixture.covariance, mixture.log_normaliser, frame)
-    return _model(_GAUSSIAN + _BAYES, arrays, mixture.covariance, "log_joint", dtype)
+    covariance = as_matrices(mixture.covariance)
+    arrays = _components(mixture.means, covariance, mixture.log_normaliser, frame)
+    return _model(_GAUSSIAN + _BAYES, arrays, covariance, "log_joint", dtype)
 
 
 def bayesian_mixture(estimator: Any, dtype: Any) -> onnx.ModelProto:
@@ -102,7 +104,7 @@ def bayesian_mixture(estimator: Any, dtype: Any) -> onnx.ModelProto:
 
 
 def _components(
-    means: Array, covariance: Covariance, log_normaliser: Array, frame: Frame
+    means: Array, covariance: MatrixCovariance, log_normaliser: Array, frame: Frame
 ) -> dict[str, Any]:
     """The constants of ``_GAUSSIAN`` and ``_BAYES``, for components in a frame."""
     factors = covariance.precision_cholesky
@@ -124,7 +126,7 @@ def _components(
 
 
 def _model(
-    body: str, arrays: dict[str, Any], covariance: Covariance, log_density: str, dtype: Any
+    body: str, arrays: dict[str, Any], covariance: MatrixCovariance, log_density: str, dtype: Any
 ) -> onnx.ModelProto:
     """Fill the operators that depend on the structure into a graph, and parse it."""
     code = onnx.helper.np_dtype_to_tensor_dtype(dtype)

@@ -56,10 +56,10 @@ _MATRICES = {"values": floats("K d d")}
 _VARIANCES = {"values": floats("K d", positive=True)}
 _COVARIANCES = ("Full", "Tied", "Diagonal", "Spherical")
 _CORE: list[Record] = [
-    DataRecord("Full", "skemvae.structures.registry:Full", _MATRICES),
-    DataRecord("Tied", "skemvae.structures.registry:Tied", _MATRICES),
-    DataRecord("Diagonal", "skemvae.structures.registry:Diagonal", _VARIANCES),
-    DataRecord("Spherical", "skemvae.structures.registry:Spherical", _VARIANCES),
+    DataRecord("Full", "skemvae.structures.dense:Full", _MATRICES),
+    DataRecord("Tied", "skemvae.structures.dense:Tied", _MATRICES),
+    DataRecord("Diagonal", "skemvae.structures.axis:Diagonal", _VARIANCES),
+    DataRecord("Spherical", "skemvae.structures.axis:Spherical", _VARIANCES),
     DataRecord(
         "Dirichlet",
         "skemvae.mixtures.weights:Dirichlet",
@@ -240,6 +240,10 @@ _MIXTURE: dict[str, Check] = {
     "covariances_": floats(),
     "precisions_": floats(infinite=True),
 }
+_FACTOR_ANALYTIC: dict[str, Check] = {
+    "loadings_": floats("K d _"),
+    "noise_variances_": floats("K d"),
+}
 _FACTORS = dict_with(
     heads=_heads("float64"), loadings=list_of(floats("_ k")), intercepts=list_of(floats())
 )
@@ -255,13 +259,20 @@ _MODELS: list[Record] = [
             **_ESTIMATOR,
             **_MIXTURE,
             "precisions_cholesky_": floats(infinite=True),
+            **_FACTOR_ANALYTIC,
             "n_samples_seen_": count,
             "reg_covar_": amount,
             "_stream": part("Stream"),
         },
         rules.of_mixture,
         # What is made from known parameters has no history.
-        (*_OPTIONAL, frozenset(_HISTORY), frozenset({"n_samples_seen_", "reg_covar_", "_stream"})),
+        (
+            *_OPTIONAL,
+            frozenset(_HISTORY),
+            frozenset({"n_samples_seen_", "reg_covar_", "_stream"}),
+            frozenset({"precisions_cholesky_"}),
+            frozenset(_FACTOR_ANALYTIC),
+        ),
     ),
     EstimatorRecord(
         "VariationalEM",

@@ -84,6 +84,10 @@ def of_bayesian_mixture(values: Values, sizes: Sizes) -> str | None:
     return _of_covariances(values, sizes)
 
 
+# What public arrays in the layout of covariances there may be.
+_PUBLIC = ("covariances_", "precisions_", "precisions_cholesky_")
+
+
 def of_factor_model(values: Values, sizes: Sizes) -> str | None:
     """The likelihoods are those of the columns."""
     for state in (values["_as_fitted"], values["_factors"]):
@@ -110,11 +114,14 @@ def _of_covariances(values: Values, sizes: Sizes) -> str | None:
     if structure is None:
         return f"has covariance_type={shown(values['covariance_type'])}"
     k, d = sizes["K"], sizes["d"]
-    for name in ("covariances_", "precisions_", "precisions_cholesky_"):
-        expected = structure.public_shape(k, d)
-        if name in values and values[name].shape != expected:
-            return f"has {name} of shape {values[name].shape}, expected {expected}"
-    covariance = structure.from_public(values["covariances_"], k, d)
+    structure = structure.with_factors(values.get("n_factors", 1))
+    determined = structure.fitted_shapes(k, d)
+    public = dict.fromkeys(_PUBLIC, structure.races_as().public_shape(k, d))
+    for name, expected in (public | determined).items():
+        found = np.shape(values.get(name, ()))
+        if found != expected and (name in values or name in determined):
+            return f"has {name} of shape {found}, expected {expected}"
+    covariance = structure.from_fitted(k, d, *(values[name] for name in determined))
     return None if (covariance.variances > 0).all() else "has variances that are not positive"
 
 

@@ -7,15 +7,16 @@ from typing import Self
 
 import numpy as np
 
-from skemvae.core.arrays import AnyArray, Array
-from skemvae.core.covariance import Axes, Covariance
+from skemvae.core.arrays import AnyArray, Array, power_of_two
+from skemvae.core.covariance import Axes, KernelForm
 from skemvae.core.moments import Moments
 from skemvae.core.scan import Scan
-from skemvae.structures.axis_scan import AxisScan, ExpandedScan
+from skemvae.structures.axis_scan import AxisScan, ExpandedScan, SphericalScan
 from skemvae.structures.coordinates import AlignedAxes
+from skemvae.structures.matrices import MatrixCovariance
 
 
-class AxisAlignedCovariance(Covariance):
+class AxisAlignedCovariance(MatrixCovariance):
     """Covariances without off-diagonal elements: only their diagonals are stored."""
 
     @cached_property
@@ -101,3 +102,85 @@ class AxisAlignedCovariance(Covariance):
     def maximise(self, moments: Moments, noise: Array) -> Self:
         variances = moments.where_counted(moments.covariances, lambda: self.scatter(noise))
         return type(self)(self.pool(np.maximum(variances, 0.0) + noise, moments.count))
+
+
+class Diagonal(AxisAlignedCovariance):
+    """A variance for each feature of each component."""
+
+    name = "diag"
+    kernel_form = KernelForm.AXES
+    is_conjugate = True
+
+    @classmethod
+    def public_shape(cls, n_components: int, n_features: int) -> tuple[int, ...]:
+        return (n_components, n_features)
+
+    @classmethod
+    def from_public(cls, public: Array, n_components: int, n_features: int) -> Self:
+        return cls(public)
+
+    def public(self, values: Array) -> Array:
+        return np.array(values)
+
+    @property
+    def n_parameters(self) -> int:
+        return self.n_components * self.n_features
+
+    @property
+    def radial_size(self) -> int:
+        return 1
+
+    @classmethod
+    def pool(cls, covariances: Array, count: Array) -> Array:
+        return covariances
+
+    @classmethod
+    def observations(cls, count: Array, n_features: int) -> Array:
+        return count
+
+
+class Spherical(AxisAlignedCovariance):
+    """One variance for each component."""
+
+    name = "spherical"
+    kernel_form = KernelForm.AXES
+    is_conjugate = True
+
+    @classmethod
+    def units(cls, scale: Array) -> Array:
+        # One variance for all features stays one only in a common unit.
+        largest = scale.max()
+        common = largest * np.sqrt(((scale / largest) ** 2).mean())
+        return np.full(len(scale), power_of_two(common))
+
+    @classmethod
+    def public_shape(cls, n_components: int, n_features: int) -> tuple[int, ...]:
+        return (n_components,)
+
+    @classmethod
+    def from_public(cls, public: Array, n_components: int, n_features: int) -> Self:
+        return cls(np.broadcast_to(public[:, None], (n_components, n_features)))
+
+    def public(self, values: Array) -> Array:
+        return np.array(values[:, 0])
+
+    def scan(self, means: Array) -> Scan:
+        scan = super().scan(means)
+        return SphericalScan(means, self.values) if isinstance(scan, ExpandedScan) else scan
+
+    @property
+    def n_parameters(self) -> int:
+        return self.n_components
+
+    @classmethod
+    def pool(cls, covariances: Array, count: Array) -> Array:
+        d = covariances.shape[1]
+        return np.repeat(covariances.sum(1, keepdims=True) / d, d, axis=1)
+
+    @classmethod
+    def observations(cls, count: Array, n_features: int) -> Array:
+        return count * n_features
+
+    @property
+    def copies(self) -> int:
+        return self.n_features

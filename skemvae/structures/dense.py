@@ -9,12 +9,13 @@ import numpy as np
 from scipy.linalg import solve_triangular
 
 from skemvae.core.arrays import AnyArray, Array
-from skemvae.core.covariance import Axes, Covariance
+from skemvae.core.covariance import Axes, Covariance, KernelForm
 from skemvae.core.moments import Moments
 from skemvae.core.scan import Scan
 from skemvae.kernel.small_matrices import Factors, factorise
 from skemvae.structures.coordinates import DenseAxes
-from skemvae.structures.dense_scan import DifferenceScan, WhitenedScan
+from skemvae.structures.dense_scan import DifferenceScan, TiedScan, WhitenedScan
+from skemvae.structures.matrices import MatrixCovariance
 
 # A matrix counts as singular when some feature is determined by the others up
 # to this fraction of its variance.
@@ -24,7 +25,7 @@ _SINGULAR = 1e-10
 _RESOLVED = 1e-4
 
 
-class DenseCovariance(Covariance):
+class DenseCovariance(MatrixCovariance):
     """Covariances with off-diagonal elements: Cholesky factors."""
 
     @cached_property
@@ -167,3 +168,90 @@ class DenseCovariance(Covariance):
             return 0.5 * float(one.log_det[0] + ((upper.T @ maximiser) * upper.T).sum())
 
         return inflated if loss(inflated) < loss(previous) - _RESOLVED else previous
+
+
+class Full(DenseCovariance):
+    """A matrix of its own for each component."""
+
+    name = "full"
+    kernel_form = KernelForm.DENSE
+    is_conjugate = True
+
+    @classmethod
+    def public_shape(cls, n_components: int, n_features: int) -> tuple[int, ...]:
+        return (n_components, n_features, n_features)
+
+    @classmethod
+    def from_public(cls, public: Array, n_components: int, n_features: int) -> Self:
+        return cls(public)
+
+    def public(self, values: Array) -> Array:
+        return np.array(values)
+
+    @property
+    def n_parameters(self) -> int:
+        return self.n_components * self.n_features * (self.n_features + 1) // 2
+
+    @classmethod
+    def pool(cls, covariances: Array, count: Array) -> Array:
+        return covariances
+
+    @classmethod
+    def observations(cls, count: Array, n_features: int) -> Array:
+        return count
+
+
+class Tied(DenseCovariance):
+    """One matrix for all components."""
+
+    name = "tied"
+    kernel_form = KernelForm.DENSE
+    is_conjugate = True
+    is_shared = True
+
+    @classmethod
+    def public_shape(cls, n_components: int, n_features: int) -> tuple[int, ...]:
+        return (n_features, n_features)
+
+    @classmethod
+    def from_public(cls, public: Array, n_components: int, n_features: int) -> Self:
+        return cls(np.broadcast_to(public, (n_components, *public.shape)))
+
+    def public(self, values: Array) -> Array:
+        return np.array(values[0])
+
+    @cached_property
+    def _factors(self) -> Factors:
+        lower, upper, unexplained = factorise(self.values[:1])
+        shape = self.values.shape
+        return Factors(np.broadcast_to(lower, shape), np.broadcast_to(upper, shape), unexplained)
+
+    def scan(self, means: Array) -> Scan:
+        whitened = means @ self.precision_cholesky[0]
+        if (whitened * whitened).sum(1).max() > TiedScan.LIMIT**2:
+            return super().scan(means)
+        return TiedScan(means, self.cholesky, self.precision_cholesky)
+
+    @property
+    def n_parameters(self) -> int:
+        return self.n_features * (self.n_features + 1) // 2
+
+    @classmethod
+    def pool(cls, covariances: Array, count: Array) -> Array:
+        pooled = (count / count.sum()) @ covariances.reshape(len(count), -1)
+        return np.broadcast_to(pooled.reshape(covariances.shape[1:]), covariances.shape)
+
+    @classmethod
+    def observations(cls, count: Array, n_features: int) -> Array:
+        return np.full_like(count, count.sum())
+
+    @property
+    def copies(self) -> int:
+        return self.n_components
+
+
+def as_matrices(covariance: Covariance) -> MatrixCovariance:
+    """The same covariances, written out as matrices where they are not."""
+    if isinstance(covariance, MatrixCovariance):
+        return covariance
+    return Full(covariance.dense())

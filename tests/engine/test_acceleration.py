@@ -16,10 +16,9 @@ from skemvae.models import BayesianMixture, FactorModel
 from skemvae.structures.registry import STRUCTURES
 from tests.passes import em_on
 from tests.steps import watch
-from tests.strategies import seeds, structures
+from tests.strategies import CONJUGATE, MATRICES, matrices, seeds, structures
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-ALL = sorted(STRUCTURES)
 
 
 def overlapping(seed=0, n=400, d=2, distance=2.2):
@@ -59,7 +58,7 @@ def state_of(X, structure="full", k=3, seed=0):
     return ascent, ascent.start(GaussianMixture(np.full(k, 1 / k), means, covariance, noise))
 
 
-@pytest.mark.parametrize("structure", ALL)
+@pytest.mark.parametrize("structure", MATRICES)
 def test_it_ends_where_em_ends_in_half_the_passes(structure):
     X = overlapping(n=1000)
     begin = {**near_the_truth(structure), "tol": 1e-9, "max_iter": 20_000}
@@ -73,7 +72,7 @@ def test_it_ends_where_em_ends_in_half_the_passes(structure):
     np.testing.assert_allclose(fast.weights_, plain.weights_, atol=3e-3)
 
 
-@pytest.mark.parametrize("structure", ALL)
+@pytest.mark.parametrize("structure", MATRICES)
 @pytest.mark.parametrize("tol", [1e-6, 1e-8])
 def test_less_than_tol_remains(structure, tol):
     """Of the gain; with a looser tolerance plain EM, too, ends on the first plateau."""
@@ -87,6 +86,7 @@ def test_less_than_tol_remains(structure, tol):
 
 
 @given(seeds, structures, st.integers(1, 6), st.sampled_from([0.0, 1e-6, 1e-2]))
+@pytest.mark.filterwarnings("ignore:Columns:skemvae.DoubtfulFitWarning")  # two factors of three
 @example(34813, "diag", 1, 1e-2)  # all pairs of steps are rounding errors
 def test_the_bound_never_falls(seed, structure, k, reg_covar):
     """Long climbs, some to a collapse."""
@@ -106,7 +106,7 @@ def test_the_bound_never_falls(seed, structure, k, reg_covar):
 
 
 @pytest.mark.parametrize("acceleration", ["auto", None])
-@pytest.mark.parametrize("structure", ALL)
+@pytest.mark.parametrize("structure", MATRICES)
 def test_a_default_fit_that_has_converged_gains_no_more_than_it_says(structure, acceleration):
     """The first gains shrink fast, since a start on a sample is corrected: they say little."""
     for seed in range(4):
@@ -120,7 +120,7 @@ def test_a_default_fit_that_has_converged_gains_no_more_than_it_says(structure, 
         assert fitted.lower_bound_ - bound < 2e-3
 
 
-@pytest.mark.parametrize("structure", ALL)
+@pytest.mark.parametrize("structure", MATRICES)
 def test_every_pass_counts(structure, monkeypatch):
     passes = []
     watch(monkeypatch, passes.append)
@@ -206,7 +206,7 @@ def test_a_jump_begins_anew():
         assert not accelerator.has_converged(())
 
 
-@pytest.mark.parametrize("structure", ALL)
+@pytest.mark.parametrize("structure", MATRICES)
 def test_leaps_are_those_of_a_symmetric_positive_matrix_that_knows_the_last_pair(structure):
     """The secant equation: a gradient like the last bend asks for the last move."""
     ascent, state = state_of(overlapping(n=1000), structure)
@@ -228,7 +228,7 @@ def test_leaps_are_those_of_a_symmetric_positive_matrix_that_knows_the_last_pair
 magnitudes = st.floats(-308, 308).map(lambda power: 10**power)
 
 
-@given(seeds, structures, st.lists(st.tuples(magnitudes, magnitudes), max_size=5), magnitudes)
+@given(seeds, matrices, st.lists(st.tuples(magnitudes, magnitudes), max_size=5), magnitudes)
 @example(0, "full", [(1e-17, 1e-33)] * 5, 1.0)  # rounding errors, whose rates multiply
 def test_there_is_no_gradient_beyond_arithmetic(seed, structure, pairs, size):
     """Positions and gradients of any magnitude: a finite leap or none, and no warning."""
@@ -264,7 +264,7 @@ def test_where_the_bound_bends_upwards_steps_are_longer_and_nothing_is_known_of_
     assert ascent.start(model).bound > after.bound
 
 
-@pytest.mark.parametrize("structure", ALL)
+@pytest.mark.parametrize("structure", MATRICES)
 def test_powers_of_two_change_no_digit(structure):
     """As long as gains exceed the rounding of the bound, which units move."""
     X = overlapping()
@@ -280,7 +280,7 @@ def test_powers_of_two_change_no_digit(structure):
     np.testing.assert_array_equal(changed.model_.weights_, plain.model_.weights_)
 
 
-@pytest.mark.parametrize("structure", ALL)
+@pytest.mark.parametrize("structure", MATRICES)
 def test_other_units_and_another_order_make_the_same_climb(structure):
     X = overlapping(n=1000)
     climbs = [
@@ -294,7 +294,7 @@ def test_other_units_and_another_order_make_the_same_climb(structure):
     np.testing.assert_allclose(climbs[2], climbs[0], atol=1e-8)
 
 
-@pytest.mark.parametrize("structure", ALL)
+@pytest.mark.parametrize("structure", MATRICES)
 def test_a_fixed_point_stays(structure):
     X = overlapping(n=1000)
     end = EMGaussianMixture(**near_the_truth(structure), tol=1e-12, max_iter=5000).fit(X)
@@ -306,7 +306,7 @@ def test_a_fixed_point_stays(structure):
     np.testing.assert_allclose(end.means_, means, atol=1e-4)
 
 
-@pytest.mark.parametrize("structure", ALL)
+@pytest.mark.parametrize("structure", CONJUGATE)
 @pytest.mark.parametrize("kind", ["dirichlet_process", "dirichlet_distribution"])
 def test_a_bayesian_mixture_ends_no_lower_and_earlier(structure, kind):
     X = overlapping(n=500, distance=2.5)
@@ -372,7 +372,7 @@ def test_another_acceleration_is_refused_by_name(estimator, how):
         estimator.set_params(acceleration=how).fit(overlapping())
 
 
-@pytest.mark.parametrize("structure", ALL)
+@pytest.mark.parametrize("structure", MATRICES)
 def test_on_a_long_table_a_sample_goes_ahead(structure):
     """The third pass leads to where the sample does; what is left takes few more."""
     X = overlapping(n=70_000)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from sklearn.exceptions import ConvergenceWarning
 
 from skemvae import DoubtfulFitWarning, EMGaussianMixture
+from skemvae.core.gaussian_mixture import GaussianMixture
 from skemvae.core.rows import Frame, Rows
 from skemvae.engine.passes import torch_pass as module
 from skemvae.engine.passes.choice import fastest_pass, passes_on
@@ -19,9 +20,8 @@ from skemvae.structures.registry import STRUCTURES
 from tests.laws import costly
 from tests.passes import em_on, expectation
 from tests.pooling import assert_same_expectation
-from tests.strategies import mixtures, seeds, tables
+from tests.strategies import ALL, mixtures, seeds, tables
 
-ALL = sorted(STRUCTURES)
 CPU = torch.device("cpu")
 
 
@@ -53,9 +53,7 @@ def test_a_mean_that_jumps_far_is_resolved(structure):
     """The second pass, about the new means."""
     X = 1e-4 * np.random.default_rng(0).standard_normal((200, 3)) + [1.0, 2.0, -1.0]
     unit = STRUCTURES[structure].identity(1, 3)
-    mixture = EMGaussianMixture.from_parameters(
-        [1.0], [[0.0, 0.0, 0.0]], unit.public(unit.values), covariance_type=structure
-    )._mixture()
+    mixture = GaussianMixture(np.ones(1), np.zeros((1, 3)), unit, np.zeros(3))
     rows = Rows(X, None, Frame.identity(3))
     result = expectation(mixture, rows, TorchPasses(CPU))
     np.testing.assert_allclose(result.moments.variances[0], X.var(0), rtol=1e-9)
@@ -65,9 +63,7 @@ def test_a_mean_that_jumps_far_is_resolved(structure):
 @pytest.mark.parametrize("structure", ALL)
 def test_rows_that_no_component_reaches_favour_none(structure):
     unit = STRUCTURES[structure].identity(2, 2)
-    mixture = EMGaussianMixture.from_parameters(
-        [0.3, 0.7], np.eye(2), unit.public(unit.values), covariance_type=structure
-    )._mixture()
+    mixture = GaussianMixture(np.array([0.3, 0.7]), np.eye(2), unit, np.zeros(2))
     X = np.r_[np.random.default_rng(0).standard_normal((20, 2)), [[1e200, 0.0]]]
     rows = Rows(X, np.r_[np.ones(20), 0.0], Frame.identity(2))
     assert_same_expectation(

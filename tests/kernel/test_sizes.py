@@ -49,6 +49,7 @@ FUNCTIONS = {
     "shared": (a_pass((D, D), K * (1 + D) + D * D, 2 * D), (1, 2, 3)),
     "axes": (a_pass((K, D), K * (1 + 2 * D), D), (1, 2, 3)),
     "spherical": (a_pass((K,), K * (2 + D), 1), (1, 2, 3)),
+    "factor_analytic": (a_pass((K, 3, D), K * (1 + 4 * D), 2 * K + D), (1, 2, 3)),
     "climb_dense": (climbs((K, D, D)), (1, 2, 3)),
     "climb_axes": (climbs((K, D)), (1, 2, 3)),
     "keys": ((LEVEL, THREADS, *TABLE, np.ones(D), 0.0, zeros(N)), (1,)),

@@ -23,6 +23,7 @@ from skemvae.kernel import native
 from skemvae.kernel.small_matrices import readable, symmetric, unwhiten
 from skemvae.structures.axis_scan import AxisScan, ExpandedScan, SphericalScan
 from skemvae.structures.dense_scan import DenseScan, SingleScan, TiedScan
+from skemvae.structures.factor_scan import FactorMoments, FactorScan
 
 # Bytes that a tile may take of a core's own cache, and its fewest and most rows; what is computed
 # in float32 needs more, since its sums are added up as float64 at the end of each tile (measured).
@@ -283,5 +284,28 @@ def _spherical(scan: SphericalScan, log_normaliser: Array) -> CompiledPass:
         linear,
         quadratic,
         Cost(k * (2 + d), k + d + 4, k * (2 * d + _OTHER_WORK)),
+        moments,
+    )
+
+
+@_pass.register
+def _factors(scan: FactorScan, log_normaliser: Array) -> CompiledPass | None:
+    if not scan.is_stable:
+        return None
+    k, d, q = scan.loadings.shape
+    means, precisions = readable(scan.means), 1 / scan.noise
+
+    def moments(sums: Array) -> Moments:
+        sums = sums.reshape(k, 1 + 2 * d + d * q)
+        seen = sums[:, 1 + 2 * d :].reshape(k, d, q)
+        second = np.concatenate([seen, sums[:, 1 + d : 1 + 2 * d, None]], axis=2)
+        return FactorMoments(sums[:, 0], means, sums[:, 1 : 1 + d], second, scan.directions)
+
+    return CompiledPass(
+        "factor_analytic",
+        log_normaliser,
+        means,
+        readable(np.concatenate([scan.directions, precisions[:, None, :]], axis=1)),
+        Cost(k * (1 + 2 * d + d * q), k * (q + 1) + 2 * d + 3, k * (d * (2 * q + 6) + _OTHER_WORK)),
         moments,
     )

@@ -12,7 +12,6 @@ import numpy as np
 
 from skemvae.core.arrays import AnyArray, Array
 from skemvae.core.bound import Posterior, log_conditionals
-from skemvae.core.covariance import Covariance
 from skemvae.core.expectation import ScoringModel
 from skemvae.core.moments import Moments
 from skemvae.core.rows import Block, Rows
@@ -20,6 +19,7 @@ from skemvae.core.scan import Metric, Scan
 from skemvae.core.workspace import Workspace
 from skemvae.engine.passes.sums import SummingPass, Sums
 from skemvae.engine.passes.threads import Region, in_region
+from skemvae.structures.matrices import MatrixCovariance
 
 # Numbers in the working set of a block. Fewer would fit a core's own cache,
 # but then threads spend their time waiting for the interpreter (measured).
@@ -145,7 +145,7 @@ class ScannedPass(SummingPass):
         return self.second_scan.moments(first[:, -1], first[:, :-1], second)
 
 
-def moments_given(responsibilities: Array, unit: Covariance, rows: Rows) -> Moments:
+def moments_given(responsibilities: Array, unit: MatrixCovariance, rows: Rows) -> Moments:
     """Expected sufficient statistics under given responsibilities of shape (n, K).
 
     First the means, then second moments about them, so that nothing cancels;

@@ -17,6 +17,7 @@ from skemvae.core.arrays import AnyArray
 from skemvae.core.scan import Scan
 from skemvae.structures.axis_scan import AxisScan, ExpandedScan, SphericalScan
 from skemvae.structures.dense_scan import DenseScan, TiedScan, WhitenedScan
+from skemvae.structures.factor_scan import ExpandedFactorScan, FactorScan
 
 
 class TorchScan(ABC):
@@ -133,6 +134,61 @@ class _Tied(_Linear):
         return (y * weight.sum(0)) @ y.T
 
 
+class _Factors(TorchScan):
+    """Features are differences, and what they are along the directions; shape (K, d + q, n)."""
+
+    def __init__(self, scan: FactorScan, device: torch.device):
+        super().__init__(device)
+        self._means = self._constant(scan.means)[:, :, None]
+        self._loadings = self._constant(scan.loadings)
+        self._deviations = self._constant(scan.noise).sqrt()[:, :, None]
+        self._directions = self._constant(scan.directions)
+        self._roots = self._constant(scan.roots).transpose(1, 2)
+
+    def features(self, z: Tensor) -> Tensor:
+        differences = z[:-1] - self._means
+        return torch.cat([differences, self._directions @ differences], 1)
+
+    def squared_distances(self, features: Tensor) -> Tensor:
+        d = self._loadings.shape[1]
+        factors = torch.linalg.solve_triangular(self._roots, features[:, d:], upper=True)
+        residuals = (features[:, :d] - self._loadings @ factors).div_(self._deviations)
+        lengths: Tensor = residuals.square_().sum(1) + factors.square_().sum(1)
+        return lengths
+
+    def second(self, features: Tensor, weight: Tensor) -> Tensor:
+        d = self._loadings.shape[1]
+        differences = features[:, :d]
+        weighted = differences * weight[:, None, :]
+        seen = weighted @ features[:, d:].transpose(1, 2)
+        return torch.cat([seen, (weighted * differences).sum(2, keepdim=True)], 2)
+
+
+class _ExpandedFactors(TorchScan):
+    """Features are squares, z with its ones, and z along the directions of all components."""
+
+    def __init__(self, scan: ExpandedFactorScan, device: torch.device):
+        super().__init__(device)
+        self._shape = scan.loadings.shape
+        self._projection = self._constant(scan.projection)
+        self._coefficients = self._constant(scan.coefficients)
+
+    def features(self, z: Tensor) -> Tensor:
+        return torch.cat([z[:-1].square(), z, self._projection @ z])
+
+    def squared_distances(self, features: Tensor) -> Tensor:
+        k, d, q = self._shape
+        seen = features[2 * d + 1 :].reshape(k, q, -1).square().sum(1)
+        return (self._coefficients @ features[: 2 * d + 1] - seen).clamp_(0.0)
+
+    def second(self, features: Tensor, weight: Tensor) -> Tensor:
+        k, d, q = self._shape
+        seen = features[2 * d + 1 :].reshape(k, q, -1) * weight[:, None, :]
+        products = seen @ features[d : 2 * d].T
+        squares = weight @ features[:d].T
+        return torch.cat([products.transpose(1, 2), squares[:, :, None]], 2)
+
+
 @singledispatch
 def on_device(scan: Scan, device: torch.device) -> TorchScan:
     """The same arithmetic, on a device."""
@@ -145,3 +201,5 @@ on_device.register(TiedScan, _Tied)
 on_device.register(AxisScan, _Axis)
 on_device.register(ExpandedScan, _Expanded)
 on_device.register(SphericalScan, _Spherical)
+on_device.register(FactorScan, _Factors)
+on_device.register(ExpandedFactorScan, _ExpandedFactors)

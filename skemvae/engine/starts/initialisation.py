@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 
 from skemvae.core.arrays import Array
-from skemvae.core.covariance import Covariance
 from skemvae.core.gaussian_mixture import GaussianMixture
 from skemvae.core.moments import Moments
 from skemvae.core.rows import Rows
@@ -30,6 +29,7 @@ from skemvae.engine.samples.summary import Summary
 from skemvae.engine.starts.k_means import k_means, nearest
 from skemvae.engine.starts.races import Judge
 from skemvae.engine.starts.regularisation import Regularisation
+from skemvae.structures.matrices import MatrixCovariance
 
 # Rows of a sketch: at least so many, and so many times the rows that
 # determine one component.
@@ -150,14 +150,14 @@ class Initialiser:
 
     Attributes
     ----------
-    structure : type of Covariance
+    structure : type of MatrixCovariance
     n_components : int
     judge : Judge
     grain : Grain
         Of the table.
     """
 
-    structure: type[Covariance]
+    structure: type[MatrixCovariance]
     n_components: int
     judge: Judge
     grain: Grain
@@ -165,18 +165,17 @@ class Initialiser:
     @classmethod
     def of(
         cls,
-        structure: type[Covariance],
+        structure: type[MatrixCovariance],
         n_components: int,
         table: Table,
         summary: Summary,
-        reg_covar: float | str,
+        regularisation: Regularisation,
     ) -> Initialiser:
         """Sketch the table."""
         n_components = int(n_components)  # NumPy's small integers overflow
         scale = table.frame.scale
         sketch = summary.sketch(table, sketch_size(n_components, len(scale)))
         grain = summary.grain(sketch, table.frame)
-        regularisation = Regularisation(reg_covar, structure, n_components)
         noise = regularisation.noise(summary, grain) / scale**2
         return cls(structure, n_components, Judge(sketch, noise, grain.smallest / scale), grain)
 
@@ -373,7 +372,7 @@ class Initialiser:
         return moments, self.sketch.effective_rows(responsibilities)
 
     @property
-    def _unit(self) -> Covariance:
+    def _unit(self) -> MatrixCovariance:
         return self.structure.identity(self.n_components, len(self.judge.noise))
 
     def _softened(self, moments: Moments, own: Any, enough: float = np.inf) -> GaussianMixture:

@@ -10,11 +10,12 @@ from operator import attrgetter, itemgetter
 import numpy as np
 
 from skemvae.core.arrays import Array
-from skemvae.core.covariance import Covariance
 from skemvae.core.gaussian_mixture import GaussianMixture
 from skemvae.engine.climbs.whole_steps import Place, State, climb
 from skemvae.engine.passes.numpy_pass import map_rows
 from skemvae.engine.samples.sketch import Sketch
+from skemvae.structures.dense import as_matrices
+from skemvae.structures.matrices import MatrixCovariance
 
 # A climb on a sketch ends when so little remains to be gained, in nats per sample;
 # climbs whose bounds differ by less have come to the same place.
@@ -146,14 +147,14 @@ class Judge:
         ``count`` of shape (K,) is the weight that each component holds. Of its bound
         a component loses ``KL(N(m, C) || N(m, C'))`` for each row, C' being the other covariance.
         """
-        own = fit.model.covariance
+        own = as_matrices(fit.model.covariance)
         prudent = self._prudent(own, count)
         traces = prudent.block_traces(own.values).sum(1)
         loss = (prudent.log_det - own.log_det + traces - own.n_features) / 2
         merit = fit.bound - float(count @ loss) / float(count.sum())
         return merit if np.isfinite(merit) else -np.inf
 
-    def _prudent(self, covariance: Covariance, count: Array) -> Covariance:
+    def _prudent(self, covariance: MatrixCovariance, count: Array) -> MatrixCovariance:
         values, few = covariance.values, covariance.block_size + 1
         n_rows = covariance.observations(count / self._multiplicity, covariance.n_features)
         share = (n_rows / (n_rows + few)).reshape(-1, *(1,) * (values.ndim - 1))

@@ -44,18 +44,13 @@ class Regularisation:
 
     def noise(self, summary: Summary, grain: Grain) -> Array:
         """The variance that regularises each feature, shape (d,), squared units of X."""
-        return summary.noise(self.share(grain), grain)
+        least = self.structure.least_ridge * summary.spread**2
+        return np.maximum(summary.noise(self.share(grain), grain), least)
 
     def missing(self, grain: Grain) -> float:
         """Which part of their squares covariances lack, if all components have as many rows.
 
-        One row goes to the mean, and the others of a component span as many directions as they
-        are: 0 says that they span all. Structures without correlations need not.
+        One row goes to the mean.
         """
-        unit = self.structure.identity(1, len(grain.width))
-        if unit.block_size == 1:
-            return 0.0
-        # What components share has the rows of all.
         own = np.full(self.n_components, grain.n_rows / self.n_components - 1)
-        squares = self.structure.observations(own, unit.n_features)[0]
-        return float(np.clip(1 - squares / unit.block_size, 0.0, 1.0))
+        return self.structure.missing(own, len(grain.width))
