@@ -65,7 +65,7 @@ class ExactEM:
     ):
         self._estimator = estimator
         self._structure = structure
-        passes = passes_on(estimator.device)
+        passes = passes_on(estimator.device, estimator.posterior)
         self._em = em_on(table, passes, structure, estimator.n_components)
         self._summary = summary
         self._warm = warm

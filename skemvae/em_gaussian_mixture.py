@@ -12,6 +12,7 @@ from sklearn.utils import check_scalar
 from skemvae.base import fitting
 from skemvae.callbacks import with_callbacks
 from skemvae.core.arrays import power_of_two
+from skemvae.core.bound import POSTERIORS
 from skemvae.core.covariance import Covariance
 from skemvae.core.iterate import Result, Status
 from skemvae.core.rows import Frame, Rows
@@ -55,12 +56,11 @@ class EMGaussianMixture(MixtureDensity):
     ----------
     n_components : int, default=1
         Number of components K.
-    covariance_type : {"full", "tied", "diag", "spherical"}, default="full"
-        A matrix for each component, one for all, variances for each feature
-        and component, or one variance for each component.
-    n_factors : int, default=2
-        Of ``covariance_type="factor_analytic"``: how many factors the features of a
-        component share. Other structures do not look at it.
+    covariance_type : str, default="full"
+        "full" is a matrix for each component, "tied" one for all, "diag" variances for
+        each feature and component, "spherical" one variance for each component, and
+        "factor_analytic" ``n_factors`` factors for each component, with noise of each
+        feature: for many columns it has far fewer parameters than "full".
     tol : float, default=1e-3
         Stop when the gain that remains is estimated to be below ``tol``, in
         nats per sample (by Aitken extrapolation of the last three bounds, or
@@ -123,6 +123,13 @@ class EMGaussianMixture(MixtureDensity):
     precisions_init : array-like, default=None
         Initial inverse covariances, in the layout of ``precisions_``; for
         "factor_analytic" the nearest of that structure are taken.
+    n_factors : int, default=2
+        Of ``covariance_type="factor_analytic"``: how many factors the features of a
+        component share. Other structures do not look at it.
+    posterior : str, default="exact"
+        How ``fit`` shares a row among the components: "exact" by Bayes' rule, or by an
+        approximation q of your own, under its name in ``skemvae.core.bound.POSTERIORS``. The
+        bound of such a fit is that of q; scores are exact in any case.
     acceleration : {"auto"} or None, default="auto"
         "auto" extrapolates iterations by a quasi-Newton method, and lets a
         sample go ahead where rows are many. What that leads to is taken only
@@ -169,7 +176,8 @@ class EMGaussianMixture(MixtureDensity):
     lower_bound_ : float
         The objective at the returned parameters, in nats per sample and the
         units of X. It lies below ``score(X)`` by the mean penalty of the
-        regularisation. With ``reg_covar=0`` that is nothing but rounding, unless
+        ridge. With ``reg_covar=0`` that is nothing but rounding ("factor_analytic" keeps
+        a ridge of 1e-10), unless
         a component has no more variance in some column than the least noise:
         each such column costs half a nat.
     lower_bounds_ : ndarray of shape (n_iter + 1,)
@@ -221,7 +229,6 @@ class EMGaussianMixture(MixtureDensity):
         n_components: int = 1,
         *,
         covariance_type: str = "full",
-        n_factors: int = 2,
         tol: float = 1e-3,
         reg_covar: float | str = "auto",
         max_iter: int = 100,
@@ -230,6 +237,8 @@ class EMGaussianMixture(MixtureDensity):
         weights_init: ArrayLike | None = None,
         means_init: ArrayLike | None = None,
         precisions_init: ArrayLike | None = None,
+        n_factors: int = 2,
+        posterior: str = "exact",
         acceleration: str | None = "auto",
         device: str = "cpu",
         random_state: RandomState = None,
@@ -240,7 +249,6 @@ class EMGaussianMixture(MixtureDensity):
     ):
         self.n_components = n_components
         self.covariance_type = covariance_type
-        self.n_factors = n_factors
         self.tol = tol
         self.reg_covar = reg_covar
         self.max_iter = max_iter
@@ -249,6 +257,8 @@ class EMGaussianMixture(MixtureDensity):
         self.weights_init = weights_init
         self.means_init = means_init
         self.precisions_init = precisions_init
+        self.n_factors = n_factors
+        self.posterior = posterior
         self.acceleration = acceleration
         self.device = device
         self.random_state = random_state
@@ -474,8 +484,10 @@ class EMGaussianMixture(MixtureDensity):
 
     def _check_parameters(self) -> type[Covariance]:
         check_choice("covariance_type", self.covariance_type, STRUCTURES)
-        if isinstance(self.n_components, bool):
-            raise TypeError(f"n_components={self.n_components} must be an int.")
+        check_choice("posterior", self.posterior, POSTERIORS)
+        for name in ("n_components", "n_factors"):
+            if isinstance(getattr(self, name), bool):
+                raise TypeError(f"{name}={getattr(self, name)} must be an int.")
         check_scalar(self.n_components, "n_components", Integral, min_val=1)
         check_scalar(self.n_factors, "n_factors", Integral, min_val=1)
         check_scalar(self.max_iter, "max_iter", Integral, min_val=0)

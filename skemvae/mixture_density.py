@@ -346,6 +346,13 @@ class MixtureDensity(LatentDensityEstimator):
 
     # Between the public parameters and the model.
 
+    def _set(self, **attributes: Any) -> Self:
+        if "means_" in attributes:
+            for name in _of_structures() - attributes.keys():
+                if hasattr(self, name):
+                    delattr(self, name)
+        return super()._set(**attributes)
+
     def _mixture(self) -> GaussianMixture:
         """The model that the public parameters describe, in the units of X."""
         check_is_fitted(self, "means_")
@@ -433,3 +440,9 @@ class MixtureDensity(LatentDensityEstimator):
         return map_rows(
             mixture.into(frame), rows, lambda posterior: function(posterior) - offset, out
         )
+
+
+def _of_structures() -> set[str]:
+    """Fitted attributes that a mixture has or has not, as its structure wants."""
+    own = {name for one in STRUCTURES.values() for name in one.fitted_shapes(1, 1)}
+    return own | {"precisions_cholesky_"}

@@ -29,7 +29,6 @@ from skemvae.validation import (
 
 _CHOICES = {
     "activation": {"identity", "logistic", "tanh", "relu", "softplus", "elu", "silu", "gelu"},
-    "prior": {"normal", "mixture", "vamp"},
     "objective": {"elbo", "iwae"},
     "gradient": {"reparameterization", "doubly_reparameterized", "score_function"},
     "update": {"joint", "alternating"},

@@ -3,6 +3,7 @@
 import numpy as np
 from hypothesis import strategies as st
 
+from skemvae import EMGaussianMixture
 from skemvae.core.gaussian_mixture import GaussianMixture
 from skemvae.structures.matrices import MatrixCovariance
 from skemvae.structures.registry import STRUCTURES
@@ -48,6 +49,13 @@ def mixtures(draw, **kwargs):
     k, d = covariance.n_components, covariance.n_features
     weights = rng.dirichlet(np.full(k, 2.0))
     return GaussianMixture(weights, 3 * rng.standard_normal((k, d)), covariance, np.zeros(d))
+
+
+def estimator_of(mixture):
+    """A fitted estimator with the parameters of a mixture that was drawn."""
+    k, structure = len(mixture.weights), mixture.covariance.name
+    estimator = EMGaussianMixture(k, covariance_type=structure, n_factors=2)
+    return estimator._set(**estimator._parameters(mixture))
 
 
 @st.composite

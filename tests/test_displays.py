@@ -29,7 +29,7 @@ from skemvae import (
     VariationalEM,
 )
 from skemvae.models import BayesianMixture, FactorModel
-from tests.strategies import mixtures
+from tests.strategies import estimator_of, mixtures
 
 matplotlib = pytest.importorskip("matplotlib")
 matplotlib.use("Agg")
@@ -53,17 +53,6 @@ MANY = costly(3)
 def _close_figures():
     yield
     plt.close("all")
-
-
-def estimator_of(mixture):
-    """A fitted estimator from a mixture that hypothesis has drawn."""
-    covariance = mixture.covariance
-    return EMGaussianMixture.from_parameters(
-        mixture.weights,
-        mixture.means,
-        covariance.public(covariance.values),
-        covariance_type=covariance.name,
-    )
 
 
 def clusters(n=120, d=3, seed=0):

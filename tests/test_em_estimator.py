@@ -29,7 +29,7 @@ from skemvae.structures.dense import Full
 from skemvae.structures.registry import STRUCTURES
 from tests.passes import em_on
 from tests.recording import Recorder
-from tests.strategies import ALL
+from tests.strategies import MATRICES
 from tests.versions import needs_callbacks
 
 IRIS = load_iris().data
@@ -191,7 +191,7 @@ def test_labels_that_are_no_components_are_named(labels, message):
 
 
 @pytest.mark.filterwarnings("ignore::skemvae.DoubtfulFitWarning")
-@pytest.mark.parametrize("structure", ALL)
+@pytest.mark.parametrize("structure", MATRICES)
 def test_without_regularisation_the_bound_is_the_score_but_for_constant_columns(structure):
     """Within a component, too: there the noise of rounding is all the variance that there is."""
     y = load_iris().target

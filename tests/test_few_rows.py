@@ -13,7 +13,7 @@ from sklearn.model_selection import GridSearchCV
 
 from skemvae import DoubtfulFitWarning, EMGaussianMixture
 from tests.laws import costly
-from tests.strategies import seeds, structures
+from tests.strategies import matrices, seeds
 
 SEEDS = range(3)
 
@@ -40,7 +40,7 @@ def fit(X, k, sample_weight=None, **parameters):
 
 
 @costly(4)
-@given(seeds, st.integers(2, 40), st.integers(1, 9), st.integers(1, 3), structures)
+@given(seeds, st.integers(2, 40), st.integers(1, 9), st.integers(1, 3), matrices)
 def test_what_stands_in_is_the_part_that_is_missing(seed, n, d, k, structure):
     X = np.random.default_rng(seed).normal(size=(max(n, k), d))
     share = max(1e-6, missing(len(X), d, k, structure))

@@ -20,7 +20,7 @@ from skemvae.models import BayesianMixture
 from skemvae.tables import batches
 from skemvae.tables.reading import _SLICE_NUMBERS
 from tests.laws import costly
-from tests.strategies import ALL
+from tests.strategies import ALL, CONJUGATE
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 RNG = np.random.default_rng(0)
@@ -102,7 +102,7 @@ def test_small_batches_are_joined(monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore::skemvae.DoubtfulFitWarning")
-@pytest.mark.parametrize("structure", ALL)
+@pytest.mark.parametrize("structure", CONJUGATE)
 def test_a_bayesian_mixture_takes_batches(structure):
     model = BayesianMixture(5, covariance_type=structure)
     em = VariationalEM(model, random_state=0, max_iter=15)

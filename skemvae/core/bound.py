@@ -17,6 +17,7 @@ arrays and torch tensors are both welcome.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -177,3 +178,9 @@ class Posterior:
         prior = np.broadcast_to(log_prior, self.weight.shape)
         kl: Array = -free_energy(prior, self.log_q, self.weight)
         return kl
+
+
+# How a fit shares a row among the components, by the name that users give it. Each takes
+# log p(x, z) of shape (n, K), and returns a posterior whose ``weight`` is q and whose
+# ``log_evidence`` is the free energy of q. "exact" alone makes that log p(x).
+POSTERIORS: dict[str, Callable[..., Posterior]] = {"exact": Posterior.exact}

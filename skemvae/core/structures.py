@@ -6,7 +6,7 @@ from typing import NoReturn
 
 
 def __getattr__(name: str) -> NoReturn:
-    if name.startswith("_"):
+    if name not in ("Full", "Tied", "Diagonal", "Spherical"):
         raise AttributeError(name)
     raise ImportError(
         f"This pickle holds skemvae.core.structures.{name}, a class of an earlier skemvae that "

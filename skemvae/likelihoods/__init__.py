@@ -5,10 +5,12 @@ from skemvae.optional import require
 require("torch", purpose="skemvae.likelihoods")
 
 from skemvae.likelihoods.base import Likelihood
+from skemvae.likelihoods.columns import LIKELIHOODS
 from skemvae.likelihoods.continuous import Gaussian, LogNormal, StudentT
 from skemvae.likelihoods.discrete import Bernoulli, Categorical, NegativeBinomial, Poisson
 
 __all__ = [
+    "LIKELIHOODS",
     "Bernoulli",
     "Categorical",
     "Gaussian",

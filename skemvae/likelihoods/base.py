@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from numbers import Real
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -24,7 +24,8 @@ class Likelihood(nn.Module, ABC):
     makes them when it has seen the training rows.
 
     Shapes: codes u are (..., d), outputs η (..., n_outputs), and the leading
-    axes broadcast.
+    axes broadcast. So may those of the parameters, which are (d,) as ``bind`` makes
+    them, and (n, d) where a fit asks what each row says of them.
     """
 
     n_outputs: int
@@ -36,6 +37,8 @@ class Likelihood(nn.Module, ABC):
     real = False
     # Numbers that an expectation computes for each output of a separable likelihood.
     n_nodes = N_NODES
+    # What ``bind`` learns of the columns beside parameters: a file keeps it.
+    kept: ClassVar[tuple[str, ...]] = ("n_outputs",)
 
     @abstractmethod
     def units(
@@ -91,10 +94,8 @@ class Likelihood(nn.Module, ABC):
 
         By quadrature in one dimension, unless there is a closed form.
         """
-        nodes, weights = gauss_hermite()
-        nodes = nodes.to(mean)[:, None]
-        values = self.log_probs(u[..., None, :], mean[..., None, :] + scale[..., None, :] * nodes)
-        return (values * weights.to(mean)[:, None]).sum(-2)
+        nodes, weights = (each.to(mean).reshape(-1, *(1,) * mean.ndim) for each in gauss_hermite())
+        return (self.log_probs(u, mean + scale * nodes) * weights).sum(0)
 
     def expected(self, u: Tensor, mean: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """E[f], E[f'] and -E[f''] of f = log p(u_j | η_j), for normal η_j; of separable columns.

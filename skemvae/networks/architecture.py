@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import torch
@@ -12,7 +12,7 @@ from skemvae.likelihoods import Likelihood
 from skemvae.likelihoods.columns import Table
 from skemvae.networks.codes import Codes
 from skemvae.networks.encoder import Encoder
-from skemvae.networks.priors import MixturePrior, NormalPrior, Prior, VampPrior
+from skemvae.networks.priors import PRIORS, PriorPlan
 from skemvae.networks.vae import VAE, Decoder
 
 
@@ -27,7 +27,8 @@ class Architecture:
     hidden_layer_sizes : tuple of int
         Of the encoder; the decoder has them in reverse order.
     activation : str
-    prior : {"normal", "mixture", "vamp"}
+    prior : str
+        A name in ``PRIORS``.
     n_prior_components : int
         Of a mixture or pseudo-input prior.
     shared_encoder : bool
@@ -83,7 +84,14 @@ class Architecture:
             generator,
             shortcut=decoder.shortcut is not None,
         )
-        return VAE(encoder, decoder, self._prior(encoder, features, generator), features)
+        n_encoder = sum(parameter.numel() for parameter in encoder.parameters())
+        plan = replace(
+            self._prior_plan(features.shape[1], n_encoder),
+            encoder=encoder,
+            features=features,
+            generator=generator,
+        )
+        return VAE(encoder, decoder, PRIORS[self.prior].begin(plan), features)
 
     def n_numbers(self, n_features: int, n_outputs: int, real: bool) -> int:
         """How many numbers such networks hold, without the heads' own.
@@ -98,26 +106,22 @@ class Architecture:
             Whether there are columns of real numbers, for which maps lead past
             the hidden layers.
         """
-        k, hidden, c = self.n_components, self.hidden_layer_sizes, self.n_prior_components
+        k, hidden = self.n_components, self.hidden_layer_sizes
         past = k if hidden and real else 0
         encoder = _affine([n_features, *hidden, 2 * k]) + past * n_features
         decoder = _affine([k, *reversed(hidden), n_outputs]) + past * n_outputs
-        own_encoder = 0 if self.shared_encoder else encoder
-        prior = {
-            "normal": 0,
-            "mixture": c * (1 + 2 * k),
-            "vamp": c * (1 + n_features) + own_encoder,
-        }
+        prior = PRIORS[self.prior].n_numbers(self._prior_plan(n_features, encoder))
         limits = 2 * n_features
-        return encoder + decoder + prior[self.prior] + limits
+        return encoder + decoder + prior + limits
 
-    def _prior(self, encoder: Encoder, features: torch.Tensor, generator: torch.Generator) -> Prior:
-        if self.prior == "normal":
-            return NormalPrior()
-        if self.prior == "mixture":
-            return MixturePrior(self.n_prior_components, self.n_components, generator)
-        rows = torch.randint(len(features), (self.n_prior_components,), generator=generator)
-        return VampPrior(features[rows], None if self.shared_encoder else encoder)
+    def _prior_plan(self, n_features: int, n_encoder: int) -> PriorPlan:
+        return PriorPlan(
+            self.n_components,
+            self.n_prior_components,
+            n_features,
+            n_encoder,
+            self.shared_encoder,
+        )
 
 
 def _affine(sizes: Sequence[int]) -> int:

@@ -21,10 +21,11 @@ from skemvae.networks.architecture import Architecture
 from skemvae.networks.codes import Codes
 from skemvae.networks.factors import factor_model
 from skemvae.networks.gradients import ESTIMATORS
+from skemvae.networks.priors import PRIORS
 from skemvae.networks.training import Progress, Schedule, Trainer
 from skemvae.networks.vae import n_active_units
 from skemvae.tables.reading import check_rows
-from skemvae.validation import check_random_state, counting_rows, escaped
+from skemvae.validation import check_choice, check_random_state, counting_rows, escaped
 
 # An adaptive rate has fallen at least once when a fit ends.
 _PLATEAUS = 2
@@ -58,6 +59,7 @@ class VAEFit:
         kl_warmup: int,
     ):
         self.estimator = estimator
+        check_choice("prior", estimator.prior, PRIORS)
         frame = as_numpy(X)
         X = check_rows(estimator, X, numeric=is_numeric(estimator.likelihood), reset=not going_on)
         X, weight = counting_rows(X, sample_weight)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -12,11 +14,49 @@ from skemvae.networks.encoder import Encoder
 from skemvae.posteriors.gaussians import GaussianMixture, PriorDensity, StandardNormal
 
 
+@dataclass(frozen=True)
+class PriorPlan:
+    """What a prior may look at when it is made.
+
+    Attributes
+    ----------
+    n_components : int
+        Latent dimensions.
+    n_prior_components : int
+        What the user asks for.
+    n_features, n_encoder : int
+        Inputs and numbers of the encoder.
+    shares_encoder : bool
+        Whether the prior may use the encoder itself, not only a copy.
+    encoder, features, generator : Encoder, Tensor of shape (n, n_features), Generator, optional
+        The encoder, what it sees of the rows, and what draws; ``n_numbers`` has none of them.
+    """
+
+    n_components: int
+    n_prior_components: int
+    n_features: int
+    n_encoder: int
+    shares_encoder: bool
+    encoder: Any = None
+    features: Any = None
+    generator: Any = None
+
+
 class Prior(nn.Module, ABC):
     """p(z), or how it is made of parameters and the encoder."""
 
     # Whether the encoder is a part of p(z).
     contains_encoder = False
+
+    @classmethod
+    @abstractmethod
+    def begin(cls, plan: PriorPlan) -> Self:
+        """Where training begins."""
+
+    @classmethod
+    @abstractmethod
+    def n_numbers(cls, plan: PriorPlan) -> int:
+        """How many numbers the module holds; known before any of them is allocated."""
 
     @abstractmethod
     def forward(self, encoder: Encoder) -> PriorDensity:
@@ -25,6 +65,14 @@ class Prior(nn.Module, ABC):
 
 class NormalPrior(Prior):
     """N(0, I): nothing is learned."""
+
+    @classmethod
+    def begin(cls, plan: PriorPlan) -> Self:
+        return cls()
+
+    @classmethod
+    def n_numbers(cls, plan: PriorPlan) -> int:
+        return 0
 
     def forward(self, encoder: Encoder) -> PriorDensity:
         return StandardNormal()
@@ -39,6 +87,14 @@ class MixturePrior(Prior):
         self.logits = nn.Parameter(torch.zeros(n_prior_components))
         self.mean = nn.Parameter(torch.randn(shape, generator=generator))
         self.log_scale = nn.Parameter(torch.zeros(shape))
+
+    @classmethod
+    def begin(cls, plan: PriorPlan) -> Self:
+        return cls(plan.n_prior_components, plan.n_components, plan.generator)
+
+    @classmethod
+    def n_numbers(cls, plan: PriorPlan) -> int:
+        return plan.n_prior_components * (1 + 2 * plan.n_components)
 
     def forward(self, encoder: Encoder) -> PriorDensity:
         return GaussianMixture(torch.log_softmax(self.logits, 0), self.mean, self.log_scale)
@@ -65,6 +121,17 @@ class VampPrior(Prior):
         self.logits = nn.Parameter(torch.zeros(len(inputs)))
         self.own_encoder = copy.deepcopy(own_encoder)
 
+    @classmethod
+    def begin(cls, plan: PriorPlan) -> Self:
+        size = (plan.n_prior_components,)
+        rows = torch.randint(len(plan.features), size, generator=plan.generator)
+        return cls(plan.features[rows], None if plan.shares_encoder else plan.encoder)
+
+    @classmethod
+    def n_numbers(cls, plan: PriorPlan) -> int:
+        own_encoder = 0 if plan.shares_encoder else plan.n_encoder
+        return plan.n_prior_components * (1 + plan.n_features) + own_encoder
+
     @property
     def contains_encoder(self) -> bool:  # type: ignore[override]
         """Whether the encoder of q(z | x) is a part of p(z)."""
@@ -73,3 +140,10 @@ class VampPrior(Prior):
     def forward(self, encoder: Encoder) -> PriorDensity:
         q = (self.own_encoder or encoder)(self.inputs)
         return GaussianMixture(torch.log_softmax(self.logits, 0), q.mean, q.log_scale)
+
+
+PRIORS: dict[str, type[Prior]] = {
+    "normal": NormalPrior,
+    "mixture": MixturePrior,
+    "vamp": VampPrior,
+}

@@ -133,6 +133,23 @@ class LikelihoodRecord(Record):
 
 
 @dataclass(frozen=True)
+class OwnLikelihoodRecord(LikelihoodRecord):
+    """Of a likelihood that is not of this library, but registered.
+
+    Attributes
+    ----------
+    own : type
+        Its class, which never comes from a file.
+    """
+
+    own: Any = None
+
+    @property
+    def cls(self) -> Any:
+        return self.own
+
+
+@dataclass(frozen=True)
 class ModelRecord(Record):
     """Of an estimator in the sense of scikit-learn: parameters, and attributes once it is fitted.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -11,8 +12,8 @@ from skemvae.persistence.checks import (
     Check,
     Sizes,
     amount,
+    anything,
     boolean,
-    choice,
     count,
     dict_of,
     dict_with,
@@ -34,6 +35,7 @@ from skemvae.persistence.records import (
     EstimatorRecord,
     LikelihoodRecord,
     ModelRecord,
+    OwnLikelihoodRecord,
     OwnModelRecord,
     Record,
     path_of,
@@ -48,6 +50,13 @@ def part(*tags: str) -> Check:
         return None if known else f"is a {type(value).__name__}, expected {' or '.join(tags)}"
 
     return check
+
+
+def a_likelihood(value: Any, sizes: Sizes) -> str | None:
+    """An instance of a likelihood of this library, or of a registered one."""
+    if path_of(type(value)) in {record.path for record in registered().values()}:
+        return None
+    return part(*_LIKELIHOODS)(value, sizes)
 
 
 # The core.
@@ -198,7 +207,7 @@ _TABLES: list[Record] = [
             "n_components": count,
             "hidden_layer_sizes": tuple_of(count),
             "activation": text,
-            "prior": choice(("normal", "mixture", "vamp")),
+            "prior": text,
             "n_prior_components": count,
             "shared_encoder": boolean,
         },
@@ -210,7 +219,7 @@ _TABLES: list[Record] = [
 def _heads(dtype: str) -> Check:
     """States of likelihoods."""
     parameters = dict_of(floats(dtype=dtype))
-    return list_of(dict_with(likelihood=part(*_LIKELIHOODS), weights=parameters))
+    return list_of(dict_with(likelihood=a_likelihood, weights=parameters))
 
 
 # Models.
@@ -350,7 +359,24 @@ def record_of(cls: type) -> Record | None:
     """How instances of a class are written, or None if they are not."""
     if issubclass(cls, LatentVariableModel):
         return own_models([cls])[cls.__name__]
+    own = registered().get(cls.__name__)
+    if own is not None and own.cls is cls:
+        return own
     return _BY_PATH.get(path_of(cls))
+
+
+def registered() -> dict[str, Record]:
+    """How likelihoods of one's own in the registry of likelihoods are written, by tag."""
+    columns = sys.modules.get("skemvae.likelihoods.columns")  # torch: only who has some needs it
+    if columns is None:
+        return {}
+    return {
+        cls.__name__: OwnLikelihoodRecord(
+            cls.__name__, path_of(cls), dict.fromkeys(cls.kept, anything), own=cls
+        )
+        for cls in columns.LIKELIHOODS.values()
+        if cls.__name__ not in RECORDS
+    }
 
 
 def own_models(classes: Iterable[Any]) -> dict[str, Record]:

@@ -43,13 +43,15 @@ def of_categories(values: Values, sizes: Sizes) -> str | None:
 
 
 def of_architecture(values: Values, sizes: Sizes) -> str | None:
-    """Sizes are positive, and the activation is known."""
+    """Sizes are positive, and the activation and the prior are known."""
     from skemvae.networks.layers import ACTIVATIONS
+    from skemvae.networks.priors import PRIORS
 
     numbers = [values["n_components"], values["n_prior_components"], *values["hidden_layer_sizes"]]
     if min(numbers) < 1:
         return f"has sizes {shown(numbers)}"
-    return choice(ACTIVATIONS)(values["activation"], sizes)
+    said = choice(ACTIVATIONS)(values["activation"], sizes)
+    return said or choice(PRIORS)(values["prior"], sizes)
 
 
 def of_mixture(values: Values, sizes: Sizes) -> str | None:

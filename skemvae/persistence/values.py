@@ -20,7 +20,7 @@ from skemvae.core.arrays import AnyArray
 from skemvae.persistence.checks import Sizes
 from skemvae.persistence.container import storable
 from skemvae.persistence.records import OwnModelRecord, Record
-from skemvae.persistence.registry import RECORDS, record_of
+from skemvae.persistence.registry import RECORDS, record_of, registered
 from skemvae.validation import escaped, gives_zeros_only, shown
 
 _PLAIN = (type(None), bool, int, str)
@@ -190,7 +190,7 @@ class Decoder:
 
     def __init__(self, arrays: dict[str, AnyArray], models: dict[str, Record]):
         self._arrays = dict(arrays)
-        self._records = {**models, **RECORDS}
+        self._records = {**models, **registered(), **RECORDS}
 
     def decode(self, node: Any) -> Any:
         """The value of a whole document.
@@ -231,7 +231,8 @@ class Decoder:
         if tag not in self._records:
             raise ValueError(
                 f"it holds {shown(tag)}, which is not of skemvae: if it is a model of your own, "
-                "name its class in load(path, models=[...])"
+                "name its class in load(path, models=[...]); if it is a likelihood, register it in "
+                "skemvae.likelihoods.LIKELIHOODS first"
             )
         record = self._records[tag]
         values = {

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 
 from skemvae.core.arrays import Array
+from skemvae.core.bound import POSTERIORS
 from skemvae.core.expectation import Pass, PassChoice
 from skemvae.core.rows import Rows
 from skemvae.core.scan import Scan
@@ -34,7 +36,24 @@ def roughest_pass(log_normaliser: Array, scan: Scan, second_scan: Scan, rows: Ro
     return fastest_pass(log_normaliser, scan, second_scan, rows)
 
 
-def passes_on(device: Any) -> PassChoice:
+@dataclass(frozen=True)
+class ApproximatePasses:
+    """Passes with another posterior than the exact one, by NumPy.
+
+    Attributes
+    ----------
+    posterior : str
+        A name in ``POSTERIORS``.
+    """
+
+    posterior: str
+
+    def __call__(self, log_normaliser: Array, scan: Scan, second_scan: Scan, rows: Rows) -> Pass:
+        """As ``fastest_pass``."""
+        return ScannedPass(log_normaliser, scan, second_scan, POSTERIORS[self.posterior])
+
+
+def passes_on(device: Any, posterior: str = "exact") -> PassChoice:
     """The choice among the passes that a device can take.
 
     Parameters
@@ -42,6 +61,8 @@ def passes_on(device: Any) -> PassChoice:
     device : str
         "cpu", for the kernel and BLAS; "cuda" or "cuda:1", a GPU, by torch;
         "auto", a GPU if there is one and torch is installed.
+    posterior : str, default="exact"
+        A name in ``POSTERIORS``; any other than "exact" only the CPU knows.
 
     Raises
     ------
@@ -54,6 +75,13 @@ def passes_on(device: Any) -> PassChoice:
     """
     if not isinstance(device, str):
         raise TypeError(f"device={device!r} must be a str: 'cpu', 'cuda' or 'auto'.")
+    if posterior != "exact":
+        if device not in ("cpu", "auto"):
+            raise ValueError(
+                f"posterior={posterior!r} is computed on the CPU only, not on device={device!r}: "
+                "set device='cpu' or posterior='exact'."
+            )
+        return ApproximatePasses(posterior)
     if device == "cpu" or (device == "auto" and find_spec("torch") is None):
         return fastest_pass
     require("torch", purpose=f"device={device!r}")

@@ -111,11 +111,14 @@ class ScannedPass(SummingPass):
         Gives the responsibilities.
     second_scan : Scan
         Takes the second moments.
+    posterior : callable
+        One of ``POSTERIORS``.
     """
 
     log_normaliser: Array
     scan: Scan
     second_scan: Scan
+    posterior: Callable[..., Posterior] = Posterior.exact
 
     def sums(self, rows: Rows, region: Region) -> Sums:
         block = _block_size(self.scan.width)
@@ -129,7 +132,7 @@ class ScannedPass(SummingPass):
 
     def _sums_of_block(self, seen: Seen, workspace: Workspace) -> Sums:
         (_, z, weight), features, log_joint, _ = seen
-        posterior = Posterior.exact(log_joint, out=log_joint)
+        posterior = self.posterior(log_joint, out=log_joint)
         responsibility, evidence = posterior.weight.T, posterior.log_evidence
         if weight is not None:
             responsibility *= weight
