@@ -82,6 +82,8 @@ def test_of_fitted_mixtures(structure, dtype):
         rows[1] *= 30
         rows[2, 0] = np.finfo(dtype).max
         digits = 1e-12 if dtype == np.float64 else 1e-6
+        if structure == "factor_analytic":  # the graph has the matrices written out
+            digits = max(digits, 1e-9)
         assert_answers_as(estimator, model, rows, rtol=digits, atol=digits)
 
 

@@ -168,7 +168,9 @@ class ExpandedFactorScan(FactorScan):
         distances = workspace.array("distances", k, features.shape[1])
         np.matmul(self.coefficients, plain, out=distances)
         seen = seen.reshape(k, q, -1)
-        distances -= np.einsum("kqn,kqn->kn", seen, seen)
+        with np.errstate(invalid="ignore"):
+            distances -= np.einsum("kqn,kqn->kn", seen, seen)
+        distances[np.isnan(distances)] = np.inf  # both are, for rows that no factor reaches
         return np.maximum(distances, 0.0, out=distances)
 
     def residuals(self, features: Array) -> tuple[Array, Array]:

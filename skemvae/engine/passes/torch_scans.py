@@ -179,7 +179,8 @@ class _ExpandedFactors(TorchScan):
     def squared_distances(self, features: Tensor) -> Tensor:
         k, d, q = self._shape
         seen = features[2 * d + 1 :].reshape(k, q, -1).square().sum(1)
-        return (self._coefficients @ features[: 2 * d + 1] - seen).clamp_(0.0)
+        distances = self._coefficients @ features[: 2 * d + 1] - seen
+        return distances.nan_to_num_(torch.inf, torch.inf).clamp_(0.0)
 
     def second(self, features: Tensor, weight: Tensor) -> Tensor:
         k, d, q = self._shape
