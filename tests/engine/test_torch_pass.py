@@ -41,7 +41,7 @@ def test_the_numbers_are_those_of_numpy(structure, weighted, data, seed, distanc
     passes = TorchPasses(CPU)
     with pytest.MonkeyPatch.context() as patch:
         if kept:
-            patch.setattr(module, "_free_bytes", lambda device, posterior: 2**30)
+            patch.setattr(module, "_free_bytes", lambda device: 2**30)
         patch.setattr(module, "_MOST_ROWS", 33)
         assert_same_expectation(
             mixture, expectation(mixture, rows, passes), expectation(mixture, rows), 1e-9
@@ -115,7 +115,7 @@ def fit(X, k, structure, reg_covar, passes):
 
 def test_rows_are_sent_once_while_they_fit(monkeypatch):
     sent = []
-    monkeypatch.setattr(module, "_free_bytes", lambda device, posterior: 2 * 8 * 4 * 100)
+    monkeypatch.setattr(module, "_free_bytes", lambda device: 2 * 8 * 4 * 100)
     blocks = Rows.blocks
     monkeypatch.setattr(Rows, "blocks", lambda *args: sent.append(1) or blocks(*args))
     mixture = EMGaussianMixture.from_parameters([1.0], [np.zeros(3)], [np.eye(3)])._mixture()
