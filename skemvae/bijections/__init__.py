@@ -1,7 +1,7 @@
-"""Fitted transformers as bijections: how they change volumes, what their image is, the way back.
+"""Fitted transformers as bijections: log determinants, images and inverses.
 
-``bijection_of`` finds the bijection of a fitted transformer. To teach it a
-transformer of your own, write a subclass of ``Bijection`` and enter it:
+``bijection_of`` returns the bijection of a fitted transformer. To support a
+transformer of your own, write a subclass of ``Bijection`` and register it:
 
 >>> import numpy as np
 >>> from sklearn.preprocessing import StandardScaler
@@ -21,7 +21,7 @@ transformer of your own, write a subclass of ``Bijection`` and enter it:
 array([-0.69314718, -0.69314718])
 """
 
-# The other modules enter their kinds when they are imported.
+# Importing these modules registers their bijections.
 from skemvae.bijections import affine, composite, function, in_place, power  # noqa: F401
 from skemvae.bijections.base import Bijection, bijection_for, bijection_of
 

@@ -1,4 +1,4 @@
-"""What a bijection promises, and which one a fitted transformer is."""
+"""The interface of a bijection, and the registry of bijections by transformer."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from skemvae.typing import Array, BoolArray, FloatArray, IntArray, Tabular
 class Bijection(ABC):
     """A fitted transformer T as a one-to-one map from rows x to rows y = T(x).
 
-    The map may be defined on a part of R^d only, its domain, and reach a part
-    of R^d only, its image.
+    Its domain, where it is defined, and its image may each be only a part of
+    R^d.
 
     Parameters
     ----------
@@ -32,15 +32,16 @@ class Bijection(ABC):
     has_inverse : bool
         Whether ``inverse`` can be called.
     acts_by_column : bool
-        Whether each column of y depends on one column of x alone, so that
+        Whether each column of y depends on a single column of x, so that
         ``by_columns`` can be called.
     is_proven : bool
-        Whether ``log_abs_det`` is known to be right, so that ``fit`` need not
-        compare it with differences of transforms.
+        Whether ``log_abs_det`` is known to be correct, so that ``fit`` need not
+        compare it with finite differences.
     n_parameters : int
-        Fitted numbers that no shift or scale of the density's could replace.
+        Number of fitted parameters, apart from shifts and scales, which the
+        density could make up for.
     parts : sequence of Bijection
-        Those that this one consists of.
+        The bijections that this one consists of.
     """
 
     is_onto: bool = True
@@ -65,7 +66,7 @@ class Bijection(ABC):
         Returns
         -------
         ndarray of shape (n_samples,)
-            Nats; -inf for rows outside of the domain, where there is no density.
+            Nats; -inf for rows outside the domain, where the density is zero.
         """
 
     def forward(self, X: Tabular) -> tuple[Tabular, FloatArray]:
@@ -79,9 +80,9 @@ class Bijection(ABC):
         Returns
         -------
         Y : array-like of shape (n_inside, n_features)
-            T(x) of those rows that lie in the domain.
+            T(x) of the rows in the domain.
         log_abs_det : ndarray of shape (n_samples,)
-            As above; -inf for the rows that do not.
+            As the method ``log_abs_det`` returns it; -inf for all other rows.
         """
         log_abs_det = self.log_abs_det(X)
         X = rows_where(X, log_abs_det != -np.inf)
@@ -98,14 +99,14 @@ class Bijection(ABC):
         Returns
         -------
         X : ndarray of shape (n_inside, n_features)
-            The x with T(x) = y, of those rows that lie in the image.
+            The x with T(x) = y, for the rows in the image.
         inside : ndarray of shape (n_samples,)
-            Which rows these are.
+            Whether each row lies in the image.
         """
         return np.asarray(self.transformer.inverse_transform(Y)), np.ones(len(Y), dtype=bool)
 
     def by_columns(self, X: Tabular) -> tuple[IntArray, FloatArray]:
-        """Where the columns of x go, and how much each is stretched.
+        """The place of each column in y, and the logarithm of its derivative.
 
         Parameters
         ----------
@@ -115,15 +116,15 @@ class Bijection(ABC):
         Returns
         -------
         places : ndarray of shape (n_features,)
-            ``y[places[j]]`` depends on ``x[j]`` alone.
+            ``y[places[j]]`` depends on ``x[j]`` only.
         log_slopes : ndarray of shape (n_samples, n_features)
-            ``log |dy/dx|`` of these two, nats; -inf for values outside of the
-            domain. They add up to ``log_abs_det``.
+            ``log |dy/dx|`` of these two, nats; -inf for values outside the
+            domain. Each row adds up to ``log_abs_det``.
         """
         raise NotImplementedError(f"{type(self).__name__} does not act on each column alone")
 
     def stages(self, X: Tabular) -> Iterator[tuple[Bijection, Tabular]]:
-        """The bijections within this one that have no parts, and the rows that reach them.
+        """Yield the bijections without parts within this one, with the rows that reach each.
 
         Parameters
         ----------
@@ -133,17 +134,17 @@ class Bijection(ABC):
         Yields
         ------
         Bijection, array-like
-            Itself and X, if it has no parts.
+            This bijection and X, if it has no parts.
         """
         yield self, X
 
     def leaves(self) -> Iterator[Bijection]:
-        """The bijections within this one that have no parts.
+        """Yield the bijections without parts within this one.
 
         Yields
         ------
         Bijection
-            Itself, if it has no parts.
+            This bijection, if it has no parts.
         """
         if not self.parts:
             yield self
@@ -152,7 +153,7 @@ class Bijection(ABC):
 
 
 class Columnwise(Bijection):
-    """A bijection that acts on each column alone, and leaves it in its place."""
+    """A bijection that acts on each column separately and keeps their order."""
 
     acts_by_column = True
 
@@ -168,7 +169,7 @@ class Columnwise(Bijection):
         Returns
         -------
         ndarray of shape (n_samples, n_features)
-            Nats; -inf for values outside of the domain.
+            Nats; -inf for values outside the domain.
         """
 
     def log_abs_det(self, X: Tabular) -> FloatArray:
@@ -191,7 +192,7 @@ def rows_where(X: Tabular, inside: BoolArray) -> Tabular:
     Returns
     -------
     array-like of shape (n_inside, n_features)
-        ``X`` itself, if all are.
+        ``X`` itself, if the mask is True everywhere.
     """
     return X if inside.all() else _safe_indexing(X, np.flatnonzero(inside))
 
@@ -200,14 +201,14 @@ Make = TypeVar("Make", bound=Callable[[Any], Bijection])
 
 _BIJECTIONS: dict[type, Callable[[Any], Bijection]] = {}
 
-# Why the best-known of all others have no density. The names stand for the classes, which need
-# not be imported.
+# Why the best-known unsupported transformers have no density. Names instead of classes save
+# imports.
 _REASONS = {
     "OneHotEncoder": "labels become corners of a cube, which have no volume",
     "OrdinalEncoder": "labels become single points, which have no volume",
     "TargetEncoder": "labels become single points, which have no volume",
-    "KBinsDiscretizer": "all rows of a bin become one",
-    "Binarizer": "all values on one side of the threshold become one",
+    "KBinsDiscretizer": "all rows of a bin become equal",
+    "Binarizer": "all values on one side of the threshold become equal",
     "QuantileTransformer": "it clips beyond the training rows and jumps at ties",
     "Normalizer": "it puts all rows on a sphere, which has no volume",
     "PolynomialFeatures": "it puts rows on a surface in a larger space, which has no volume",
@@ -215,13 +216,13 @@ _REASONS = {
     "FeatureUnion": "it puts rows on a surface in a larger space, which has no volume",
     "SimpleImputer": "it moves rows with missing values onto others",
     "KNNImputer": "it moves rows with missing values onto others",
-    "TruncatedSVD": "rows that differ in what it drops become one",
-    "NMF": "rows that differ in what it drops become one",
+    "TruncatedSVD": "rows that differ only in what it drops become equal",
+    "NMF": "rows that differ only in what it drops become equal",
 }
 
 
 def bijection_for(*kinds: type) -> Callable[[Make], Make]:
-    """Enter a bijection for transformers of some kinds.
+    """Register a bijection for one or more classes of transformers.
 
     Parameters
     ----------
@@ -231,8 +232,8 @@ def bijection_for(*kinds: type) -> Callable[[Make], Make]:
     Returns
     -------
     callable
-        Decorates a class, or a function, that takes a fitted transformer and
-        makes its ``Bijection``.
+        Decorator of a class or function that makes the ``Bijection`` of a
+        fitted transformer.
     """
 
     def enter(make: Make) -> Make:
@@ -243,12 +244,12 @@ def bijection_for(*kinds: type) -> Callable[[Make], Make]:
 
 
 def bijection_of(transformer: BaseEstimator) -> Bijection:
-    """The bijection that a fitted transformer is.
+    """Return the bijection of a fitted transformer.
 
     Parameters
     ----------
     transformer : transformer
-        Fitted. A subclass of a known class will do if it inherits
+        Fitted. A subclass of a registered class is accepted if it inherits
         ``transform`` and ``inverse_transform`` unchanged.
 
     Returns
@@ -259,13 +260,14 @@ def bijection_of(transformer: BaseEstimator) -> Bijection:
     Raises
     ------
     ValueError
-        If the transformer, or a part of it, is not one-to-one, or unknown.
+        If the transformer, or a part of it, is not one-to-one or has no
+        registered bijection.
     """
     return check_known(transformer)(transformer)
 
 
 def check_known(transformer: Any) -> Callable[[Any], Bijection]:
-    """Raise ValueError unless bijections are known for this kind of transformer.
+    """Raise ValueError unless a bijection is registered for this class of transformer.
 
     Parameters
     ----------
@@ -275,7 +277,7 @@ def check_known(transformer: Any) -> Callable[[Any], Bijection]:
     Returns
     -------
     callable
-        Makes the bijection, once the transformer is fitted.
+        Makes the bijection of the fitted transformer.
     """
     kind = type(transformer)
     for known in kind.__mro__:
@@ -283,9 +285,9 @@ def check_known(transformer: Any) -> Callable[[Any], Bijection]:
             return _BIJECTIONS[known]
     names = sorted({known.__name__ for known in _BIJECTIONS})
     raise ValueError(
-        f"{kind.__name__} has no density: {_reason(transformer)}. Use one of {names}, enter a "
-        "bijection for it by skemvae.bijections.bijection_for, or transform X beforehand, which "
-        "leaves scores in the units of the transformed table."
+        f"{kind.__name__} has no density: {_reason(transformer)}. Use one of {names}, register a "
+        "bijection for it with skemvae.bijections.bijection_for, or transform X beforehand; "
+        "scores are then in the units of the transformed table."
     )
 
 
@@ -302,8 +304,8 @@ def _reason(transformer: Any) -> str:
     if reason is not None:
         return reason
     if hasattr(kind, "get_support"):
-        return "rows that differ only in what it drops become one"
+        return "rows that differ only in what it drops become equal"
     for known in kind.__mro__:
         if known in _BIJECTIONS:
-            return f"it changes what {known.__name__} does, in a way that is not known"
+            return f"it changes what {known.__name__} does, and how it changes volumes is not known"
     return "how it changes volumes is not known"

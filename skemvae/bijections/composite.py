@@ -37,13 +37,13 @@ class Composite(Bijection):
 
     @property
     def acts_by_column(self) -> bool:  # type: ignore[override]
-        """Whether all parts do."""
+        """Whether all parts act on each column separately."""
         return all(part.acts_by_column for part in self.parts)
 
 
 @bijection_for(Pipeline)
 class Chain(Composite):
-    """One after another: log determinants add up.
+    """Apply the parts one after another; their log determinants add up.
 
     Parameters
     ----------
@@ -95,7 +95,7 @@ class Chain(Composite):
 
 
 class SideBySide(Composite):
-    """Each on columns of its own: log determinants add up.
+    """Apply each part to its own columns; their log determinants add up.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ class SideBySide(Composite):
     parts : list of Bijection
         At least one.
     places : list of (positions, positions)
-        Which columns of x each part takes, and where its columns of y stand.
+        For each part: the positions of its columns in x, and those in y.
     """
 
     def __init__(
@@ -137,7 +137,7 @@ class SideBySide(Composite):
             block[in_block] = X
             blocks.append(block)
             inside &= in_block
-        X = np.empty(Y.shape, dtype=np.result_type(*blocks))  # of objects, where labels are
+        X = np.empty(Y.shape, dtype=np.result_type(*blocks))  # object if there are labels
         for block, (positions, _) in zip(blocks, self._places, strict=True):
             X[:, positions] = block
         return X[inside], inside
@@ -154,14 +154,14 @@ class Columns(SideBySide):
     Parameters
     ----------
     transformer : ColumnTransformer
-        Fitted; it uses each column once.
+        Fitted; it must use each column exactly once.
     """
 
     def __init__(self, transformer: BaseEstimator):
         if transformer.transformer_weights is not None:
             raise ValueError(
-                "ColumnTransformer(transformer_weights=...) is not supported: leave them out; a "
-                "density needs no weights for its columns."
+                "ColumnTransformer(transformer_weights=...) is not supported: leave them out, "
+                "since a density needs no weights for its columns."
             )
         parts: list[Bijection] = []
         places: list[tuple[Any, Any]] = []
@@ -179,15 +179,15 @@ class Columns(SideBySide):
             if place.stop - place.start != len(positions):
                 raise ValueError(
                     f"{name!r} turns {len(positions)} columns into {place.stop - place.start}, "
-                    "which has no density: a bijection keeps their number."
+                    "which has no density: a bijection keeps the number of columns."
                 )
             used[positions] += 1
             parts.append(bijection_of(part))
             places.append((positions, place))
         for j in np.flatnonzero(used != 1):
-            why = "drops it, and rows that differ only there become one"
+            why = "drops it, so rows that differ only there become equal"
             if used[j] > 1:
-                why = "uses it twice, and rows then lie on a surface without volume"
+                why = "uses it twice, so rows lie on a surface without volume"
             raise ValueError(
                 f"ColumnTransformer has no density: column {shown(names[j])} must be used once, "
                 f"but it {why}. Give each column one transformer, or remainder='passthrough'."

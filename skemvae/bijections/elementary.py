@@ -1,4 +1,4 @@
-"""Functions of one number whose derivatives are known: no user need write them down."""
+"""Functions of one number with known derivatives, which users need not supply."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ class Elementary:
     Attributes
     ----------
     func, inverse : callable
-        There and back.
+        The function and its inverse.
     log_slope : callable
         Logarithm of the derivative.
     domain : tuple of float
-        Open interval in which it is defined.
+        Open interval on which the function is defined.
     is_onto : bool
-        Whether its values are all real numbers.
+        Whether its image is the whole real line.
     """
 
     func: Callable[[Any], Any]
@@ -34,7 +34,7 @@ class Elementary:
     is_onto: bool = True
 
     def log_slopes(self, X: Any) -> Any:
-        """Logarithm of the derivative at each value; -inf outside of the domain."""
+        """Logarithm of the derivative at each value; -inf outside the domain."""
         X = np.asarray(X, dtype=np.float64)
         low, high = self.domain
         inside = (low < X) & (high > X)
@@ -42,7 +42,7 @@ class Elementary:
             return np.where(inside, self.log_slope(X), -np.inf)
 
     def transformer(self) -> FunctionTransformer:
-        """As a transformer of whole tables."""
+        """The function as a transformer of tables."""
         return FunctionTransformer(
             self.func, self.inverse, check_inverse=False, feature_names_out="one-to-one"
         )
@@ -60,7 +60,7 @@ ELEMENTARY = {
 
 
 def elementary_of(func: Any) -> Elementary | None:
-    """The elementary function that a callable is, if it is one.
+    """Look up the elementary function of a callable.
 
     Parameters
     ----------
@@ -70,6 +70,6 @@ def elementary_of(func: Any) -> Elementary | None:
     Returns
     -------
     Elementary or None
-        With its derivative.
+        None if ``func`` is not one of ``ELEMENTARY``.
     """
     return next((known for known in ELEMENTARY.values() if known.func is func), None)

@@ -1,4 +1,4 @@
-"""Functions of a user's own."""
+"""Functions that users supply."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from skemvae.bijections.elementary import ELEMENTARY, Elementary, elementary_of
 from skemvae.core.arrays import quietly
 from skemvae.typing import Array, BoolArray, FloatArray, IntArray, Tabular
 
-# How far, in the scale of a column, T(x) may lie from y for x to count as its inverse.
+# Largest distance between T(x) and y, relative to the scale of a column, at which x counts as
+# the inverse of y.
 _TOLERANCE = 1e-6
 
 
 @bijection_for(FunctionTransformer)
 class Function(Bijection):
-    """A FunctionTransformer; of most functions nobody but the user knows the Jacobian.
+    """A FunctionTransformer; for most functions the user must supply the log determinant.
 
     Parameters
     ----------
@@ -30,8 +31,8 @@ class Function(Bijection):
     Attributes
     ----------
     derivative : callable or None
-        Maps rows of shape (n, d) to ``log |det|`` of shape (n,). ``differentiate`` sets it,
-        if the user gives one.
+        Maps rows of shape (n, d) to ``log |det|`` of shape (n,). ``differentiate`` sets it
+        if the user supplies one.
     """
 
     def __init__(self, transformer: BaseEstimator):
@@ -40,14 +41,14 @@ class Function(Bijection):
         self.is_identity = transformer.func is None
         self.is_proven = self.acts_by_column = self.is_identity or self.elementary is not None
         self.has_inverse = self.is_identity or transformer.inverse_func is not None
-        # With an inverse the image can be told; without one it is taken to be everything.
+        # Only an inverse reveals the image; without one we assume all of R^d.
         self.is_onto = self.is_identity or not self.has_inverse
         if self.elementary is not None and transformer.inverse_func is self.elementary.inverse:
             self.is_onto = self.elementary.is_onto
 
     @property
     def elementary(self) -> Elementary | None:
-        """What is known of the function."""
+        """The elementary function that this is, or None."""
         return elementary_of(self.transformer.func)
 
     def by_columns(self, X: Tabular) -> tuple[IntArray, FloatArray]:
@@ -66,8 +67,8 @@ class Function(Bijection):
         log_abs_det = np.asarray(self.derivative(X), dtype=np.float64)
         if log_abs_det.shape != (n,):
             raise ValueError(
-                f"log_abs_det returned shape {log_abs_det.shape}, expected ({n},): a number for "
-                "each row, the sum over its columns."
+                f"log_abs_det returned shape {log_abs_det.shape}, expected ({n},): one number per "
+                "row, the sum over its columns."
             )
         if np.isnan(log_abs_det).any():
             raise ValueError(
@@ -81,8 +82,8 @@ class Function(Bijection):
             return np.asarray(Y), np.ones(len(Y), dtype=bool)
         if not self.has_inverse:
             raise ValueError(
-                f"{self.transformer} cannot be undone: samples, and the mass in the image of "
-                "other transformers, need its inverse_func."
+                f"{self.transformer} cannot be inverted: give it an inverse_func, which is needed "
+                "for samples and for the mass in the image of other transformers."
             )
         return quietly(self._inverse, np.asarray(Y, dtype=np.float64))
 
@@ -92,26 +93,26 @@ class Function(Bijection):
         X, Y = X[inside], Y[inside]
         again = np.asarray(self.transformer.transform(X)) if len(X) else Y
         unit = np.median(np.abs(Y), axis=0) if len(Y) else 1.0
-        # For instance, the square of -2 is 4, but the root of 4 is not -2.
+        # For example, -2 squared is 4, but the root of 4 is not -2.
         is_inverse = (np.abs(again - Y) <= _TOLERANCE * (np.abs(Y) + unit)).all(axis=1)
         inside[inside] = is_inverse
         return X[is_inverse], inside
 
 
 def differentiate(bijection: Bijection, log_abs_det: Any) -> None:
-    """Give each FunctionTransformer within a bijection its ``log |det|``.
+    """Set the ``log |det|`` of each FunctionTransformer within a bijection.
 
     Parameters
     ----------
     bijection : Bijection
         Changed in place.
     log_abs_det : callable, mapping from functions to callables, or None
-        A mapping tells several functions apart by their ``func``.
+        The keys of a mapping are the ``func`` of the transformers.
 
     Raises
     ------
     ValueError
-        If a function is left without.
+        If a function has neither a given nor a known derivative.
     """
     functions = [
         leaf for leaf in bijection.leaves() if isinstance(leaf, Function) and not leaf.is_identity
@@ -123,7 +124,7 @@ def differentiate(bijection: Bijection, log_abs_det: Any) -> None:
         if log_abs_det is not None and len(different) > 1:
             raise ValueError(
                 f"log_abs_det={log_abs_det!r} is one callable for {len(different)} functions: "
-                "give a dict with one for each func."
+                "give a dict with one callable for each func."
             )
         log_abs_det = dict.fromkeys(different, log_abs_det)
     for leaf in functions:
@@ -137,6 +138,6 @@ def differentiate(bijection: Bijection, log_abs_det: Any) -> None:
             raise ValueError(
                 f"{leaf.transformer} has no density without its derivative: give log_abs_det, a "
                 "callable from rows to log |det| of shape (n,), such as "
-                "lambda X: -np.log(X).sum(axis=1) for np.log, or name one that is known: "
-                f"{sorted(ELEMENTARY)}."
+                "lambda X: -np.log(X).sum(axis=1) for np.log, or choose one of the known "
+                f"functions: {sorted(ELEMENTARY)}."
             )

@@ -1,4 +1,4 @@
-"""A transformer of some columns, which leaves the others, and the place of all, as they are."""
+"""A transformer of some columns that keeps the other columns and the order of all."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from skemvae.validation import select_columns
 
 
 class InPlace(TransformerMixin, BaseEstimator):
-    """Transforms some columns where they stand; frames remain frames.
+    """Transform some columns and keep the order of all; frames stay frames.
 
-    A ``ColumnTransformer`` with ``remainder="passthrough"`` moves the other
-    columns to the end and turns frames into arrays.
+    By contrast, a ``ColumnTransformer`` with ``remainder="passthrough"`` moves
+    the other columns to the end and turns frames into arrays.
 
     Parameters
     ----------
     transformer : transformer
         One-to-one.
     columns : names, positions, mask, slice or callable
-        Which it transforms, as in ``ColumnTransformer``.
+        The columns to transform, as in ``ColumnTransformer``.
 
     Attributes
     ----------
     transformer_ : transformer
         Fitted to these columns.
     positions_ : ndarray of shape (n_columns,)
-        Which these are.
+        Positions of these columns.
     """
 
     def __init__(self, transformer: BaseEstimator, columns: Any):
@@ -79,7 +79,7 @@ class InPlace(TransformerMixin, BaseEstimator):
         Returns
         -------
         array or frame of shape (n_samples, n_features)
-            The same kind, with the columns replaced.
+            Of the same type as ``X``, with these columns replaced.
         """
         values = np.asarray(self.transformer_.transform(self._part(X)))
         if not hasattr(X, "columns"):
@@ -120,7 +120,7 @@ class InPlace(TransformerMixin, BaseEstimator):
 
 @bijection_for(InPlace)
 def in_place(transformer: Any) -> SideBySide:
-    """The bijection of a fitted ``InPlace``.
+    """Return the bijection of a fitted ``InPlace``.
 
     Parameters
     ----------
@@ -130,7 +130,7 @@ def in_place(transformer: Any) -> SideBySide:
     Returns
     -------
     SideBySide
-        The part, and the columns that stay.
+        The bijection of the columns, and the identity on all others.
     """
     chosen = transformer.positions_
     others = np.setdiff1d(np.arange(transformer.n_features_in_), chosen)

@@ -1,4 +1,4 @@
-"""Whether a transformer tells training rows apart, and whether its Jacobian is what is said."""
+"""Checks that a transformer is one-to-one on training rows and that its Jacobian is correct."""
 
 from __future__ import annotations
 
@@ -10,44 +10,44 @@ from sklearn.utils import _safe_indexing
 
 from skemvae.bijections.base import Bijection
 
-# A row comes back from its transform if it moves by less than this share of its distance from the
-# mean, or of the mean distance. Tables are rounded as coarsely, and densities bear that.
+# The inverse recovers a row if it moves by less than this share of its distance from the mean plus
+# the mean distance. Tables are often rounded as coarsely, and densities tolerate that.
 _ROUNDING = 0.05
-# Some rows may be so extreme that their transforms are rounded to the edge of the image.
+# Share of rows that may be so extreme that their transforms are rounded to the edge of the image.
 _MOST_LOST = 0.1
-# Rows whose Jacobians are looked at, and numbers that may be transformed for it.
+# Number of rows whose Jacobians are checked, and of values that may be transformed for that.
 _MOST_ROWS = 256
 _MOST_NUMBERS = 2_000_000
-# Nats by which a log determinant may differ from that of differences: once, and for each column.
+# Nats by which a log determinant may differ from its finite differences: once, and per column.
 _TOLERANCE = 0.05
 _TOLERANCE_PER_COLUMN = 0.01
-# A map that stretches less than by exp of this may seem constant, since numbers are rounded.
+# Below this log determinant, rounding may make a map look constant.
 _COARSE = -15.0
-# Long differences, in units of the spread of a column.
+# Length of the long differences, in units of the spread of a column.
 _LONG = 1e-3
-# Of many rows so many may lie where the map has an edge.
+# Number of rows, of a large sample, that may lie where the map has an edge.
 _ON_EDGES = 2
 
 
 def check_one_to_one(bijection: Bijection, X: Any, Y: Any) -> None:
-    """Raise ValueError unless training rows have transforms that tell them apart.
+    """Raise ValueError unless the map is one-to-one on training rows, with a correct Jacobian.
 
     Parameters
     ----------
     bijection : Bijection
-        With all its derivatives.
+        With the derivatives of all its functions set.
     X, Y : array-like of shape (n_samples, n_features)
         Rows of the domain, and their transforms.
 
     Raises
     ------
     ValueError
-        With the transformer and an example.
+        Names the transformer and an example.
     """
     if np.shape(Y) != np.shape(X):
         raise ValueError(
             f"{bijection.transformer} turns rows of shape {np.shape(X)} into {np.shape(Y)}, which "
-            "has no density: a bijection keeps rows and columns."
+            "has no density: a bijection keeps the numbers of rows and columns."
         )
     for leaf, rows in bijection.stages(X):
         if not leaf.is_proven:
@@ -70,8 +70,8 @@ def _check_return(bijection: Bijection, X: Any, Y: Any) -> None:
     if returns.sum() < (1 - _MOST_LOST) * len(X):
         raise ValueError(
             f"{bijection.transformer} is not one-to-one in float64: {(~returns).sum()} of "
-            f"{len(X)} rows do not come back from it, such as row {returns.argmin()}. Scale X "
-            "before it, in a Pipeline, or choose another transformer."
+            f"{len(X)} rows are not recovered by its inverse, such as row {returns.argmin()}. "
+            "Scale X before it, in a Pipeline, or choose another transformer."
         )
 
 
@@ -87,13 +87,13 @@ def _check_distinct(bijection: Bijection, X: Any, Y: Any) -> None:
         if of_x[j] != of_x[i]:
             raise ValueError(
                 f"{bijection.transformer} is not one-to-one: it turns {of_x.max() + 1} different "
-                f"rows into {of_y.max() + 1}; rows {j} and {i}, for instance, become one. Choose "
-                "another transformer."
+                f"rows into {of_y.max() + 1}; rows {j} and {i}, for instance, become equal. "
+                "Choose another transformer."
             )
 
 
 def _check_jacobian(bijection: Bijection, X: Any) -> None:
-    """Compare log determinants with those of differences, at some rows."""
+    """Compare log determinants with finite differences at some rows."""
     if not X.shape[0]:
         return
     n, d = X.shape
@@ -104,7 +104,7 @@ def _check_jacobian(bijection: Bijection, X: Any) -> None:
     rows = _safe_indexing(X, some)
     try:
         (sign, actual), (far_sign, far) = _log_dets(bijection.transformer, rows)
-    except (TypeError, ValueError):  # of labels, or of functions that refuse what is not a row
+    except (TypeError, ValueError):  # labels, or functions that reject values near the rows
         return
     said = np.asarray(bijection.log_abs_det(rows), dtype=np.float64)
     tolerance = _TOLERANCE + _TOLERANCE_PER_COLUMN * d
@@ -119,7 +119,7 @@ def _check_jacobian(bijection: Bijection, X: Any) -> None:
         i = (constant & ~coarse).argmax()
         raise ValueError(
             f"{name} is not one-to-one: around row {some[i]}, {_shown(rows, i)}, it does not "
-            "change in some direction, so that different rows become one. Choose another "
+            "change in some direction, so different rows become equal. Choose another "
             "transformer."
         )
     if (constant & coarse).sum() > _MOST_LOST * len(some):
@@ -127,22 +127,22 @@ def _check_jacobian(bijection: Bijection, X: Any) -> None:
         raise ValueError(
             f"{name} is not one-to-one in float64: around row {some[i]}, {_shown(rows, i)}, and "
             f"{(constant & coarse).sum() - 1} others of {len(some)}, its values are rounded to "
-            "one. Scale X before it, in a Pipeline, or choose another transformer."
+            "the same number. Scale X before it, in a Pipeline, or choose another transformer."
         )
     if wrong.sum() > on_edges:
         i = wrong.argmax()
         raise ValueError(
             f"log_abs_det of {name} is not the logarithm of its Jacobian determinant: at row "
-            f"{some[i]}, {_shown(rows, i)}, it is {said[i]:.6g}, but differences of the "
+            f"{some[i]}, {_shown(rows, i)}, it is {said[i]:.6g}, but finite differences of the "
             f"transforms give {actual[i]:.6g}."
         )
     rises, falls = (sign > 0) & ~wrong, (sign < 0) & ~wrong
     if min(rises.sum(), falls.sum()) > on_edges:
         i, j = sorted([rises.argmax(), falls.argmax()])
         raise ValueError(
-            f"{name} is not one-to-one: its Jacobian determinant changes its sign between row "
-            f"{some[i]}, {_shown(rows, i)}, and row {some[j]}, {_shown(rows, j)}: it turns back, "
-            "and different rows become one. Choose another transformer."
+            f"{name} is not one-to-one: its Jacobian determinant changes sign between row "
+            f"{some[i]}, {_shown(rows, i)}, and row {some[j]}, {_shown(rows, j)}, so it folds "
+            "back and different rows become equal. Choose another transformer."
         )
 
 
@@ -153,7 +153,7 @@ def _shown(rows: Any, i: int) -> str:
 def _log_dets(transformer: Any, rows: Any) -> list[tuple[Any, Any]]:
     """Signs and logarithms of Jacobian determinants at rows, by short and by long differences.
 
-    Short ones stay on this side of an edge, long ones are seen where values are rounded.
+    Short differences do not cross edges; long ones survive rounding of the values.
     """
     X = np.asarray(rows, dtype=np.float64)
     m, d = X.shape
@@ -166,7 +166,7 @@ def _log_dets(transformer: Any, rows: Any) -> list[tuple[Any, Any]]:
     for unit in (np.cbrt(precision) * near, _LONG * np.broadcast_to(spread, X.shape)):
         steps = unit[:, :, None] * np.eye(d)
         ends = [X[:, None] + steps, X[:, None] - steps]
-        lengths = (ends[0] - ends[1]).sum(axis=2)  # as they are in floating-point numbers
+        lengths = (ends[0] - ends[1]).sum(axis=2)  # as rounded in floating point
         with np.errstate(all="ignore"), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             high, low = (
@@ -180,7 +180,7 @@ def _log_dets(transformer: Any, rows: Any) -> list[tuple[Any, Any]]:
 
 
 def _like(rows: Any, values: Any) -> Any:
-    """An array or frame of the kind of ``rows``."""
+    """Values as an array or frame of the same type as ``rows``."""
     if hasattr(rows, "iloc"):
         return type(rows)(values, columns=rows.columns)
     if hasattr(rows, "columns"):

@@ -15,18 +15,18 @@ from skemvae.typing import Array, BoolArray, FloatArray, Tabular
 
 def _log_of_box_cox_inverse(value: Any, exponent: Any) -> Any:
     """log u where (u^exponent - 1) / exponent = value; not finite where there is no such u > 0."""
-    product = np.asarray(exponent * value)  # may be rounded to 0, also where neither is
+    product = np.asarray(exponent * value)  # may underflow to 0
     ratio = quietly(lambda: np.log1p(product) / product)
     return value * np.where(product == 0, 1.0, ratio)
 
 
 @bijection_for(PowerTransformer)
 class Power(Columnwise):
-    """Box-Cox or Yeo-Johnson, column by column, then standardised perhaps.
+    """Box-Cox or Yeo-Johnson for each column, optionally followed by standardisation.
 
     Yeo-Johnson is Box-Cox of 1 + x with the exponent lambda where x >= 0, and
-    minus Box-Cox of 1 - x with the exponent 2 - lambda where x < 0. Box-Cox
-    has no values beyond -1 / lambda.
+    minus Box-Cox of 1 - x with the exponent 2 - lambda where x < 0. Values of
+    Box-Cox do not reach beyond -1 / lambda.
 
     Parameters
     ----------
@@ -48,8 +48,8 @@ class Power(Columnwise):
         self._lambda = np.asarray(transformer.lambdas_, dtype=np.float64)
         self._shift, self._scale = 0.0, np.ones(len(self._lambda))
         if transformer.standardize:
-            # PowerTransformer tells its mean and scale nowhere else; differences of its values
-            # would lose them where the values are far from 0.
+            # PowerTransformer stores its mean and scale only in a private attribute. Recovering
+            # them from its values would lose precision far from 0.
             self._shift, self._scale = transformer._scaler.mean_, transformer._scaler.scale_
         smallest, largest = (0, 0) if self._is_box_cox else (0, 2)
         self.is_onto = bool(((self._lambda >= smallest) & (self._lambda <= largest)).all())
@@ -66,7 +66,7 @@ class Power(Columnwise):
         return np.where(outside, -np.inf, (exponent - 1) * log_u - np.log(self._scale))
 
     def inverse(self, Y: Array) -> tuple[Array, BoolArray]:
-        # PowerTransformer's own inverse loses digits where lambda or x is small.
+        # PowerTransformer's own inverse loses precision where lambda or x is small.
         value = np.asarray(Y, dtype=np.float64) * self._scale + self._shift
         if self._is_box_cox:
             X = quietly(np.exp, _log_of_box_cox_inverse(value, self._lambda))
