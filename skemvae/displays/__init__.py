@@ -1,6 +1,6 @@
-"""Pictures of fitted estimators, in the manner of scikit-learn's displays.
+"""Plots of fitted estimators, in the style of scikit-learn's displays.
 
-matplotlib is imported when a picture is drawn.
+matplotlib is imported only when something is drawn.
 """
 
 from skemvae.displays.bound import BoundDisplay

@@ -1,4 +1,4 @@
-"""``BoundDisplay``: how the bound has climbed."""
+"""``BoundDisplay``: the bound over the iterations of a fit."""
 
 from __future__ import annotations
 
@@ -11,30 +11,29 @@ from skemvae.displays.style import NATS, axes_for, colours, legend_beside
 from skemvae.displays.subject import look_into, named
 from skemvae.typing import ArrayLike, Axes, Estimators, MatrixLike, PlotOption
 
-# The first tenth of a climb is cut off where it takes more than so much of the height.
+# The first tenth of a curve is cut off if it takes more than this share of the height.
 _START = 0.1
 _SQUEEZED = 0.75
-# A shorter climb is drawn as it is.
+# Shorter curves are never cut off.
 _FEW = 10
 
 
 class BoundDisplay:
-    """The bound against iterations of EM or epochs of a VAE.
+    """Plot of the bound against iterations of EM or epochs of a VAE.
 
-    Use ``from_estimator`` to make one. The parameters are stored as attributes.
+    Create it with ``from_estimator``. The parameters are stored as attributes.
 
     Parameters
     ----------
     lower_bounds : dict of str to array-like of shape (n_iter + 1,)
-        For each fit, by name: the bound on the training rows at the start and
+        By name of the fit: the bound on the training rows at the start and
         after each iteration, in nats per sample.
     validation_lower_bounds : dict of str to array-like of shape (n_iter + 1,), default=None
-        The same on held-out rows, for those fits that have some.
+        The same on held-out rows, for the fits that have some.
     kept : dict of str to int, default=None
-        The epoch whose weights a fit has kept, for those that have held-out
-        rows.
+        The epoch whose weights each fit with held-out rows has kept.
     step : str, default="iteration"
-        What one step of the climb is called.
+        Name of one step, for the label of the x axis.
 
     Attributes
     ----------
@@ -80,31 +79,31 @@ class BoundDisplay:
         ax: Axes | None = None,
         **kwargs: PlotOption,
     ) -> Self:
-        """Draw the bounds that a fit, or several of them, has recorded.
+        """Plot the bounds that one or several fits have recorded.
 
         Parameters
         ----------
         estimator : estimator, or dict or list of estimators
-            Fitted, with ``lower_bounds_``; also a search, a Pipeline or a
-            meta-estimator around such a one.
+            Fitted, with ``lower_bounds_``, on its own or inside a search, a
+            Pipeline or a meta-estimator.
         X : Ignored
-            Present for the API only.
+            Present for API consistency.
         ax : matplotlib Axes, default=None
-            Where to draw; None makes a figure.
+            Axes to draw on; None makes a new figure.
         **kwargs : dict
-            For ``Axes.plot``.
+            Passed to ``Axes.plot``.
 
         Returns
         -------
         BoundDisplay
-            Drawn.
+            The drawn display.
 
         Raises
         ------
         NotFittedError
             If an estimator is not fitted.
         TypeError
-            If it records no bounds.
+            If an estimator records no bounds.
         """
         training, validation, kept, steps = {}, {}, {}, set()
         for name, outer in named(estimator).items():
@@ -115,7 +114,7 @@ class BoundDisplay:
             if held_out is not None:
                 validation[name] = np.asarray(held_out, dtype=float)
                 if np.isfinite(validation[name][-1]):
-                    # Bounds of earlier calls stand before those that this fit chose among.
+                    # Bounds of earlier calls come first; this fit did not choose among them.
                     before = len(validation[name]) - fitted.n_iter_ - 1
                     kept[name] = before + int(np.nanargmax(validation[name][before:]))
         display = cls(
@@ -127,22 +126,22 @@ class BoundDisplay:
         return display.plot(ax, **kwargs)
 
     def plot(self, ax: Axes | None = None, **kwargs: PlotOption) -> Self:
-        """Draw the bounds.
+        """Plot the bounds.
 
-        If the start lies so far below that the rest would be a flat line, it
-        is cut off, and the label of the x axis says so.
+        A start so low that the rest would look flat is cut off; the label of
+        the x axis says so.
 
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Where to draw; None makes a figure.
+            Axes to draw on; None makes a new figure.
         **kwargs : dict
-            For ``Axes.plot``.
+            Passed to ``Axes.plot``.
 
         Returns
         -------
         self
-            Drawn.
+            The drawn display.
         """
         (ax,) = axes_for(ax)
         given = self.validation_lower_bounds or {}
@@ -158,7 +157,7 @@ class BoundDisplay:
             style = {"color": colour, **kwargs}
             label = "training rows" if one and validation else name
             (self.lines_[name],) = ax.plot(np.arange(len(bounds)), bounds, label=label, **style)
-            if not one:  # the height of a short climb can be compared with the others
+            if not one:  # extend short curves, to compare their heights
                 ax.plot([len(bounds) - 1, longest], bounds[[-1, -1]], ":", color=colour)
             if name not in validation:
                 continue
@@ -189,7 +188,7 @@ class BoundDisplay:
         return self
 
     def _cut_off_start(self, curves: Iterable[Any]) -> str:
-        """Limit the y axis to what comes after the start, and say so."""
+        """Limit the y axis to what follows the start; return a note for the label."""
         curves = [np.asarray(curve, dtype=float) for curve in curves]
         later = [c[int(_START * len(c)) :] if len(c) >= _FEW else c for c in curves]
         finite = [curve[np.isfinite(curve)] for curve in (*curves, *later)]

@@ -1,4 +1,4 @@
-"""``DensityDisplay``: regions of high density on two features, and their marginals."""
+"""``DensityDisplay``: regions of high density of two features, and their marginals."""
 
 from __future__ import annotations
 
@@ -17,30 +17,32 @@ from skemvae.displays.subject import Subject, look_into, numbers
 from skemvae.typing import ArrayLike, Axes, Columns, FloatArray, MatrixLike, PlotOption, RandomState
 from skemvae.validation import check_positive, check_random_state
 
-# What of the model's own draws a picture shows at least, beside all rows of X.
+# Least share of the model's draws that the axes show, besides all rows of X.
 _SHOWN = 0.998
 _MARGIN = 0.05
-# Drawn at a time, on all features.
+# Values to draw at a time, over all features.
 _VALUES = 10**7
-# Fractions of the bandwidth that suits a normal density; one that has modes wants less.
+# Fractions to try of the bandwidth for a normal density; a density with several modes needs less.
 _BANDWIDTHS = 0.5 ** np.arange(6)
 _BINS = 15, 40
 
 
 class DensityDisplay:
-    """Density of one or two features.
+    """Plot of the density of one or two features.
 
-    Two features are drawn as the smallest regions that hold given shares of
-    the probability (highest-density regions), one as a curve. Histograms of
-    the rows stand beside the marginal densities. Use ``from_estimator`` to make
-    one. The parameters are stored as attributes.
+    The density of two features is drawn as the smallest regions that hold
+    given shares of the probability (highest-density regions), that of one
+    feature as a curve. Marginal densities are drawn over histograms of the
+    rows. Create it with ``from_estimator``. The parameters are stored as
+    attributes.
 
     Parameters
     ----------
     grid : sequence of 1 or 2 array-likes
         Equally spaced values of each feature.
     log_density : array-like of shape (len(grid[0]),) or (len(grid[1]), len(grid[0]))
-        At the points of the grid, in nats and the units of the features.
+        Log density at the points of the grid, in nats, in the units of the
+        features.
     X : array-like of shape (n_samples, len(grid)), default=None
         Rows to draw.
     feature_names : sequence of str, default=("x0", "x1")
@@ -57,8 +59,8 @@ class DensityDisplay:
     lines_ : list of Line2D
         Marginal density of each feature.
     marginal_axes_ : list of Axes
-        Where these are drawn: above and on the right, or ``ax_`` itself for
-        one feature; empty without marginals.
+        Axes of these: above and on the right, or ``ax_`` itself for one
+        feature; empty without marginals.
 
     References
     ----------
@@ -106,48 +108,50 @@ class DensityDisplay:
         ax: Axes | None = None,
         **kwargs: PlotOption,
     ) -> Self:
-        """Draw the density that an estimator gives to one or two features.
+        """Plot an estimator's density of one or two features.
 
-        If the estimator has the method ``marginal``, as mixtures have, the
-        marginal density is exact; if it has no other features, the density is
-        that of ``score_samples``. Else the picture is that of ``n_samples``
-        draws, smoothed by a Gaussian kernel, hence a little too broad.
+        The density is exact if the estimator has the method ``marginal``, as
+        mixtures do, or has no other features, so that ``score_samples`` gives
+        it. Otherwise it is estimated from ``n_samples`` draws with a Gaussian
+        kernel, which makes it slightly too broad.
 
         Parameters
         ----------
         estimator : estimator
             Fitted, with ``score_samples`` and, where draws are needed,
-            ``sample``; also a search, a Pipeline or a meta-estimator around
-            one. A Pipeline is drawn in the coordinates that its last step sees.
+            ``sample``; on its own or inside a search, a Pipeline or a
+            meta-estimator. A Pipeline is drawn in the coordinates of its last
+            step.
         X : array-like of shape (n_samples, n_features)
-            Rows to draw; they and the draws set the limits.
+            Rows to draw. They and the draws set the limits of the axes.
         features : int, str or sequence of 1 or 2 of them, default=None
             Which features, by position or name. None means the first two.
         feature_names : array-like of str of shape (n_features,), default=None
-            None means those of the table that the estimator was fitted to.
+            Names of all features. None means those of the training table.
         grid_resolution : int, default=100
-            Points along each feature.
+            Number of points along each feature.
         n_samples : int, default=100_000
-            How many draws stand for a density that is not known otherwise.
+            Number of draws, where the density must be estimated.
         random_state : int, Generator or RandomState, default=0
             Seed of the draws.
         ax : matplotlib Axes, default=None
-            Where to draw; None makes a figure. Marginals stand outside of it.
+            Axes to draw on; None makes a new figure. Marginals are drawn
+            outside of it.
         **kwargs : dict
-            For ``plot``.
+            Passed to ``plot``.
 
         Returns
         -------
         DensityDisplay
-            Drawn.
+            The drawn display.
 
         Raises
         ------
         NotFittedError
             If the estimator is not fitted.
         ValueError
-            If ``features`` are not one or two numeric features, or have a
-            probability instead of a density.
+            If ``features`` are not one or two numeric features, or are
+            discrete and thus have no density.
         """
         check_scalar(grid_resolution, "grid_resolution", Integral, min_val=2)
         check_scalar(n_samples, "n_samples", Integral, min_val=2)
@@ -156,7 +160,7 @@ class DensityDisplay:
         wanted: Any = range(min(2, len(names))) if features is None else features
         chosen = subject.positions(list(wanted) if np.ndim(wanted) else wanted)
         if len(chosen) > 2:
-            raise ValueError(f"features={features!r} are {len(chosen)} features: give one or two.")
+            raise ValueError(f"features={features!r} selects {len(chosen)}: give one or two.")
         rows = subject.columns(chosen)
         draws = _draws(subject, chosen, n_samples, random_state)
         grid = [
@@ -169,7 +173,7 @@ class DensityDisplay:
         return display.plot(ax, **options)
 
     def levels(self, masses: ArrayLike) -> FloatArray:
-        """Log densities at the edges of the smallest regions of given probability.
+        """Return the log densities that bound the smallest regions of given probability.
 
         Parameters
         ----------
@@ -179,7 +183,7 @@ class DensityDisplay:
         Returns
         -------
         ndarray of shape (len(masses),)
-            Nats; -inf where the grid holds less than that share.
+            Nats; -inf where the grid holds less probability than that.
         """
         shares = check_positive("masses", masses)
         if (shares >= 1).any():
@@ -187,7 +191,7 @@ class DensityDisplay:
         steps = [axis[1] - axis[0] for axis in self.grid]
         log_density = np.sort(self.log_density[np.isfinite(self.log_density)])[::-1]
         mass = np.exp(log_density + np.log(steps).sum())
-        # A level runs through the middle of its cell.
+        # Count half of the cell that a level runs through.
         return np.interp(shares, np.cumsum(mass) - mass / 2, log_density, right=-np.inf)
 
     def plot(
@@ -199,26 +203,26 @@ class DensityDisplay:
         scatter_kwargs: dict[str, PlotOption] | None = None,
         contour_kwargs: dict[str, PlotOption] | None = None,
     ) -> Self:
-        """Draw regions, rows and marginals.
+        """Plot regions, rows and marginals.
 
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Where to draw; None makes a figure.
+            Axes to draw on; None makes a new figure.
         masses : sequence of float, default=(0.5, 0.9, 0.99)
             Shares of the probability that the regions hold.
         marginals : bool, default=True
-            Whether to draw the marginals of two features, above the axes and
-            on their right.
+            Whether to draw the marginals of two features, above and to the
+            right of the axes.
         scatter_kwargs : dict, default=None
-            For ``Axes.scatter``, which draws the rows.
+            Passed to ``Axes.scatter`` to draw the rows.
         contour_kwargs : dict, default=None
-            For ``Axes.contour``, which draws the outlines.
+            Passed to ``Axes.contour`` to draw the outlines.
 
         Returns
         -------
         self
-            Drawn.
+            The drawn display.
         """
         check_positive("masses", masses)
         (ax,) = axes_for(ax)
@@ -233,7 +237,7 @@ class DensityDisplay:
         self._draw_regions(masses, marginals, contour_kwargs or {})
         if self.X is not None:
             X = np.asarray(self.X, dtype=float)
-            alpha = float(np.clip(2000 / len(X), 0.03, 0.5))  # regions shine through crowds
+            alpha = float(np.clip(2000 / len(X), 0.03, 0.5))  # regions stay visible under many rows
             style = {"s": point_size(len(X)), "color": "0.2", "alpha": alpha, "linewidths": 0}
             style = {**style, "rasterized": True, "zorder": 0.5, **(scatter_kwargs or {})}
             self.points_ = ax.scatter(X[:, 0], X[:, 1], **style)
@@ -250,7 +254,7 @@ class DensityDisplay:
     def _draw_regions(
         self, masses: Sequence[float], marginals: bool, contour: dict[str, Any]
     ) -> None:
-        """Regions and their legend: in the corner between the marginals, if these are drawn."""
+        """Draw regions and their legend, which goes in the corner between marginals, if any."""
         shares = np.sort(np.atleast_1d(masses))[::-1]
         levels, first = np.unique(self.levels(shares), return_index=True)
         drawn = np.isfinite(levels)
@@ -259,7 +263,7 @@ class DensityDisplay:
             return
         from matplotlib.patches import Patch
 
-        # Zero density has no finite logarithm: anything below the lowest level will do.
+        # Contours need finite values: replace log 0 by any value below the lowest level.
         log_density = np.maximum(self.log_density, levels[0] - 1)
         edges = [*levels, np.nextafter(log_density.max(), np.inf)]
         shades = [(*colours(1)[0], alpha) for alpha in np.linspace(0.15, 0.5, len(levels))]
@@ -275,7 +279,7 @@ class DensityDisplay:
         self.ax_.legend(handles=patches[::-1], fontsize="small", handlelength=1.2, **place)
 
     def _draw_marginal(self, j: int, ax: Any) -> None:
-        """The density of one feature, and a histogram of the rows."""
+        """Draw the density of one feature and a histogram of the rows."""
         density = self.log_density
         if len(self.grid) == 2:
             other = self.grid[1 - j]
@@ -299,7 +303,7 @@ class DensityDisplay:
 
 
 def _bins(values: Any, axis: Any) -> Any:
-    """Edges of bins over the axis: neither few, for several modes are of interest, nor many."""
+    """Edges of bins over the axis: enough to show several modes, but not too many."""
     n = len(np.histogram_bin_edges(values, "auto", (axis[0], axis[-1]))) - 1
     return np.linspace(axis[0], axis[-1], int(np.clip(n, *_BINS)) + 1)
 
@@ -322,7 +326,7 @@ def _draws(subject: Subject, chosen: Any, n: int, random_state: Any) -> Any:
         if np.array_equal(values, np.round(values)) and len(np.unique(values)) < len(values):
             name = subject.feature_names[j]
             raise ValueError(
-                f"features: {name!r} has whole values only, with probabilities instead of a "
+                f"features: {name!r} has whole values only, which have probabilities, not a "
                 "density. Choose other features."
             )
     return rows
@@ -353,13 +357,13 @@ def _log_density(subject: Subject, chosen: Any, grid: list[Any], draws: Any) -> 
     if draws is None:
         raise TypeError(
             f"{type(estimator).__name__} has neither marginal nor sample, but {d} features: its "
-            f"density of {len(chosen)} of them cannot be found."
+            f"density of {len(chosen)} of them cannot be computed. Choose all features."
         )
     return _smoothed(draws, grid)
 
 
 def _like(X: Any, columns: Any, points: Any) -> Any:
-    """Points as a frame with these columns of X if that is a frame, since estimators know names."""
+    """Points as a frame with these columns of X if X is a frame: estimators check names."""
     if not hasattr(X, "columns"):
         return points
     names = [list(X.columns)[j] for j in columns]
@@ -367,12 +371,12 @@ def _like(X: Any, columns: Any, points: Any) -> Any:
 
 
 def _smoothed(draws: Any, grid: list[Any]) -> Any:
-    """Kernel density estimate: counts in cells about the grid, smoothed by a Gaussian.
+    """Kernel density estimate: counts in cells around the grid points, smoothed by a Gaussian.
 
-    Of some bandwidths that one is taken by which half of the draws predict
-    the other half best: the integrated squared error is the least, as in
-    Bowman (1984), "An alternative method of cross-validation for the smoothing
-    of density estimates".
+    Of several bandwidths, take the one with which half of the draws predicts
+    the other half with the least integrated squared error, as in Bowman
+    (1984), "An alternative method of cross-validation for the smoothing of
+    density estimates".
     """
     from scipy.ndimage import gaussian_filter
 

@@ -14,20 +14,20 @@ from skemvae.displays.style import DIVERGING, PALETTE, axes_for, shorten
 from skemvae.displays.subject import look_into
 from skemvae.typing import ArrayLike, Axes, MatrixLike, PlotOption
 
-# Scores up to here are drawn in proportion, larger ones by their logarithms.
+# The colour scale is linear if no score exceeds this, otherwise logarithmic beyond 1.
 _LINEAR = 10.0
 
 
 class FeatureScoreDisplay:
-    """How surprising each feature of a row is, given the others.
+    """Plot of how surprising each feature of a row is, given the others.
 
-    One row is drawn as bars, several as a heat map. Use ``from_estimator`` to
-    make one. The parameters are stored as attributes.
+    One row is drawn as bars, several as a heat map. Create it with
+    ``from_estimator``. The parameters are stored as attributes.
 
     Parameters
     ----------
     scores : array-like of shape (n_rows, n_features)
-        -log p(x_j | other features) less its mean over training rows, in nats.
+        -log p(x_j | other features) minus its mean over training rows, in nats.
     feature_names : sequence of str of shape (n_features,)
         Labels of the features.
     row_names : sequence of shape (n_rows,)
@@ -40,9 +40,9 @@ class FeatureScoreDisplay:
     features_ : ndarray of int
         Positions of the features that are drawn, the most surprising first.
     bars_ : BarContainer or None
-        Of one row.
+        The bars, for one row.
     image_ : AxesImage or None
-        Of several rows.
+        The heat map, for several rows.
 
     Examples
     --------
@@ -73,38 +73,38 @@ class FeatureScoreDisplay:
         ax: Axes | None = None,
         **kwargs: PlotOption,
     ) -> Self:
-        """Draw the feature scores of some rows.
+        """Plot the feature scores of some rows.
 
         Parameters
         ----------
         estimator : estimator
-            Fitted, with ``feature_scores`` and ``score_samples``; also a
-            search, a Pipeline or a meta-estimator around such a one.
+            Fitted, with ``feature_scores`` and ``score_samples``, on its own
+            or inside a search, a Pipeline or a meta-estimator.
         X : array-like of shape (n_samples, n_features)
             Rows to choose from.
         rows : int or array-like of int or bool, default=None
             Positions of the rows, or a mask. None means the ten with the
             lowest log density, the lowest first.
         feature_names : array-like of str of shape (n_features,), default=None
-            None means those of the table that the estimator was fitted to.
+            Names of all features. None means those of the training table.
         ax : matplotlib Axes, default=None
-            Where to draw; None makes a figure.
+            Axes to draw on; None makes a new figure.
         **kwargs : dict
-            For ``plot``.
+            Passed to ``plot``.
 
         Returns
         -------
         FeatureScoreDisplay
-            Drawn.
+            The drawn display.
 
         Raises
         ------
         NotFittedError
             If the estimator is not fitted.
         TypeError
-            If it has no ``feature_scores``.
+            If the estimator has no ``feature_scores``.
         ValueError
-            If ``rows`` are not rows of X.
+            If ``rows`` does not select rows of X.
         """
         subject = look_into(estimator, ("feature_scores",), X, feature_names)
         scores = np.asarray(subject.estimator.feature_scores(subject.X))
@@ -114,31 +114,31 @@ class FeatureScoreDisplay:
         try:
             positions = np.atleast_1d(np.arange(len(scores))[chosen])
         except IndexError as error:
-            raise ValueError(f"rows={rows!r} are not rows of X: {error}.") from error
+            raise ValueError(f"rows={rows!r} does not select rows of X: {error}.") from error
         if len(positions) == 0:
             raise ValueError(f"rows={rows!r} selects no row: give at least one.")
-        index = getattr(X, "index", None)  # a frame of pandas names its rows
+        index = getattr(X, "index", None)  # a pandas frame names its rows
         names = positions if index is None or callable(index) else [index[i] for i in positions]
         display = cls(scores[positions], subject.feature_names, list(names))
         options: dict[str, Any] = kwargs
         return display.plot(ax, **options)
 
     def plot(self, ax: Axes | None = None, *, n_features: int = 10, **kwargs: PlotOption) -> Self:
-        """Draw the features with the largest scores, the largest on top.
+        """Plot the features with the largest scores, the largest on top.
 
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Where to draw; None makes a figure.
+            Axes to draw on; None makes a new figure.
         n_features : int, default=10
-            How many features.
+            Number of features to draw.
         **kwargs : dict
-            For ``Axes.barh`` or ``Axes.imshow``.
+            Passed to ``Axes.barh`` or ``Axes.imshow``.
 
         Returns
         -------
         self
-            Drawn.
+            The drawn display.
         """
         check_scalar(n_features, "n_features", Integral, min_val=1)
         scores = np.asarray(self.scores, dtype=float)

@@ -1,4 +1,4 @@
-"""``GapDisplay``: how far bounds are from log p(x), and why."""
+"""``GapDisplay``: how far bounds lie below log p(x), and why."""
 
 from __future__ import annotations
 
@@ -13,37 +13,36 @@ from skemvae.displays.subject import look_into, named
 from skemvae.typing import Axes, Estimators, MatrixLike, PlotOption
 
 _PARTS = {"approximation_gap": "approximation gap", "amortisation_gap": "amortisation gap"}
-# Relative to log p(x), rounding looks like a gap of this size.
+# Gaps up to this size, relative to log p(x), are rounding errors.
 _NO_GAP = 1e-9
 
 
 class GapDisplay:
-    """The gap between bound and log p(x) as stacked bars, one for each estimator.
+    """Plot of the gap between bound and log p(x), as one stacked bar per estimator.
 
-    A bar begins at the ELBO and ends at log p(x). Its parts are what the best q
-    of the family leaves, and what an encoder loses against that. Beside it
-    stand log p(x) and the ELBO, which is the expected log likelihood
-    (reconstruction) less KL(q || prior). All are means over rows, in nats per
-    sample. Use ``from_estimator`` to make one. The parameters are stored as
-    attributes.
+    A bar begins at the ELBO and ends at log p(x). Its two parts are the
+    approximation gap, which the best q of the family leaves, and the
+    amortisation gap, which the encoder adds to it. The labels give log p(x)
+    and the ELBO, which is the expected log likelihood (reconstruction) minus
+    KL(q || prior). All are means over rows, in nats per sample. Create it with
+    ``from_estimator``. The parameters are stored as attributes.
 
     Parameters
     ----------
     decompositions : dict of str to BoundDecomposition
-        By name of the estimator; of the same rows. Also of what the function
-        ``decompose_bound`` returns for a pair of one's own.
+        By name of the estimator, all of the same rows. The function
+        ``decompose_bound`` returns them for a model and posterior of your own.
 
     Attributes
     ----------
     ax_ : matplotlib Axes
     figure_ : matplotlib Figure
     bars_ : dict of str to BarContainer
-        By "approximation_gap" and "amortisation_gap": their bars, in the order
+        The bars of "approximation_gap" and of "amortisation_gap", in the order
         of ``decompositions``.
     errors_ : ErrorbarContainer
-        Standard errors of the gaps, from the points at which the rows are
-        looked at: the mean of those of the rows, since all rows share their
-        points.
+        Standard errors of the gaps, due to the sampled latent points. Each is
+        the mean over the rows, since all rows share these points.
 
     References
     ----------
@@ -79,33 +78,32 @@ class GapDisplay:
     def from_estimator(
         cls, estimator: Estimators, X: MatrixLike, *, ax: Axes | None = None, **kwargs: PlotOption
     ) -> Self:
-        """Decompose the bounds of one or several estimators on the same rows, and draw them.
+        """Decompose the bounds of one or several estimators on the same rows, and plot them.
 
         Parameters
         ----------
         estimator : estimator, or dict or list of estimators
-            Fitted, with ``decompose_bound``; also a search, a Pipeline or a
-            meta-estimator around such a one. Those behind different Pipelines
-            see different rows: their gaps can be compared, their log p(x)
-            cannot.
+            Fitted, with ``decompose_bound``, on its own or inside a search, a
+            Pipeline or a meta-estimator. Estimators in different Pipelines see
+            different rows: you can compare their gaps, but not their log p(x).
         X : array-like of shape (n_samples, n_features)
-            Rows whose mean is drawn.
+            Rows to average over.
         ax : matplotlib Axes, default=None
-            Where to draw; None makes a figure.
+            Axes to draw on; None makes a new figure.
         **kwargs : dict
-            For ``plot``.
+            Passed to ``plot``.
 
         Returns
         -------
         GapDisplay
-            Drawn.
+            The drawn display.
 
         Raises
         ------
         NotFittedError
             If an estimator is not fitted.
         TypeError
-            If it has no ``decompose_bound``.
+            If an estimator has no ``decompose_bound``.
         ValueError
             If a mean gap is infinite.
         """
@@ -117,22 +115,22 @@ class GapDisplay:
         return cls(decompositions).plot(ax, **options)
 
     def plot(self, ax: Axes | None = None, *, values: bool = True, **kwargs: PlotOption) -> Self:
-        """Draw the bars.
+        """Plot the bars.
 
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Where to draw; None makes a figure.
+            Axes to draw on; None makes a new figure.
         values : bool, default=True
             Whether to write log p(x) and the ELBO under the names, and the gap
-            behind each bar.
+            at the end of each bar.
         **kwargs : dict
-            For ``Axes.barh``.
+            Passed to ``Axes.barh``.
 
         Returns
         -------
         self
-            Drawn.
+            The drawn display.
         """
         n = len(self.decompositions)
         for name, one in self.decompositions.items():
@@ -154,7 +152,7 @@ class GapDisplay:
         self.errors_ = ax.errorbar(
             end,
             np.arange(n),
-            xerr=np.where(error > 0, error, np.nan),  # what is exact has no whisker
+            xerr=np.where(error > 0, error, np.nan),  # no whisker for an exact gap
             fmt="none",
             color="0.2",
             capsize=3,
@@ -176,17 +174,17 @@ class GapDisplay:
 
 
 def _gap(gap: float, error: float, one: BoundDecomposition) -> str:
-    """A gap with its error; rounding of log p(x) is none."""
+    """Format a gap with its standard error; rounding errors of log p(x) count as 0."""
     if abs(gap) <= _NO_GAP * max(1.0, np.abs(one.log_likelihood).max()) and error == 0:
         return "0"
     if error == 0:
         return number(gap)
-    decimals = max(0, -int(np.floor(np.log10(error))))  # as many as the error lets one trust
+    decimals = max(0, -int(np.floor(np.log10(error))))  # no more than the error warrants
     return f"{number(gap, f'.{decimals}f')} ± {error:.{decimals}f}"
 
 
 def _sum(one: BoundDecomposition) -> str:
-    """What the means of the parts add up to."""
+    """Format the means of log p(x), of the ELBO and of its two terms."""
     log_likelihood, expected, kl, elbo = (
         number(part.mean(), ".2f")
         for part in (one.log_likelihood, one.expected_log_likelihood, one.kl_to_prior, one.elbo)

@@ -1,4 +1,4 @@
-"""``LatentDisplay``: rows in the latent space, and what its points decode to."""
+"""``LatentDisplay``: rows in the latent space, and images decoded from its points."""
 
 from __future__ import annotations
 
@@ -25,43 +25,42 @@ from skemvae.displays.subject import look_into
 from skemvae.typing import ArrayLike, Axes, Columns, MatrixLike, PlotOption
 from skemvae.validation import select_columns
 
-# More different numbers than this are a scale, not classes.
+# A target with more distinct numbers than this is a scale, not classes.
 _MOST_CLASSES = 20
 _PRIOR_DRAWS = 4096
-# The images show that much of the prior, in each direction.
+# The images cover this share of the prior along each axis.
 _SHOWN = 0.95
 
 
 class LatentDisplay:
-    """Rows by their latent z, coloured by a target, and a plane of decoded images.
+    """Plot of rows in the latent space, coloured by a target, and of decoded images.
 
-    Use ``from_estimator`` to make one. The parameters are stored as
-    attributes.
+    Create it with ``from_estimator``. The parameters are stored as attributes.
 
     Parameters
     ----------
     Z : array-like of shape (n_samples, 1) or (n_samples, 2)
-        Where the rows are.
+        Latent coordinates of the rows.
     y : array-like of shape (n_samples,), default=None
-        Target: classes, or numbers of which there are many.
+        Target: classes or numbers.
     target_name : str, default=None
-        Its name.
+        Name of the target.
     latent_names : sequence of str, default=("z0", "z1")
         Labels of the axes.
     images : array-like of shape (n_rows, n_columns, height, width[, 3]), default=None
-        Decoded points of a grid.
+        Images decoded from the points of a grid.
     image_grid : pair of array-likes of shape (n_columns,) and (n_rows,), default=None
-        Where the images are.
+        Latent coordinates of the images.
 
     Attributes
     ----------
     ax_ : matplotlib Axes
-        With the rows.
+        The Axes with the rows.
     axes_ : list of Axes
-        This, and that with the images, if there are any.
+        ``ax_``, and the Axes with the images, if any.
     figure_ : matplotlib Figure
     points_ : list of artists
-        The rows: of each class in turn, or of all.
+        The rows: one artist for each class, or one for all.
     image_ : AxesImage or None
         The images.
 
@@ -109,45 +108,46 @@ class LatentDisplay:
         ax: Axes | None = None,
         **kwargs: PlotOption,
     ) -> Self:
-        """Draw the posterior means E_q[z | x] of rows, and images if these have a shape.
+        """Plot the posterior means E_q[z | x] of rows, and decoded images if given their shape.
 
         Parameters
         ----------
         estimator : estimator
-            Fitted, with ``transform``; for images also with
-            ``inverse_transform``. A search, a Pipeline or a meta-estimator
-            around one will do.
+            Fitted, with ``transform``, and for images also with
+            ``inverse_transform``; on its own or inside a search, a Pipeline
+            or a meta-estimator.
         X : array-like of shape (n_samples, n_features)
             Rows to draw.
         y : array-like of shape (n_samples,), default=None
-            Gives the rows their colours: classes get a legend, numbers of
-            which there are more than 20 a scale.
+            Target that colours the rows: classes get a legend, more than 20
+            different numbers a colour scale.
         dimensions : int or sequence of 1 or 2 int, default=None
-            Which dimensions of z. None means both, or the first two principal
-            components of the posterior means where there are more.
+            Which dimensions of z to draw. None means all if there are one or
+            two, otherwise the first two principal components of the posterior
+            means.
         image_shape : sequence of int, default=None
-            (height, width) of the images that rows are, or (height, width,
-            3). If given, a second panel shows E[x | z] over the plane, at
-            quantiles of the prior; the other dimensions have their means.
+            (height, width) or (height, width, 3) of the images, if rows are
+            images. A second panel then shows E[x | z] over the plane, at
+            quantiles of the prior; the other dimensions stay at their means.
         n_images : int, default=12
-            Images along each side.
+            Number of images along each side.
         ax : matplotlib Axes, or pair of them with images, default=None
-            Where to draw; None makes a figure.
+            Axes to draw on; None makes a new figure.
         **kwargs : dict
-            For ``plot``.
+            Passed to ``plot``.
 
         Returns
         -------
         LatentDisplay
-            Drawn.
+            The drawn display.
 
         Raises
         ------
         NotFittedError
             If the estimator is not fitted.
         TypeError
-            If it has no latent space, or images are asked for and it cannot
-            decode.
+            If the estimator has no latent space, or cannot decode images that
+            are asked for.
         ValueError
             If ``dimensions`` or ``image_shape`` do not fit.
         """
@@ -179,22 +179,22 @@ class LatentDisplay:
         scatter_kwargs: dict[str, PlotOption] | None = None,
         image_kwargs: dict[str, PlotOption] | None = None,
     ) -> Self:
-        """Draw rows, and images if there are any.
+        """Plot rows, and images if there are any.
 
         Parameters
         ----------
         ax : matplotlib Axes, or pair of them with images, default=None
-            Where to draw; None makes a figure.
+            Axes to draw on; None makes a new figure.
         scatter_kwargs : dict, default=None
-            For ``Axes.scatter``, which draws the rows.
+            Passed to ``Axes.scatter`` to draw the rows.
         image_kwargs : dict, default=None
-            For ``Axes.imshow``, which draws the images: dark is a large value
-            unless told otherwise.
+            Passed to ``Axes.imshow`` to draw the images. By default large
+            values are dark.
 
         Returns
         -------
         self
-            Drawn.
+            The drawn display.
         """
         n_panels = 1 if self.images is None else 2
         size = {} if self.images is None else {"figsize": (10.5, 4.8)}
@@ -250,11 +250,11 @@ class LatentDisplay:
     def _draw_images(self, image_kwargs: dict[str, Any]) -> Any:
         images = np.asarray(self.images, dtype=float)
         n_rows, n_columns, height, width = images.shape[:4]
-        # White lines between the images.
+        # NaN draws white lines between the images.
         gap = 1 + min(height, width) // 16
         borders = [(0, 0), (0, 0), (0, gap), (0, gap), *((0, 0),) * (images.ndim - 4)]
         images = np.pad(images, borders, constant_values=np.nan)
-        # The first row of the grid is the lowest of the picture.
+        # The first row of the grid belongs at the bottom.
         tiled = np.concatenate([np.concatenate(list(row), axis=1) for row in images[::-1]])
         ax = self.axes_[1]
         image = ax.imshow(tiled, **{"cmap": "gray_r", "interpolation": "nearest", **image_kwargs})
@@ -288,13 +288,13 @@ class _Plane:
 
     @classmethod
     def of(cls, Z: Any, dimensions: Any) -> _Plane:
-        """Through chosen dimensions, or where rows differ most."""
+        """The plane of the chosen dimensions, or of the first two principal components."""
         n_latent = Z.shape[1]
         if dimensions is None and n_latent > 2:
             centre = Z.mean(0)
             _, spread, axes = np.linalg.svd(Z - centre, full_matrices=False)
             share = spread**2 / max((spread**2).sum(), np.finfo(float).tiny)
-            # The sign of an axis is arbitrary: its largest entry is positive.
+            # The sign of an axis is arbitrary: make its largest entry positive.
             sign = np.sign(np.take_along_axis(axes, np.abs(axes).argmax(1)[:, None], 1))
             names = [
                 f"principal component {i + 1} of z ({100 * share[i]:.0f} %)"
@@ -307,34 +307,34 @@ class _Plane:
             dimensions = list(dimensions)
         chosen = select_columns(dimensions, n_latent, [], parameter="dimensions")
         if len(chosen) > 2:
-            raise ValueError(f"dimensions={dimensions} are {len(chosen)}: give one or two.")
+            raise ValueError(f"dimensions={dimensions} selects {len(chosen)}: give one or two.")
         centre = Z.mean(0)
         centre[chosen] = 0
         return cls(centre, np.eye(n_latent)[chosen], [f"z{j}" for j in chosen])
 
     def coordinates(self, Z: Any) -> Any:
-        """Where points are on the plane."""
+        """Coordinates of points, projected on the plane."""
         return (Z - self.centre) @ self.basis.T
 
     def points(self, coordinates: Any) -> Any:
-        """Points of the latent space that are there on the plane."""
+        """Points of the latent space that have these coordinates on the plane."""
         return self.centre + coordinates @ self.basis
 
     def quantiles(self, Z: Any, n: int) -> Any:
-        """n quantiles of points, along each direction."""
+        """n quantiles of points along each axis of the plane."""
         tail = (1 - _SHOWN) / 2
         return tuple(np.quantile(self.coordinates(Z), np.linspace(tail, 1 - tail, n), axis=0).T)
 
 
 def _ticks(values: Any, shown: Any) -> list[str]:
-    """Some of the values, with as many decimals as their range asks for."""
+    """Format some of the values, with as many decimals as their range needs."""
     span = np.ptp(values) or 1.0
     decimals = max(0, 1 - int(np.floor(np.log10(span))))
     return [number(values[i], f".{decimals}f") for i in shown]
 
 
 def _is_scale(y: Any) -> bool:
-    """Whether a target is a scale, rather than classes."""
+    """Whether a target is a scale rather than classes."""
     if type_of_target(y) == "continuous":
         return True
     y = np.asarray(y)
@@ -342,14 +342,14 @@ def _is_scale(y: Any) -> bool:
 
 
 def _prior(estimator: Any, Z: Any) -> Any:
-    """Draws from p(z); the rows' own z where the estimator has no prior."""
+    """Draws from p(z), or the z of the rows if the estimator cannot draw."""
     if not hasattr(estimator, "sample"):
         return Z
     drawn = estimator.sample(_PRIOR_DRAWS, random_state=0)[1]
     if np.ndim(drawn) != 2:
         raise TypeError(
-            f"image_shape: {type(estimator).__name__} has a discrete latent z here, which is no "
-            "plane of images. Draw the means of its components instead."
+            f"image_shape: {type(estimator).__name__} has a discrete latent z here, so there is "
+            "no plane of images. Draw the means of its components instead."
         )
     return drawn
 
@@ -359,7 +359,7 @@ def _decoded(estimator: Any, plane: _Plane, grid: Any, image_shape: tuple[int, .
     if not hasattr(estimator, "inverse_transform"):
         raise TypeError(
             f"image_shape={image_shape} asks for images, but {type(estimator).__name__} has no "
-            "inverse_transform."
+            "inverse_transform: leave image_shape out."
         )
     if len(grid) != 2:
         raise ValueError(
@@ -369,7 +369,7 @@ def _decoded(estimator: Any, plane: _Plane, grid: Any, image_shape: tuple[int, .
     rows = np.asarray(estimator.inverse_transform(plane.points(np.c_[x.ravel(), y.ravel()])))
     if len(image_shape) not in (2, 3) or np.prod(image_shape) != rows.shape[1]:
         raise ValueError(
-            f"image_shape={image_shape} does not hold the {rows.shape[1]} features of a row: give "
-            "(height, width), or (height, width, 3)."
+            f"image_shape={image_shape} does not match the {rows.shape[1]} features of a row: "
+            "give (height, width), or (height, width, 3)."
         )
     return rows.astype(float).reshape(*x.shape, *image_shape)

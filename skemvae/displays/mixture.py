@@ -1,4 +1,4 @@
-"""``MixtureDisplay``: components as ellipses, rows in the colours of their responsibilities."""
+"""``MixtureDisplay``: components as ellipses, rows coloured by their responsibilities."""
 
 from __future__ import annotations
 
@@ -18,26 +18,27 @@ _CIRCLE = np.linspace(0, 2 * np.pi, 181)
 
 
 class MixtureDisplay:
-    """The components of a Gaussian mixture on two features.
+    """Plot of the components of a Gaussian mixture on two features.
 
     Ellipses are contours of each component's marginal density of the two
-    features, at so many standard deviations from its mean: in two dimensions 1
-    holds 39 % of the component, 2 hold 86 %. A row has the colours of the
-    components, mixed by its responsibilities. Use ``from_estimator`` to make
-    one. The parameters are stored as attributes.
+    features, at given numbers of standard deviations from its mean. In two
+    dimensions, one standard deviation holds 39 % of the component, two hold
+    86 %. The colour of a row mixes those of the components by its
+    responsibilities. Create it with ``from_estimator``. The parameters are
+    stored as attributes.
 
     Parameters
     ----------
     means : array-like of shape (n_components, 2)
-        In the units of the features.
+        Means of the two features, in their units.
     covariances : array-like of shape (n_components, 2, 2)
-        Of the two features.
+        Covariances of the two features.
     X : array-like of shape (n_samples, 2), default=None
         Rows to draw.
     responsibilities : array-like of shape (n_samples, n_components), default=None
-        Of the rows; None draws them grey.
+        Responsibilities of the rows; None draws the rows grey.
     components : array-like of shape (n_components,), default=None
-        Numbers that are written at the means; None means 0, 1 and so on.
+        Numbers to write at the means; None means 0, 1 and so on.
     feature_names : sequence of 2 str, default=("x0", "x1")
         Labels of the axes.
 
@@ -48,7 +49,7 @@ class MixtureDisplay:
     points_ : PathCollection or None
         The rows.
     ellipses_ : list of list of Polygon
-        For each component, one for each of ``n_std``.
+        For each component, one ellipse for each of ``n_std``.
     labels_ : list of Text
         The numbers at the means.
 
@@ -95,39 +96,39 @@ class MixtureDisplay:
         ax: Axes | None = None,
         **kwargs: PlotOption,
     ) -> Self:
-        """Draw a fitted mixture, and rows in the colours of its components.
+        """Plot a fitted mixture, and rows coloured by their responsibilities.
 
         Parameters
         ----------
         estimator : estimator
             A fitted ``EMGaussianMixture``, ``VariationalEM`` of a
-            ``BayesianMixture`` or mixture of scikit-learn; also a search, a
-            Pipeline or a meta-estimator around one, which is drawn in the
-            coordinates that the mixture sees. Of a Bayesian mixture those
-            components are drawn that hold more than one row, with the
-            inverses of their expected precisions.
+            ``BayesianMixture`` or mixture of scikit-learn, on its own or
+            inside a search, a Pipeline or a meta-estimator; it is drawn in the
+            coordinates that the mixture sees. Of a Bayesian mixture, only
+            components that hold more than one row are drawn, with the inverses
+            of their expected precisions as covariances.
         X : array-like of shape (n_samples, n_features), default=None
             Rows to draw.
         features : pair of int or str, default=(0, 1)
             Which features, by position or name.
         feature_names : array-like of str of shape (n_features,), default=None
-            None means those of the table that the mixture was fitted to.
+            Names of all features. None means those of the training table.
         ax : matplotlib Axes, default=None
-            Where to draw; None makes a figure.
+            Axes to draw on; None makes a new figure.
         **kwargs : dict
-            For ``plot``.
+            Passed to ``plot``.
 
         Returns
         -------
         MixtureDisplay
-            Drawn.
+            The drawn display.
 
         Raises
         ------
         NotFittedError
             If the estimator is not fitted.
         TypeError
-            If it is not a Gaussian mixture.
+            If the estimator is not a Gaussian mixture.
         ValueError
             If ``features`` are not two features of the mixture.
         """
@@ -135,7 +136,7 @@ class MixtureDisplay:
         fitted = getattr(subject.estimator, "model_", subject.estimator)
         if not hasattr(fitted, "means_"):
             raise TypeError(
-                f"{type(fitted).__name__} is not a mixture of Gaussians: draw it by "
+                f"{type(fitted).__name__} is not a mixture of Gaussians: draw it with "
                 "DensityDisplay or LatentDisplay."
             )
         pair = _pair(subject, features)
@@ -170,23 +171,23 @@ class MixtureDisplay:
         scatter_kwargs: dict[str, PlotOption] | None = None,
         ellipse_kwargs: dict[str, PlotOption] | None = None,
     ) -> Self:
-        """Draw rows and ellipses.
+        """Plot rows and ellipses.
 
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Where to draw; None makes a figure.
+            Axes to draw on; None makes a new figure.
         n_std : sequence of float, default=(1, 2)
-            How many standard deviations from the mean the ellipses are.
+            Distances of the ellipses from the mean, in standard deviations.
         scatter_kwargs : dict, default=None
-            For ``Axes.scatter``, which draws the rows.
+            Passed to ``Axes.scatter`` to draw the rows.
         ellipse_kwargs : dict, default=None
-            For ``matplotlib.patches.Polygon``.
+            Passed to ``matplotlib.patches.Polygon``.
 
         Returns
         -------
         self
-            Drawn.
+            The drawn display.
         """
         distances = np.atleast_1d(check_positive("n_std", n_std))
         (ax,) = axes_for(ax)
@@ -196,7 +197,7 @@ class MixtureDisplay:
         palette = colours(len(means))
         self.ax_, self.figure_ = ax, ax.figure
         self.points_ = self._draw_rows(palette, scatter_kwargs or {})
-        # Points on a circle under the Cholesky factor: sound whatever the units of the features.
+        # Mapping a circle by the Cholesky factor is accurate whatever the units of the features.
         circle = np.array([np.cos(_CIRCLE), np.sin(_CIRCLE)])
         self.ellipses_, self.labels_ = [], []
         numbers = range(len(means)) if self.components is None else np.asarray(self.components)
@@ -223,7 +224,7 @@ class MixtureDisplay:
         colour: Any = "0.5"
         if self.responsibilities is not None:
             share = np.asarray(self.responsibilities, dtype=float)
-            # What components that are not drawn hold is grey.
+            # The share of components that are not drawn is grey.
             colour = np.clip(share @ palette + (1 - share.sum(1, keepdims=True)) * 0.5, 0, 1)
         style = {"s": point_size(len(X)), "c": colour, "linewidths": 0, "rasterized": True}
         return self.ax_.scatter(X[:, 0], X[:, 1], **{**style, **scatter_kwargs})
@@ -231,8 +232,8 @@ class MixtureDisplay:
 
 def _pair(subject: Subject, features: Any) -> Any:
     if len(subject.feature_names) < 2:
-        raise ValueError("The mixture has one feature, but a plane needs two: use DensityDisplay.")
+        raise ValueError("The mixture has one feature, but a plot needs two: use DensityDisplay.")
     pair = subject.positions(features)
     if len(pair) != 2:
-        raise ValueError(f"features={features!r} are {len(pair)} features, but a plane has two.")
+        raise ValueError(f"features={features!r} selects {len(pair)} features: give two.")
     return pair

@@ -1,4 +1,4 @@
-"""How pictures look: matplotlib when it is needed, colours, axes and legends."""
+"""The style of the displays: colours, axes and legends; imports matplotlib on demand."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 
 from skemvae.optional import require
 
-# Ten colours that stay apart for colour-blind readers, too, of M. A. Petroff (2021), "Accessible
-# color sequences for data visualization", arXiv:2107.02270; the greys come late.
+# Ten colours that colour-blind readers can tell apart, from M. A. Petroff (2021), "Accessible
+# color sequences for data visualization", arXiv:2107.02270, with the greys further back.
 PALETTE = (
     "#3f90da",
     "#ffa90e",
@@ -23,7 +23,7 @@ PALETTE = (
     "#717581",
     "#92dadd",
 )
-# Beyond ten, colours come again with the next marker.
+# Beyond ten, colours repeat with another marker.
 MARKERS = "os^Dv"
 SEQUENTIAL = "viridis"
 DIVERGING = "PuOr_r"
@@ -32,12 +32,12 @@ NATS = "nats per sample"
 
 
 def pyplot() -> Any:
-    """The module matplotlib.pyplot, imported when a picture is drawn."""
+    """Import matplotlib.pyplot and return it."""
     return require("matplotlib.pyplot", purpose="A picture")
 
 
 def colours(n: int) -> Any:
-    """n colours, shape (n, 3); the palette again and again."""
+    """n colours, shape (n, 3), from the palette, which repeats."""
     pyplot()
     from matplotlib.colors import to_rgb
 
@@ -45,17 +45,17 @@ def colours(n: int) -> Any:
 
 
 def markers(n: int) -> list[str]:
-    """n markers; another one for each round of the palette."""
+    """n markers: the next one each time the palette repeats."""
     return [MARKERS[i // len(PALETTE) % len(MARKERS)] for i in range(n)]
 
 
 def axes_for(ax: Any, n: int = 1, **subplots: Any) -> Any:
-    """n axes as a list: new ones in a row if ``ax`` is None, else those that it holds.
+    """n axes as a list: new ones in a row if ``ax`` is None, otherwise those in ``ax``.
 
     Raises
     ------
     TypeError
-        If ``ax`` is something else than n axes.
+        If ``ax`` is neither None nor n axes.
     """
     plt = pyplot()
     from matplotlib.axes import Axes
@@ -71,12 +71,12 @@ def axes_for(ax: Any, n: int = 1, **subplots: Any) -> Any:
 
 
 def point_size(n: int) -> float:
-    """Area of a marker, so that n of them fill about the same share of a picture."""
+    """Area of a marker, such that n of them fill about the same share of a plot for all n."""
     return float(np.clip(9000 / n, 4, 25))
 
 
 def legend_beside(ax: Any, n_entries: int, **kwargs: Any) -> Any:
-    """A legend right of the axes, where it hides no data."""
+    """Draw a legend to the right of the axes, where it hides no data."""
     return ax.legend(
         loc="upper left",
         bbox_to_anchor=(1.01, 1.0),
@@ -88,7 +88,7 @@ def legend_beside(ax: Any, n_entries: int, **kwargs: Any) -> Any:
 
 
 def outlined(artist: Any) -> Any:
-    """Give a text or a patch a white outline, so that it can be seen upon anything."""
+    """Give a text or a patch a white outline, so that it shows on any background."""
     from matplotlib.patheffects import withStroke
 
     artist.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
@@ -96,10 +96,10 @@ def outlined(artist: Any) -> Any:
 
 
 def number(value: float, form: str = ".3g") -> str:
-    """A number with a minus sign that is as wide as a plus."""
+    """Format a number with a minus sign instead of a hyphen."""
     return f"{value:{form}}".replace("-", "−")
 
 
 def shorten(names: Sequence[str], longest: int = 28) -> list[str]:
-    """Names that fit beside an axis."""
+    """Shorten names to fit beside an axis."""
     return [name if len(name) <= longest else f"{name[: longest - 1]}…" for name in names]

@@ -1,4 +1,4 @@
-"""What a display looks at: the estimator inside of searches, Pipelines and meta-estimators."""
+"""The estimator to display, found inside searches, Pipelines and meta-estimators."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Subject:
     estimator : estimator
     X : array or frame of shape (n_samples, n_features), or None
     feature_names : list of str
-        Empty where the estimator does not know its number of features.
+        Empty if the estimator does not know its number of features.
     """
 
     estimator: Any
@@ -33,7 +33,7 @@ class Subject:
     feature_names: list[str]
 
     def positions(self, features: Any) -> Any:
-        """Positions of features that are given by position or name."""
+        """Positions of features given by position or name."""
         names = self.feature_names
         return select_columns(features, len(names), names, parameter="features")
 
@@ -45,27 +45,28 @@ class Subject:
 def look_into(
     estimator: Any, attributes: tuple[str, ...], X: Any = None, feature_names: Any = None
 ) -> Subject:
-    """Go down to the estimator that has what a display needs, and take the rows along.
+    """Find the inner estimator that has what a display needs, and transform the rows for it.
 
-    A search is seen as its best estimator, a Pipeline as its last step on
-    transformed rows, a meta-estimator as the estimator that it has fitted.
+    A search stands for its best estimator, a Pipeline for its last step on
+    transformed rows, a meta-estimator for the estimator that it has fitted.
 
     Parameters
     ----------
     estimator : estimator
         Fitted.
     attributes : tuple of str
-        What the display can do with; the first that any estimator inside has.
+        Attributes that the display can use. The first one that an estimator
+        inside has decides.
     X : array-like of shape (n_samples, n_features), default=None
         Rows as ``estimator`` sees them.
     feature_names : array-like of str, default=None
-        Of the columns that the estimator inside sees. None means those of its
-        table, or x0, x1 and so on.
+        Names of the columns that the inner estimator sees. None means those of
+        its training table, or x0, x1 and so on.
 
     Returns
     -------
     Subject
-        The estimator inside, and rows as it sees them.
+        The inner estimator, and rows as it sees them.
 
     Raises
     ------
@@ -85,8 +86,8 @@ def look_into(
                 _check_width(inner, rows)
                 return Subject(inner, rows, _names(inner, rows, names, feature_names))
     raise TypeError(
-        f"{type(estimator).__name__} has no {' or '.join(attributes)}, nor has an estimator inside "
-        "of it: this picture cannot be drawn of it."
+        f"Neither {type(estimator).__name__} nor an estimator inside it has "
+        f"{' or '.join(attributes)}, which this display needs."
     )
 
 
@@ -100,7 +101,7 @@ def _check_width(estimator: Any, rows: Any) -> None:
 
 
 def _levels(estimator: Any, X: Any) -> Iterator[tuple[Any, Any, list[str] | None]]:
-    """From outside in: estimators, rows as they see them, and names of transformed columns."""
+    """From the outside in: estimators, rows as they see them, and names of transformed columns."""
     names = None
     while True:
         check_is_fitted(estimator)
@@ -122,7 +123,7 @@ def _levels(estimator: Any, X: Any) -> Iterator[tuple[Any, Any, list[str] | None
 
 
 def named(estimators: Any) -> dict[str, Any]:
-    """Estimators by name: one, a list of them, or a mapping from names."""
+    """Estimators by name, from one estimator, a list of them, or a mapping from names."""
     if isinstance(estimators, Mapping):
         by_name = {str(name): estimator for name, estimator in estimators.items()}
     elif isinstance(estimators, list | tuple):
@@ -156,13 +157,13 @@ def numbers(X: Any, positions: Any, names: Any) -> Any:
 
 
 def _kind(estimator: Any) -> str:
-    """What the estimator is that stands inside of all others."""
+    """Class name of the innermost estimator."""
     *_, (inmost, _, _) = _levels(estimator, None)
     return type(inmost).__name__
 
 
 def _names_after(transformer: Any) -> list[str] | None:
-    """Names of transformed columns, which say that they are transformed."""
+    """Names of the columns of a transformer's output, marked as transformed."""
     try:
         return [f"{name}, transformed" for name in transformer.get_feature_names_out()]
     except (AttributeError, ValueError):  # a transformer without names
@@ -170,7 +171,7 @@ def _names_after(transformer: Any) -> list[str] | None:
 
 
 def _names(estimator: Any, X: Any, after: list[str] | None, given: Any) -> list[str]:
-    """Names of the columns that an estimator sees: given, of a transformer, or its own."""
+    """Names of the columns that an estimator sees: given ones, a transformer's, or its own."""
     d = getattr(estimator, "n_features_in_", None if X is None else X.shape[1])
     if given is not None:
         names = [str(name) for name in given]
@@ -185,5 +186,5 @@ def _names(estimator: Any, X: Any, after: list[str] | None, given: Any) -> list[
 
 
 def _numbered(d: int) -> list[str]:
-    """As scikit-learn names columns that have no name."""
+    """Names that scikit-learn gives to columns without names."""
     return [f"x{j}" for j in range(d)]
