@@ -153,8 +153,8 @@ def test_infinity_is_located(call):
 NO_TABLES = {
     "nothing": (None, TypeError, "X=None: give rows"),
     "no columns": (pd.DataFrame(), ValueError, r"0 feature\(s\).* a frame without columns"),
-    "a file": ("rows.csv", TypeError, r"'rows.csv' is no table.*pandas.read_csv\('rows.csv'\)"),
-    "bytes": (b"rows.csv", TypeError, "is no table"),
+    "a file": ("rows.csv", TypeError, r"'rows.csv' is not a table.*pandas.read_csv\('rows.csv'\)"),
+    "bytes": (b"rows.csv", TypeError, "is not a table"),
     "a parquet file": ("a.parquet", TypeError, r"from_batches\(pyarrow.parquet.ParquetFile"),
 }
 

@@ -1,1 +1,1 @@
-"""Where rows come from: arrays in memory, files, batches, clusters."""
+"""Reading rows: arrays in memory, files, batches and dask arrays."""

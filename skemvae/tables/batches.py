@@ -1,4 +1,4 @@
-"""``from_batches``: rows that come in batches, for tables of any length."""
+"""``from_batches``: rows in batches, for tables of any length."""
 
 from __future__ import annotations
 
@@ -22,43 +22,44 @@ from skemvae.tables.numbers import (
 )
 from skemvae.validation import check_each_weight, shown
 
-# Numbers in a part, at least: 2 MiB. Smaller batches are joined, for every part costs some
-# arithmetic that does not depend on its rows.
+# Least size of a part, in numbers (2 MiB). Smaller batches are joined, because each part costs
+# some arithmetic whatever its number of rows.
 _PART_NUMBERS = 2**18
 
 
 def from_batches(source: object, sample_weight: str | None = None) -> Batches:
-    """Rows that come in batches: what ``fit`` takes as X where the table is not in memory.
+    """Wrap a source of batches, which ``fit`` takes as X when the table is not in memory.
 
     Parameters
     ----------
     source : iterable, callable or object with batches
-        A fit passes over the rows many times, so batches must come anew each
-        time: from a list or another iterable that can begin again; from a
-        function without arguments that returns an iterator; or from what has
-        ``iter_batches`` or ``to_batches``, as Parquet files, Arrow tables and
-        datasets have. A batch is a table of numbers: an array, a pandas or
-        polars DataFrame, an Arrow record batch; or a tuple ``(X, sample_weight)``.
+        A fit passes over the rows many times, so the source must yield the
+        batches again for each pass. It is a list or another iterable that can
+        be iterated repeatedly; a function without arguments that returns a new
+        iterator; or an object with ``iter_batches`` or ``to_batches``, such as
+        a Parquet file, an Arrow table or a dataset. A batch is a table of
+        numbers (an array, a pandas or polars DataFrame, an Arrow record batch)
+        or a tuple ``(X, sample_weight)``.
     sample_weight : str, default=None
-        Name of the column that holds the weights, if batches have one.
+        Name of the column of weights, if the batches have one.
 
     Returns
     -------
     Batches
-        Iterates over the batches.
+        An iterable over the batches, for ``fit``.
 
     Raises
     ------
     TypeError
-        If the source is an iterator, which can be read only once, or no source of batches,
-        such as the name of a file.
+        If the source is an iterator, which can be read only once, or no source
+        of batches, for example the name of a file.
 
     Notes
     -----
-    What a batch holds is checked when it is read: its columns must be those
-    of the first batch, its values finite. All batches are read for
-    each iteration, one at a time, and small ones are joined to parts of 2
-    MiB. The result is that of the same rows in memory, to rounding.
+    Each batch is checked when it is read: its columns must be those of the
+    first batch, and its values finite. Each iteration reads all batches, one
+    at a time, and joins small ones to parts of 2 MiB. The result is the same
+    as for these rows in memory, up to rounding.
 
     Examples
     --------
@@ -76,14 +77,14 @@ def from_batches(source: object, sample_weight: str | None = None) -> Batches:
 
 
 class Batches:
-    """Rows that come in batches, anew for each pass.
+    """Rows in batches, read again for each pass.
 
-    Made by ``from_batches``, where the parameters are explained.
+    ``from_batches`` makes one and explains the parameters.
 
     Parameters
     ----------
     source : iterable, callable or object with batches
-        Where batches come from.
+        Source of the batches.
     sample_weight : str or None
         Name of the column of weights.
     """
@@ -94,42 +95,42 @@ class Batches:
             raise TypeError(f"source={shown(source)} holds no batches: if it names a file, {how}.")
         if source is None:
             raise TypeError(
-                "source=None holds no batches: give a list of tables, a function that makes an "
-                "iterator over them, or what has iter_batches or to_batches."
+                "source=None holds no batches: give a list of tables, a function that returns a "
+                "new iterator over them, or an object with iter_batches or to_batches."
             )
         check_is_collected("source", source)
         if isinstance(source, Iterator):
             raise TypeError(
-                f"source={source!r} can be read only once, and a fit passes over the rows many "
-                "times: give a function that makes a new iterator, such as "
+                f"source={source!r} can be read only once, but a fit passes over the rows many "
+                "times: give a function that returns a new iterator, such as "
                 "`lambda: pandas.read_csv(path, chunksize=100_000)`."
             )
         self._begin = _how_to_begin(source)
         self._weight_column = sample_weight
 
     def __iter__(self) -> Iterator[object]:
-        """Begin a pass over the batches, as they are."""
+        """Iterate over the batches, unchecked."""
         return iter(self._begin())
 
     def open(self) -> tuple[Parts, list[str] | None]:
-        """Look at the first batch, and make a table of all.
+        """Read the first batch, and return a table of all batches.
 
         Returns
         -------
         table : Parts
-            Its ``fold`` reads all batches anew.
+            Each ``fold`` reads all batches again.
         names : list of str or None
-            Of the columns.
+            Names of the columns.
 
         Raises
         ------
         ValueError
-            If there is no batch, or it is no table of numbers.
+            If there is no batch, or the first is not a table of numbers.
         """
         with _closing(self._read()) as batches:
             layout = next((batch.layout for batch in batches), None)
         if layout is None:
-            raise ValueError("source yields no batch: there is nothing to fit.")
+            raise ValueError("source yields no batch, so there is nothing to fit.")
         n_rows: int | None = None
 
         def one_pass() -> Iterator[tuple[Any, Any]]:
@@ -139,18 +140,19 @@ class Batches:
                 seen += len(part[0])
                 yield part
             if seen == 0 and n_rows is None:
-                raise ValueError("source yields no row: there is nothing to fit.")
+                raise ValueError("source yields no row, so there is nothing to fit.")
             if n_rows not in (None, seen):
                 raise ValueError(
-                    f"source yields {seen} rows in this pass, and {n_rows} in the first: batches "
-                    "must come anew each time; a function must make a new iterator at each call."
+                    f"source yields {seen} rows in this pass, and {n_rows} in the first: it must "
+                    "yield all batches in each pass; a function must return a new iterator at "
+                    "each call."
                 )
             n_rows = seen
 
         return Parts(one_pass, Frame.identity(layout.n_features)), layout.names
 
     def _read(self, expected: _Layout | None = None) -> Iterator[_Batch]:
-        """Begin a pass over the batches, checked one by one."""
+        """Iterate over the batches, and check each."""
         with _closing(iter(self)) as batches:
             for number, raw in enumerate(batches):
                 try:
@@ -165,7 +167,7 @@ class Batches:
 
 @contextmanager
 def _closing(batches: Iterator[Any]) -> Iterator[Iterator[Any]]:
-    """Close what the batches come from, a file say, also where a pass ends early."""
+    """Close the source of the batches, such as a file, even if a pass ends early."""
     try:
         yield batches
     finally:
@@ -174,21 +176,21 @@ def _closing(batches: Iterator[Any]) -> Iterator[Iterator[Any]]:
 
 
 class _Layout(NamedTuple):
-    """What all batches have in common."""
+    """What all batches must have in common."""
 
     names: list[str] | None
     n_features: int
     has_weights: bool
 
     def check(self, expected: _Layout) -> None:
-        """Raise ValueError unless it is that of the first batch."""
+        """Raise ValueError unless this layout equals that of the first batch."""
         if self.n_features != expected.n_features:
             raise ValueError(
                 f"it has {self.n_features} columns, but the first batch has {expected.n_features}."
             )
         if self.names != expected.names:
             raise ValueError(
-                f"its columns are {shown(self.names)}, but those of the first batch "
+                f"its columns are {shown(self.names)}, but those of the first batch are "
                 f"{shown(expected.names)}."
             )
         if self.has_weights != expected.has_weights:
@@ -199,7 +201,7 @@ class _Layout(NamedTuple):
 
 
 class _Batch:
-    """The numbers of a batch, and its weights."""
+    """The numbers and weights of a batch."""
 
     def __init__(self, raw: Any, weight_column: str | None):
         X, weight = raw if isinstance(raw, tuple) and len(raw) == 2 else (raw, None)
@@ -218,7 +220,7 @@ class _Batch:
             self.X = check_array(
                 X,
                 dtype=[np.float64, np.float32],
-                ensure_all_finite=False,  # the first pass finds such values, and where they are
+                ensure_all_finite=False,  # the first pass finds and locates such values
                 ensure_min_samples=0,
             )
         self.weight = None if weight is None else check_each_weight(weight, self.X)
@@ -243,7 +245,7 @@ def _names(X: Any) -> list[str] | None:
 
 
 def _parts(batches: Iterable[_Batch]) -> Iterator[tuple[Any, Any]]:
-    """Rows and weights of batches, small ones joined and empty ones left out."""
+    """Rows and weights of batches; small batches are joined, empty ones left out."""
     held: list[_Batch] = []
     for batch in batches:
         if len(batch.X):
@@ -256,7 +258,7 @@ def _parts(batches: Iterable[_Batch]) -> Iterator[tuple[Any, Any]]:
 
 
 def _joined(batches: list[_Batch]) -> tuple[Any, Any]:
-    """One part of several batches."""
+    """Join several batches to one part."""
     if len(batches) == 1:
         return batches[0].X, batches[0].weight
     X = np.concatenate([batch.X for batch in batches])

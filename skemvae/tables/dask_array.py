@@ -1,4 +1,4 @@
-"""dask arrays: the parts of a table stay where they lie, and what is asked of them travels."""
+"""dask arrays: functions travel to the chunks, which stay on their workers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from skemvae.core.table import T
 from skemvae.tables.numbers import naming_columns
 from skemvae.validation import check_each_weight
 
-# So many sums are added by one task.
+# Number of sums that one task adds.
 _FAN_IN = 8
 
 
@@ -33,7 +33,7 @@ class DaskTable:
         Rows and weights.
     frame : Frame
     weight_unit : float
-        What the weights are divided by.
+        Divisor of the weights.
     """
 
     chunks: list[tuple[Any, Any]]
@@ -42,13 +42,13 @@ class DaskTable:
 
     @classmethod
     def of(cls, X: Any, sample_weight: Any) -> DaskTable:
-        """A table of a dask array, in its own units.
+        """Make a table of a dask array, in its own units.
 
         Raises
         ------
         ValueError
-            If it has not two dimensions, or chunks that hold only some of the
-            columns, or if the weights are not chunked as its rows.
+            If X does not have two dimensions, if its chunks hold only some of
+            the columns, or if the weights do not match its rows or chunks.
         """
         if hasattr(X, "to_dask_array"):
             raise TypeError("X is a dask DataFrame: give X.to_dask_array(lengths=True).")
@@ -58,12 +58,12 @@ class DaskTable:
             raise ValueError("X is a dask array with an unknown number of columns: rechunk it.")
         if X.dtype.kind in "mMSU":
             raise TypeError(
-                f"X is a dask array of {X.dtype}, but a density is that of numbers: leave such "
+                f"X is a dask array of {X.dtype}, but only numbers have a density: leave such "
                 "columns out, or make numbers of them."
             )
         if X.numblocks[1] > 1:
             raise ValueError(
-                f"X has chunks of columns, {X.chunks[1]}, but rows must be whole where they lie: "
+                f"X is chunked by columns, {X.chunks[1]}, but each chunk must hold whole rows: "
                 "give X.rechunk({1: -1})."
             )
         rows = X.to_delayed().ravel()
@@ -77,8 +77,8 @@ class DaskTable:
         return replace(self, frame=frame, weight_unit=self.weight_unit * weight_unit)
 
     def fold(self, function: Callable[[Rows], T]) -> T:
-        """Apply ``function`` to each chunk where it lies, and add the results in a fixed order."""
-        # One node for the function: with its parameters it travels once to each worker.
+        """Apply ``function`` to each chunk on its worker; add the results in a fixed order."""
+        # One graph node for the function, so that its parameters travel once to each worker.
         of_chunk = dask.delayed(
             _OfChunk(function, self.frame, self.weight_unit), pure=False, traverse=False
         )
@@ -95,7 +95,7 @@ class DaskTable:
 
 @dataclass(frozen=True)
 class _OfChunk:
-    """A function of rows, as a function of chunks; None where there are no rows."""
+    """A function of rows as a function of chunks; returns None for a chunk without rows."""
 
     function: Callable[[Rows], Any]
     frame: Frame
@@ -113,7 +113,7 @@ class _OfChunk:
         return self.function(rows.framed(self.frame, self.weight_unit))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # In one piece: arrays that travel apart from the rest arrive at any address.
+        # Pickle in one piece: arrays sent separately may arrive at unaligned addresses.
         return _unpacked, (cloudpickle.dumps((self.function, self.frame, self.weight_unit)),)
 
 
@@ -122,7 +122,7 @@ def _unpacked(data: bytes) -> _OfChunk:
 
 
 def _aligned(array: Any) -> Any:
-    """An array at an address that suits its type: what has travelled may lie anywhere."""
+    """Align an array in memory; after a transfer it may be unaligned."""
     return np.require(array, requirements=["ALIGNED"])
 
 
@@ -132,7 +132,7 @@ def _sum(values: list[Any]) -> Any:
 
 
 def _weights_like(X: Any, sample_weight: Any) -> Any:
-    """Weights in chunks that lie as those of the rows do."""
+    """Chunk the weights like the rows."""
     if isinstance(sample_weight, dask.array.Array):
         weight = sample_weight
     else:
@@ -143,7 +143,7 @@ def _weights_like(X: Any, sample_weight: Any) -> Any:
     if found != expected:
         what = "chunks" if unknown else "shape"
         raise ValueError(
-            f"sample_weight has {what} {found}, but X asks for {expected}: give X.compute_chunk_"
-            "sizes() if its lengths are unknown, and one weight for each row."
+            f"sample_weight has {what} {found}, but X needs {expected}: give one weight for each "
+            "row, and X.compute_chunk_sizes() if its lengths are unknown."
         )
     return weight if unknown else weight.rechunk(X.chunks[:1])

@@ -1,4 +1,4 @@
-"""Tables that estimators return: arrays, or the frames that ``set_output`` asks for."""
+"""Tables that estimators return: arrays, or frames as chosen by ``set_output``."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ from skemvae.validation import check_choice
 
 
 def as_set(estimator: Any, table: Any, features: Any, X: Any = None) -> Any:
-    """A table of one column for each feature, in the container that an estimator is set to.
+    """Put a table into the container that ``set_output`` chose for an estimator.
 
     Parameters
     ----------
     estimator : estimator
-        Set by ``set_output``, or else by scikit-learn's global configuration.
+        Its ``set_output``, or else scikit-learn's global configuration,
+        chooses the container.
     table : ndarray of shape (n_samples, n_features)
-        Of dtype object if it holds labels that are not numbers: a frame gives
-        each column a type of its own.
+        One column per feature. Of dtype object if it holds labels that are
+        not numbers; a frame then gives each column its own type.
     features : estimator
-        Fitted: the frame has its ``feature_names_in_``, or x0, x1, ...
+        Fitted; the frame takes its ``feature_names_in_``, or x0, x1, ...
     X : array-like of shape (n_samples, n_features), default=None
-        Rows that the table belongs to: a pandas frame has their index.
+        Rows that the table belongs to; a pandas frame takes their index.
 
     Returns
     -------
@@ -37,7 +38,7 @@ def as_set(estimator: Any, table: Any, features: Any, X: Any = None) -> Any:
     ImportError
         If the library of the frame is not installed.
     ValueError
-        If it is neither pandas nor polars.
+        If the chosen library is neither pandas nor polars.
     """
     own = getattr(estimator, "_sklearn_output_config", {})
     library = own.get("transform", get_config()["transform_output"])
@@ -70,7 +71,7 @@ def _polars(table: Any, names: list[str], X: Any) -> Any:
 
 
 def _of_one_type(values: Sequence[Any]) -> tuple[list[Any], bool]:
-    """Values as numbers of one type, if they are numbers; and whether all are of one type."""
+    """Values, with mixed numbers turned into floats, and whether all are of one type."""
     kinds = {_kind(value) for value in values}
     if kinds == {Integral, Real}:
         return [float(value) for value in values], True

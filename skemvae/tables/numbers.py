@@ -1,4 +1,4 @@
-"""Finite numbers of a table, or one error that names every column without them, and the remedy."""
+"""Checks that a table holds finite numbers; one error names all columns that do not."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from sklearn.utils import assert_all_finite
 from skemvae.validation import escaped, shown
 
 _REMEDY = (
-    "Leave such columns out, or make numbers of them: of a date the days since the first, say. "
-    "VAEEstimator(likelihood=[...]) and VariationalEM(FactorModel(likelihood=[...])) take labels, "
-    "as ('categorical', columns)."
+    "Leave such columns out, or make numbers of them, for example of a date the days since the "
+    "first. VAEEstimator(likelihood=[...]) and VariationalEM(FactorModel(likelihood=[...])) take "
+    "labels, as ('categorical', columns)."
 )
 _REMEDIES = {"NaN": "drop such rows, or fill the gaps", "infinity": "drop such rows"}
-# Errors list so many columns at most.
+# Largest number of columns that an error lists.
 _MOST_NAMED = 50
 
 
 def check_is_table(X: Any) -> None:
-    """Raise TypeError or ValueError for what is plainly no table of rows.
+    """Raise TypeError or ValueError for input that is clearly not a table of rows.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ def check_is_table(X: Any) -> None:
     if X is None:
         raise TypeError("X=None: give rows, an array or a frame of shape (n_samples, n_features).")
     if isinstance(X, str | bytes | PathLike):
-        raise TypeError(f"X={shown(X)} is no table: if it names a file, {how_to_read(X)}.")
+        raise TypeError(f"X={shown(X)} is not a table: if it names a file, {how_to_read(X)}.")
     check_is_collected("X", X)
     if np.ma.is_masked(X):
         row, column = np.argwhere(np.atleast_2d(np.ma.getmaskarray(X)))[0].tolist()
@@ -51,32 +51,32 @@ def check_is_table(X: Any) -> None:
 
 
 def check_is_collected(name: str, table: Any) -> None:
-    """Raise TypeError for a query of polars, which has rows only when it is run."""
+    """Raise TypeError for a polars LazyFrame, which has no rows until it is collected."""
     if type(table).__name__ == "LazyFrame":
         raise TypeError(f"{name} is a LazyFrame, which holds no rows yet: give {name}.collect().")
 
 
 def how_to_read(path: Any) -> str:
-    """How rows come out of a file of this name."""
+    """Advice on reading the rows of a file, by its name."""
     name = path if isinstance(path, str | bytes) else str(path)
     if name[-8:] in (".parquet", b".parquet"):
         return f"give from_batches(pyarrow.parquet.ParquetFile({shown(name)})), or a frame of it"
-    return f"read it first, by pandas.read_csv({shown(name)}) say"
+    return f"read it first, for example with pandas.read_csv({shown(name)})"
 
 
 @dataclass(frozen=True)
 class NoNumbers:
-    """A column of which some value is no number.
+    """A column with a value that is not a number.
 
     Attributes
     ----------
     name : str or int
-        Of the column, or its position.
+        Name or position of the column.
     dtype : str
     value : object
-        The first that is no number.
+        The first value that is not a number.
     error : Exception
-        What it says when it is asked to be one.
+        Why this value cannot become a number.
     """
 
     name: Any
@@ -90,7 +90,7 @@ class NoNumbers:
 
 
 def as_numbers(name: Any, column: Any) -> Any:
-    """A column as float64, or ``NoNumbers``; gaps become NaN."""
+    """Convert a column to float64, with gaps as NaN, or return ``NoNumbers``."""
     dtype = str(getattr(column, "dtype", getattr(column, "type", type(column).__name__)))
     array = np.asarray(column)
     if array.dtype.kind in "mMc" or (array.dtype == object and _hold_times(array)):
@@ -113,7 +113,7 @@ def as_numbers(name: Any, column: Any) -> Any:
 
 
 def error_naming(refused: Sequence[NoNumbers]) -> Exception:
-    """The error for columns that hold no numbers, at least one."""
+    """The error for one or more columns that do not hold numbers."""
     named = ", ".join(map(str, refused[:_MOST_NAMED]))
     more = len(refused) - _MOST_NAMED
     named += f" and {more} others" if more > 0 else ""
@@ -124,9 +124,9 @@ def error_naming(refused: Sequence[NoNumbers]) -> Exception:
 
 @contextmanager
 def naming_columns(X: Any) -> Iterator[None]:
-    """Convert X within; what fails because of its columns is an error that names them all.
+    """Context in which to convert X; an error due to its columns names them all.
 
-    Dates are refused beforehand, for NumPy makes numbers of them.
+    Dates are rejected first, because NumPy would turn them into numbers.
     """
     if _kinds(X) & set("mM") or (_kinds(X) == {"O"} and _hold_times(_objects(X))):
         raise error_naming(no_numbers(X))
@@ -136,13 +136,13 @@ def naming_columns(X: Any) -> Iterator[None]:
         refused = no_numbers(X)
         if refused:
             raise error_naming(refused) from error
-        if "NAType" in str(error):  # a gap of pandas among objects
+        if "NAType" in str(error):  # pandas.NA among objects
             check_finite(np.column_stack([as_numbers(*one) for one in _columns(X)]), names_of(X))
         raise
 
 
 def no_numbers(X: Any) -> list[NoNumbers]:
-    """The columns of a table that hold something else than numbers."""
+    """The columns of a table that do not hold numbers."""
     as_read = (as_numbers(name, column) for name, column in _columns(X))
     return [column for column in as_read if isinstance(column, NoNumbers)]
 
@@ -154,13 +154,13 @@ def _refusal(dtype: Any, name: str) -> Exception:
 
 
 def check_finite(X: Any, names: Sequence[Any] | None = None) -> None:
-    """Raise ValueError that names the first value of an array that is not finite.
+    """Raise ValueError that locates the first value that is not finite, if there is one.
 
     Parameters
     ----------
     X : ndarray of shape (n, d)
     names : sequence of length d, default=None
-        Of the columns.
+        Names of the columns.
     """
     try:
         assert_all_finite(X)
@@ -171,7 +171,7 @@ def check_finite(X: Any, names: Sequence[Any] | None = None) -> None:
 
 
 def check_no_gaps(X: Any) -> None:
-    """Raise ValueError that names the first gap, NaN or infinity of a frame of any columns."""
+    """Raise ValueError that locates a gap, NaN or infinity of a frame, if there is one."""
     for j, (_, column) in enumerate(_columns(X)):
         values = np.asarray(column)
         if values.dtype.kind == "f":
@@ -201,14 +201,14 @@ def _called(name: Any) -> str:
 
 
 def names_of(X: Any) -> list[Any] | None:
-    """The names of the columns of a frame or an Arrow table, of any type; None for arrays."""
+    """Column names, of any type, of a frame or an Arrow table; None for arrays."""
     names = getattr(X, "column_names", None)
     names = getattr(X, "columns", None) if names is None else names
     return None if names is None or callable(names) else list(names)
 
 
 def _columns(X: Any) -> Iterable[tuple[Any, Any]]:
-    """The columns of whatever is a table, with names or positions; none of what is not."""
+    """Names or positions with the columns of a table; empty if X is not a table."""
     names = names_of(X)
     if issparse(X):
         return ()
@@ -223,7 +223,7 @@ def _columns(X: Any) -> Iterable[tuple[Any, Any]]:
 
 
 def _kinds(X: Any) -> set[str]:
-    """The kinds of the dtypes of an array or a frame, as NumPy calls them, as far as it does."""
+    """NumPy's one-letter kinds of the dtypes of an array or frame, "" if NumPy has none."""
     if isinstance(X, list | tuple):
         return {"O"} if all(isinstance(row, list | tuple) for row in X) else set()
     if hasattr(X, "column_names"):  # Arrow
@@ -239,15 +239,15 @@ def _objects(X: Any) -> Any:
 
 
 def _hold_times(array: Any) -> bool:
-    """Whether objects are times of NumPy, of which it makes numbers."""
+    """Whether objects include NumPy's times, which NumPy would turn into numbers."""
     return not {np.datetime64, np.timedelta64}.isdisjoint(map(type, array.ravel()))
 
 
 def is_missing(value: Any) -> bool:
-    """None, NaN, NaT and the like: what does not equal itself, or cannot say."""
+    """Whether a value is None, NaN, NaT, pandas.NA or the like."""
     try:
         return value is None or bool(value != value)
     except TypeError:
         return True
-    except ValueError:  # an array, for one
+    except ValueError:  # for example an array
         return False

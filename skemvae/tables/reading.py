@@ -1,4 +1,4 @@
-"""From what a user passes as X to a table that a fit can fold over."""
+"""Turn the X that a user passes into a table that a fit can fold over."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from skemvae.tables.numbers import (
 )
 from skemvae.validation import check_weights, escaped
 
-# Numbers that are read at once of what slices by rows: 8 MiB.
+# Numbers to read at a time from sources that are sliced by rows (8 MiB).
 _SLICE_NUMBERS = 2**20
 _READ_AS_THEY_ARE = (np.dtype(np.float64), np.dtype(np.float32))
 
 
 def read(estimator: Any, X: Any, sample_weight: Any) -> Table:
-    """Return a table of X in its own units, and remember its columns in the estimator.
+    """Return a table of X in its own units, and store its columns in the estimator.
 
-    Arrays and frames are checked as a whole; what is read part by part is
-    checked by the first pass over it (``check_extent``).
+    Arrays and frames are checked as a whole. Tables that are read in parts are
+    checked by the first pass over them (``check_extent``).
     """
     if not is_read_in_parts(X):
         X = check_rows(estimator, X, numeric=True, reset=True)
@@ -48,12 +48,12 @@ def read(estimator: Any, X: Any, sample_weight: Any) -> Table:
 
 
 def is_read_in_parts(X: Any) -> bool:
-    """Whether X is a table that need not be in memory."""
+    """Whether X is a table that is read in parts, so it need not be in memory."""
     return isinstance(X, Batches) or _is_dask(X) or _is_sliceable(X)
 
 
 def open_table(X: Any, sample_weight: Any) -> tuple[Table, Any]:
-    """A table that is read in parts, and the names of its columns or None."""
+    """Open a table that is read in parts; also return the names of its columns or None."""
     if _is_dask(X):
         require("dask.array", purpose="A dask array as X")
         from skemvae.tables.dask_array import DaskTable
@@ -64,19 +64,19 @@ def open_table(X: Any, sample_weight: Any) -> tuple[Table, Any]:
     elif sample_weight is not None:
         raise ValueError(
             "sample_weight cannot be given beside batches: name their column of weights, "
-            "from_batches(source, sample_weight=name), or make them tuples (X, sample_weight)."
+            "from_batches(source, sample_weight=name), or make batches of (X, sample_weight)."
         )
     opened: tuple[Table, Any] = X.open()
     return opened
 
 
 def check_rows(estimator: Any, X: Any, *, numeric: bool, reset: bool, n_min: int = 2) -> Any:
-    """Rows in memory, as an array of finite numbers, or as an array or frame of any kind.
+    """Check rows in memory; return an array of finite numbers, or an array or frame of any type.
 
     Raises
     ------
     TypeError
-        If they may be too many for memory.
+        If X is no table, or one that is read in parts.
     ValueError
         If a value is not finite, or columns or rows are missing.
     """
@@ -111,7 +111,7 @@ def check_rows(estimator: Any, X: Any, *, numeric: bool, reset: bool, n_min: int
 
 
 def validated(estimator: Any, X: Any, **options: Any) -> Any:
-    """What scikit-learn's ``validate_data`` returns; names of columns in its errors are escaped."""
+    """Call scikit-learn's ``validate_data``, and escape the column names in its errors."""
     try:
         return validate_data(estimator, X, **options)
     except ValueError as error:
@@ -122,26 +122,26 @@ def validated(estimator: Any, X: Any, **options: Any) -> Any:
 
 
 def _is_plain(X: Any) -> bool:
-    """Whether X is a table of floats; ``check_array`` takes longer than many a small fit."""
+    """Whether X is a plain array of floats; ``check_array`` can take longer than a small fit."""
     if type(X) is not np.ndarray or X.dtype not in _READ_AS_THEY_ARE:
         return False
     return X.ndim == 2 and X.shape[1] > 0
 
 
 def check_in_memory(X: Any) -> None:
-    """Raise TypeError for what is no table, or need not be in memory."""
+    """Raise TypeError unless X is a table in memory."""
     check_is_table(X)
     if _is_dask(X):
         raise TypeError(
-            "X is a dask array: give its chunks, X.map_blocks(estimator.score_samples, "
-            "drop_axis=1, dtype=float) say, or X.compute() if it fits into memory."
+            "X is a dask array: use its chunks, for example X.map_blocks(estimator.score_samples, "
+            "drop_axis=1, dtype=float), or give X.compute() if it fits into memory."
         )
     if isinstance(X, Batches):
         raise TypeError("X are batches: give one after the other, `for batch in X: ...`.")
     if hasattr(X, "iter_batches") or (hasattr(X, "to_batches") and not hasattr(X, "__array__")):
         raise TypeError(f"X={X!r} has batches: give skemvae.from_batches(X).")
     if isinstance(X, Iterator) or callable(X):
-        raise TypeError(f"X={X!r} is no table: if it makes batches, see skemvae.from_batches.")
+        raise TypeError(f"X={X!r} is not a table: if it makes batches, see skemvae.from_batches.")
 
 
 def _is_dask(X: Any) -> bool:
@@ -149,7 +149,7 @@ def _is_dask(X: Any) -> bool:
 
 
 def _is_sliceable(X: Any) -> bool:
-    """Whether X is a file, say, of which slices are read, rather than an array in memory."""
+    """Whether X is read in slices, such as a file, rather than an array in memory."""
     if isinstance(X, np.memmap):
         return X.ndim == 2 and X.dtype not in _READ_AS_THEY_ARE
     in_memory = ("__array_interface__", "__dlpack__", "columns")  # arrays, tensors, frames
@@ -175,15 +175,15 @@ def _slices(X: Any, weight: Any) -> Batches:
 
 
 def check_extent(table: Table, names: Sequence[Any] | None = None) -> Extent:
-    """Return the extent of a table whose values are finite.
+    """Return the extent of a table, and check that it has rows and finite values.
 
     ``names`` are those of its columns, for errors.
 
     Raises
     ------
     ValueError
-        That names the first value that is not, or if there are fewer than 2
-        rows, or none of positive weight.
+        If a value is not finite; the error locates the first. Also if there
+        are fewer than 2 rows, or none of positive weight.
     """
     extent = table.fold(Extent.of)
     if extent.not_finite is not None:
