@@ -1,6 +1,7 @@
-"""What a field of a file must be. A check says what is wrong, or nothing.
+"""Checks of the fields of a file. A check returns what is wrong, or None.
 
-Letters in shapes are sizes: the first array that has one fixes it, all others must agree.
+Letters in shapes stand for sizes: the first array with a letter fixes its size, and all others
+must agree.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import numpy as np
 
 from skemvae.validation import shown
 
-# More points than that for each row are no one's wish.
+# No sensible estimator uses more points per row than this.
 MOST_POINTS = 2**16
 
 Sizes = dict[str, int]
@@ -28,7 +29,7 @@ def floats(
     positive: bool = False,
     dtype: str = "float64",
 ) -> Check:
-    """An array of floats; ``"K d"`` names its axes, ``"K-1"`` is one less than K."""
+    """Check for an array of floats; ``"K d"`` names its axes, ``"K-1"`` is one less than K."""
 
     def check(value: Any, sizes: Sizes) -> str | None:
         if not isinstance(value, np.ndarray) or value.dtype.name not in dtype:
@@ -50,7 +51,7 @@ def anything(value: Any, sizes: Sizes) -> str | None:
 
 
 def size(letter: str) -> Check:
-    """An int that is a size."""
+    """Check for an int that equals a size."""
 
     def check(value: Any, sizes: Sizes) -> str | None:
         return integer(value, sizes) or axes((value,), letter, sizes)
@@ -59,7 +60,7 @@ def size(letter: str) -> Check:
 
 
 def names(letter: str) -> Check:
-    """An array of str, as many as a size."""
+    """Check for an array of str whose length is a size."""
 
     def check(value: Any, sizes: Sizes) -> str | None:
         if not isinstance(value, np.ndarray) or not all(isinstance(x, str) for x in value.flat):
@@ -70,14 +71,14 @@ def names(letter: str) -> Check:
 
 
 def positions(value: Any, sizes: Sizes) -> str | None:
-    """An array of int, of one dimension."""
+    """Check for a one-dimensional array of int."""
     if isinstance(value, np.ndarray) and value.dtype.kind == "i" and value.ndim == 1:
         return None
     return f"must be an array of int, but is {_kind(value)}"
 
 
 def axes(shape: tuple[int, ...], letters: str, sizes: Sizes) -> str | None:
-    """Compare a shape with letters, and fix those that are new; "1" is 1, and "_" any size."""
+    """Compare a shape with letters, and fix new ones; "1" stands for 1, "_" for any size."""
     expected = []
     for n, letter in zip(shape, letters.split(), strict=False):
         name, _, less = letter.partition("-")
@@ -93,7 +94,7 @@ def axes(shape: tuple[int, ...], letters: str, sizes: Sizes) -> str | None:
 
 
 def of(kind: type | tuple[type, ...], said: str) -> Check:
-    """An instance of a type; a bool is no number."""
+    """Check for an instance of a type; a bool does not count as a number."""
     wants_bool = kind is bool
 
     def check(value: Any, sizes: Sizes) -> str | None:
@@ -105,7 +106,7 @@ def of(kind: type | tuple[type, ...], said: str) -> Check:
 
 
 def within(least: int, most: int) -> Check:
-    """An int in a range."""
+    """Check for an int in a range."""
 
     def check(value: Any, sizes: Sizes) -> str | None:
         if said := integer(value, sizes):
@@ -124,27 +125,30 @@ seed = within(0, 2**32 - 1)
 
 
 def points(value: Any, sizes: Sizes) -> str | None:
-    """How many points each row is looked at in, or what a fit will refuse: what it takes grows."""
+    """Check a number of points per row against the limit, so that memory and time stay bounded.
+
+    Other types pass, because a fit rejects them itself.
+    """
     is_number = isinstance(value, Integral) and not isinstance(value, bool)
     return within(-(2**63), MOST_POINTS)(value, sizes) if is_number else None
 
 
 def fraction(value: Any, sizes: Sizes) -> str | None:
-    """A number between 0 and 1, neither of them."""
+    """Check for a number strictly between 0 and 1."""
     if said := real(value, sizes):
         return said
     return None if 0 < value < 1 else f"is {shown(value)}, not between 0 and 1"
 
 
 def amount(value: Any, sizes: Sizes) -> str | None:
-    """A finite number that is not negative."""
+    """Check for a finite number that is not negative."""
     if said := real(value, sizes):
         return said
     return None if 0 <= value < np.inf else f"is {shown(value)}, not finite and at least 0"
 
 
 def choice(choices: Collection[Any]) -> Check:
-    """One of some values."""
+    """Check for one of some strings."""
 
     def check(value: Any, sizes: Sizes) -> str | None:
         known = isinstance(value, str) and value in choices
@@ -154,12 +158,12 @@ def choice(choices: Collection[Any]) -> Check:
 
 
 def or_none(check: Check) -> Check:
-    """None, or what another check wants."""
+    """Check for None, or for what another check accepts."""
     return lambda value, sizes: None if value is None else check(value, sizes)
 
 
 def tuple_of(item: Check) -> Check:
-    """A tuple whose items pass a check."""
+    """Check for a tuple whose items pass a check."""
 
     def check(value: Any, sizes: Sizes) -> str | None:
         return of(tuple, "a tuple")(value, sizes) or _first(item, value, sizes)
@@ -168,7 +172,7 @@ def tuple_of(item: Check) -> Check:
 
 
 def list_of(item: Check) -> Check:
-    """A list whose items pass a check."""
+    """Check for a list whose items pass a check."""
 
     def check(value: Any, sizes: Sizes) -> str | None:
         return of(list, "a list")(value, sizes) or _first(item, value, sizes)
@@ -177,7 +181,7 @@ def list_of(item: Check) -> Check:
 
 
 def dict_of(item: Check) -> Check:
-    """A dict whose values pass a check."""
+    """Check for a dict whose values pass a check."""
 
     def check(value: Any, sizes: Sizes) -> str | None:
         return of(dict, "a dict")(value, sizes) or _first(item, value.values(), sizes)
@@ -186,7 +190,7 @@ def dict_of(item: Check) -> Check:
 
 
 def dict_with(**items: Check) -> Check:
-    """A dict with these keys, and values that pass their checks."""
+    """Check for a dict with these keys, and values that pass their checks."""
 
     def check(value: Any, sizes: Sizes) -> str | None:
         if not isinstance(value, dict) or value.keys() != items.keys():
@@ -200,7 +204,7 @@ def dict_with(**items: Check) -> Check:
 
 
 def _first(item: Check, values: Iterable[Any], sizes: Sizes) -> str | None:
-    """What is wrong with the first that is not right."""
+    """What is wrong with the first value that fails a check, or None."""
     return next((f"holds what {said}" for x in values if (said := item(x, sizes))), None)
 
 

@@ -1,6 +1,6 @@
-"""The file: named arrays and some text, with a checksum; nothing in it can be executed.
+"""The file format: named arrays and text, with a checksum, and no executable content.
 
-Its layout is that of safetensors, so that any reader of these shows what is inside::
+The layout is that of safetensors, so any reader of that format shows the content::
 
     8 bytes    length of the header, little endian
     header     JSON: {"__metadata__": {...}, name: {"dtype", "shape", "data_offsets"}, ...}
@@ -42,7 +42,7 @@ _DTYPES: dict[str, np.dtype[Any]] = {
     "BOOL": np.dtype("?"),
 }
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
-# Formats to come keep the signature, the metadata and the checksum as they are.
+# Future formats must keep the signature, the metadata and the checksum as they are.
 FORMAT = 1
 _SIGNATURE = b'{"__metadata__":{"format":"skemvae"'
 _CHECKSUM = "sha256"
@@ -53,35 +53,35 @@ _CHUNK_BYTES = 2**20
 
 
 def storable(dtype: np.dtype[Any]) -> np.dtype[Any] | None:
-    """The dtype that a file has for this one, or None."""
+    """The dtype in which a file stores arrays of this dtype, or None if it cannot."""
     dtype = dtype.newbyteorder("<")
     return dtype if dtype in _NAMES else None
 
 
 def file_path(path: Any) -> Path:
-    """A path of a user's.
+    """Convert what a user passed into a path.
 
     Raises
     ------
     TypeError, ValueError
-        If no file can be called so.
+        If it cannot be the name of a file.
     """
     try:
         named = Path(path)
     except TypeError:
         raise TypeError(f"path={shown(path)} must be a str or a path-like object.") from None
     if "\0" in str(named):
-        raise ValueError(f"path={shown(path)} holds the character NUL, which no file name has.")
+        raise ValueError(f"path={shown(path)} holds the character NUL: no file name may hold it.")
     return named
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a path to write to, which takes the place of ``path`` if no error is raised.
+    """Yield a temporary path, whose file replaces ``path`` unless an error is raised.
 
-    Whatever happens, ``path`` is either what it was or complete.
+    So ``path`` always holds either the old file or the complete new one.
     """
-    path = Path(os.path.realpath(path))  # a link stays a link
+    path = Path(os.path.realpath(path))  # keep a link a link
     if not path.parent.is_dir():
         raise FileNotFoundError(f"There is no directory {path.parent} to save in.")
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
@@ -93,16 +93,16 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write(path: Path, text: dict[str, str], arrays: dict[str, AnyArray]) -> None:
-    """Write a new file, down to the disk.
+    """Write a new file, and flush it to disk.
 
     Parameters
     ----------
     path : Path
-        Where no file is.
+        Must not exist yet.
     text : dict of str
-        Metadata, with the ``skemvae_version`` that writes it.
+        Metadata, including the ``skemvae_version`` that writes it.
     arrays : dict of ndarray
-        Of dtypes that are ``storable``, in C order.
+        In C order, with ``storable`` dtypes.
     """
     header: dict[str, Any] = {
         "__metadata__": {"format": "skemvae", "format_version": str(FORMAT), **text}
@@ -137,18 +137,18 @@ def _entry(dtype: str, shape: tuple[int, ...], start: int, n_bytes: int) -> dict
 def read(path: Path) -> tuple[dict[str, str], dict[str, AnyArray]]:
     """Return text and arrays of a file.
 
-    Whatever the file says of itself is compared with its size before
+    Sizes that the header states are compared with the size of the file before
     anything is allocated.
 
     Raises
     ------
     FileNotFoundError
-        If there is none.
+        If there is no such file.
     ValueError
-        If it is no such file, or not as it was written.
+        If it is not a file of ``write``, or was changed or damaged since.
     """
-    if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for
-        raise ValueError("it is no regular file")
+    if not stat.S_ISREG(path.stat().st_mode):  # reading a pipe could block
+        raise ValueError("it is not a regular file")
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         n_header = int.from_bytes(file.read(_LENGTH_BYTES), "little")
@@ -202,12 +202,12 @@ def _compare_checksum(file: BinaryIO, size: int) -> None:
 def _described(
     name: str, entry: Any, start: int, n_data: int
 ) -> tuple[np.dtype[Any], tuple[int, ...], int]:
-    """What an entry of the header says of an array, if it can be true."""
+    """Dtype, shape and size in bytes of an array, checked against the size of the file."""
     known = isinstance(entry, dict) and entry.keys() == {"dtype", "shape", "data_offsets"}
     if not known or entry["dtype"] not in _DTYPES:
         raise ValueError(f"its array {shown(name)} is not described as arrays are: {shown(entry)}")
     dtype, shape = _DTYPES[entry["dtype"]], entry["shape"]
-    # No axis is longer than the file, so that even an empty array is harmless.
+    # No axis may exceed the size of the file, so that even an empty array is harmless.
     if (
         not isinstance(shape, list)
         or len(shape) > _MOST_DIMENSIONS
@@ -220,12 +220,12 @@ def _described(
 
 
 def parse(text: str | bytes) -> Any:
-    """Parse strict JSON: no key twice, no NaN.
+    """Parse strict JSON: no duplicate keys, no NaN.
 
     Raises
     ------
     ValueError
-        If it is none, or nested too deeply.
+        If the text is not such JSON, or is nested too deeply.
     """
     try:
         return json.loads(text, object_pairs_hook=_distinct, parse_constant=_refuse)
@@ -241,4 +241,4 @@ def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _refuse(constant: str) -> Callable[[], None]:
-    raise ValueError(f"its JSON holds {constant}, which is none")
+    raise ValueError(f"its JSON holds {constant}, which is not valid JSON")

@@ -24,34 +24,34 @@ _LONGEST_REASON = 500
 def save(estimator: BaseEstimator, path: str | os.PathLike[str]) -> None:
     """Save an estimator of skemvae in one file.
 
-    The file holds arrays and JSON only, and ``load`` runs no code from it. It
-    takes the place of an older one when it is complete and has been read back
-    without error, so that a kill in the middle leaves the older one.
+    The file holds arrays and JSON only, and ``load`` runs no code from it. An
+    older file is replaced only once the new one is complete and has been read
+    back without error; if the process is killed before, the older one stays.
 
     Parameters
     ----------
     estimator : EMGaussianMixture, VariationalEM or VAEEstimator
-        Fitted or not. Parameters, fitted attributes and the memory of
-        ``partial_fit`` are saved to the last bit; callbacks are not saved.
+        Fitted or not. Parameters, fitted attributes and the state of
+        ``partial_fit`` are saved exactly; callbacks are not saved.
     path : str or path-like
-        Where to; any extension.
+        Name of the file, with any extension.
 
     Raises
     ------
     TypeError
-        If it is another estimator, or has a parameter or attribute that no such file
-        holds, such as a function; the message says what to do.
+        If the estimator is of another class, or has a parameter or attribute
+        that cannot be saved, such as a function; the message gives a remedy.
     OSError
         If the file cannot be written.
 
     See Also
     --------
-    load : Read it again.
+    load : Read the file.
 
     Notes
     -----
-    The layout is that of safetensors, with the arrays under the names of
-    attributes, JSON for everything else in its metadata, and a SHA-256 of all
+    The layout is that of safetensors: arrays under the names of their
+    attributes, everything else as JSON in the metadata, and a SHA-256 of all
     bytes at the end.
 
     Examples
@@ -71,10 +71,10 @@ def save(estimator: BaseEstimator, path: str | os.PathLike[str]) -> None:
     if not isinstance(estimator, LatentDensityEstimator) or record_of(type(estimator)) is None:
         raise TypeError(
             f"skemvae.save cannot save {type(estimator).__name__}: it saves EMGaussianMixture, "
-            "VariationalEM and VAEEstimator. For what is built around them, such as a Pipeline or "
-            "a search, use skops: skops.io.dump(estimator, path), and then "
-            "skops.io.load(path, trusted=...) with the types that you trust, of which "
-            f"skops.io.get_untrusted_types(file=path) makes a list to be read.{_lambdas(estimator)}"
+            "VariationalEM and VAEEstimator. For estimators built around them, such as a Pipeline "
+            "or a search, use skops: skops.io.dump(estimator, path), and then "
+            "skops.io.load(path, trusted=...) with the types that you trust among those that "
+            f"skops.io.get_untrusted_types(file=path) lists.{_lambdas(estimator)}"
         )
     encoder = Encoder()
     document = json.dumps(encoder.encode(estimator, ""), separators=(",", ":"))
@@ -86,7 +86,7 @@ def save(estimator: BaseEstimator, path: str | os.PathLike[str]) -> None:
 
 
 def _lambdas(estimator: Any) -> str:
-    """What else is in the way: functions without a name, which no other format saves either."""
+    """Name the parameters that are lambdas, which neither skops nor joblib can save."""
     parameters: dict[str, Any] = {}
     if not isinstance(estimator, type):
         parameters = getattr(estimator, "get_params", dict)()
@@ -104,39 +104,40 @@ def _is_lambda(value: Any) -> bool:
 
 
 def load(path: str | os.PathLike[str], *, models: Iterable[type] = ()) -> LatentDensityEstimator:
-    """Load an estimator that ``save`` has saved.
+    """Load an estimator from a file that ``save`` wrote.
 
-    No code comes from the file: it names classes of skemvae, which are made
-    anew and compared with what each must look like.
+    No code from the file is run. The file only names classes of skemvae;
+    ``load`` makes new instances of them and checks all their values.
 
     Parameters
     ----------
     path : str or path-like
-        Of a file of ``save``, which need not be trusted.
+        Name of the file. You need not trust it.
     models : iterable of type, default=()
-        Models of your own, subclasses of ``LatentVariableModel``, that the file may name.
+        Models of your own, subclasses of ``LatentVariableModel``, that the
+        file may name.
 
     Returns
     -------
     estimator
-        Equal to the one that was saved, to the last bit of its answers.
+        Equal to the saved one: its results are identical to the last bit.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
     ValueError
-        If it is no such file, was damaged, holds what may not be there or does not
-        fit together, or is of a newer format.
+        If the file was not written by ``save``, was damaged, holds invalid or
+        inconsistent values, or has a newer format.
 
     Warns
     -----
     VersionMismatchWarning
-        If another version of skemvae has saved it.
+        If another version of skemvae wrote the file.
 
     See Also
     --------
-    save : Write such a file.
+    save : Write the file.
     """
     version, estimator = _read(file_path(path), own_models(models), f"{path} cannot be loaded")
     warn_of_other_version(type(estimator).__name__, version, stacklevel=2)
@@ -144,7 +145,7 @@ def load(path: str | os.PathLike[str], *, models: Iterable[type] = ()) -> Latent
 
 
 def _read(path: Path, models: dict[str, Record], failure: str) -> tuple[str, Any]:
-    """The version that wrote an estimator, and the estimator."""
+    """Read a file; return the version that wrote it, and its estimator."""
     try:
         text, arrays = read(path)
         version, document = text["skemvae_version"], parse(text["estimator"])
@@ -153,9 +154,9 @@ def _read(path: Path, models: dict[str, Record], failure: str) -> tuple[str, Any
             raise ValueError(f"it holds a {type(estimator).__name__}, which is no estimator")
     except (OSError, ImportError, MemoryError):
         raise
-    except Exception as error:  # whatever is wrong in a hostile file, the answer is one
+    except Exception as error:  # any fault of a hostile file ends in one kind of error
         reason = f"{error}" if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
-        # Errors of others may quote the file, and a cause is printed, too.
+        # Errors from other libraries may quote the file, and a cause would be printed as well.
         said = escaped(reason, _LONGEST_REASON)
         raise ValueError(f"{failure}: {said}.") from (error if said == reason else None)
     return version, estimator

@@ -1,4 +1,4 @@
-"""How instances of a class are written, and made again of what was written."""
+"""Records: how instances of a class are written to a file and rebuilt from it."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from skemvae.validation import shown
 
 Values = dict[str, Any]
 Rule = Callable[[Values, Sizes], str | None]
-# What scikit-learn and the pickles of skemvae add: callbacks belong to the session.
+# Added by scikit-learn and by pickling in skemvae; callbacks belong to the running process.
 _TRANSIENT = ("_skl_callbacks", "_skemvae_version")
 
 
 def path_of(kind: type) -> str:
-    """Where a class is defined."""
+    """Module and qualified name of a class."""
     return f"{kind.__module__}:{kind.__qualname__}"
 
 
@@ -31,13 +31,14 @@ class Record(ABC):
     Attributes
     ----------
     tag : str
-        What the class is called in files.
+        Name of the class in files.
     path : str
-        Module and name of the class, which is imported when it is needed.
+        Module and name of the class, which is imported on demand.
     fields : dict of Check
-        What is written.
+        The check of each field that is written.
     rule : callable, optional
-        What is wrong with all values together, or nothing; of what is fitted.
+        Checks the values of a fitted instance together; returns what is wrong,
+        or None.
     """
 
     tag: str
@@ -53,26 +54,26 @@ class Record(ABC):
 
     @abstractmethod
     def state(self, instance: Any) -> Values:
-        """What is written.
+        """Return the values to write.
 
         Raises
         ------
         TypeError
-            If the instance has attributes that no file holds.
+            If the instance has attributes that cannot be saved.
         """
 
     @abstractmethod
     def build(self, values: Values, sizes: Sizes) -> Any:
-        """An instance of what was written.
+        """Rebuild an instance from the values that were written.
 
         Raises
         ------
         ValueError
-            If values are missing, unknown or cannot be.
+            If values are missing, unknown or invalid.
         """
 
     def sizes_within(self, name: str, sizes: Sizes) -> Sizes:
-        """The sizes that arrays in a field must have."""
+        """The sizes with which arrays in a field must agree."""
         return sizes
 
     def _check(self, values: Values, expected: Collection[str], sizes: Sizes) -> None:
@@ -93,7 +94,7 @@ class Record(ABC):
 
 
 class DataRecord(Record):
-    """Of a frozen dataclass."""
+    """Record of a frozen dataclass."""
 
     def state(self, instance: Any) -> Values:
         return {name: getattr(instance, name) for name in self.fields}
@@ -111,13 +112,13 @@ def parameters_of(cls: type) -> list[str]:
 
 
 def known_of(likelihood: Any) -> Values:
-    """What a likelihood knows: everything public but its tensors."""
+    """The public attributes of a likelihood, apart from its tensors."""
     known = vars(likelihood).items()
     return {k: v for k, v in known if not k.startswith("_") and k != "training"}
 
 
 class LikelihoodRecord(Record):
-    """Of a likelihood without its tensors: its parameters, and what it knows of its columns."""
+    """Record of a likelihood: its parameters and its facts about columns, but not its tensors."""
 
     def state(self, instance: Any) -> Values:
         return known_of(instance)
@@ -151,12 +152,13 @@ class OwnLikelihoodRecord(LikelihoodRecord):
 
 @dataclass(frozen=True)
 class ModelRecord(Record):
-    """Of an estimator in the sense of scikit-learn: parameters, and attributes once it is fitted.
+    """Record of a scikit-learn estimator: its parameters, and attributes if it is fitted.
 
     Attributes
     ----------
     optional : tuple of set of str
-        Attributes that a fitted one need not have: all of a set, or none.
+        Sets of attributes that a fitted instance may lack, each set as a
+        whole.
     """
 
     optional: tuple[frozenset[str], ...] = ()
@@ -186,14 +188,14 @@ class ModelRecord(Record):
         return instance
 
     def sizes_within(self, name: str, sizes: Sizes) -> Sizes:
-        return sizes if name in self.fields else {}  # parameters may be of another fit
+        return sizes if name in self.fields else {}  # parameters may come from another fit
 
     def _state_to_set(self, values: Values) -> Values:
         return values
 
 
 class EstimatorRecord(ModelRecord):
-    """Of an estimator of skemvae: it knows which version it is of."""
+    """Record of an estimator of skemvae, which stores the version that made it."""
 
     def _state_to_set(self, values: Values) -> Values:
         return {**values, "_skemvae_version": __version__}
@@ -201,12 +203,12 @@ class EstimatorRecord(ModelRecord):
 
 @dataclass(frozen=True)
 class OwnModelRecord(ModelRecord):
-    """Of a model that is not of this library.
+    """Record of a model that a user defined.
 
     Attributes
     ----------
     own : type
-        Its class, which never comes from a file.
+        Its class, which is never looked up from a file.
     """
 
     own: Any = None

@@ -1,4 +1,4 @@
-"""The classes of which a file may hold instances, and what these must look like: all of them."""
+"""All classes of which a file may hold instances, with the checks of their fields."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ from skemvae.persistence.records import (
 
 
 def part(*tags: str) -> Check:
-    """An instance of some of the classes below."""
+    """Check for an instance of one of the classes below."""
 
     def check(value: Any, sizes: Sizes) -> str | None:
         known = any(path_of(type(value)) == RECORDS[tag].path for tag in tags)
@@ -217,7 +217,7 @@ _TABLES: list[Record] = [
 
 
 def _heads(dtype: str) -> Check:
-    """States of likelihoods."""
+    """Check for the states of likelihoods."""
     parameters = dict_of(floats(dtype=dtype))
     return list_of(dict_with(likelihood=a_likelihood, weights=parameters))
 
@@ -274,7 +274,7 @@ _MODELS: list[Record] = [
             "_stream": part("Stream"),
         },
         rules.of_mixture,
-        # What is made from known parameters has no history.
+        # A mixture made by from_parameters has no history.
         (
             *_OPTIONAL,
             frozenset(_HISTORY),
@@ -346,7 +346,7 @@ _OWN_MODEL: dict[str, Check] = {
     "parameters_": dict_of(floats()),
     "n_parameters_": count,
     "_n_latent": count,
-    "_noise": floats(dtype="float64 or int64"),  # of points, or of states
+    "_noise": floats(dtype="float64 or int64"),  # points, or states
     "_seed": seed,
     "_n_features": size("d"),
 }
@@ -356,7 +356,7 @@ _BY_PATH = {record.path: record for record in RECORDS.values()}
 
 
 def record_of(cls: type) -> Record | None:
-    """How instances of a class are written, or None if they are not."""
+    """The record of a class, or None if it cannot be saved."""
     if issubclass(cls, LatentVariableModel):
         return own_models([cls])[cls.__name__]
     own = registered().get(cls.__name__)
@@ -380,14 +380,14 @@ def registered() -> dict[str, Record]:
 
 
 def own_models(classes: Iterable[Any]) -> dict[str, Record]:
-    """How models that are not of this library are written, by tag.
+    """The records of models that users defined, by tag.
 
     Raises
     ------
     TypeError
-        If one is no such model.
+        If a class is not a subclass of ``LatentVariableModel``.
     ValueError
-        If a name is taken.
+        If a name is already taken.
     """
     found: dict[str, Record] = {}
     for cls in classes:

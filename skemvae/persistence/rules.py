@@ -1,4 +1,4 @@
-"""What the values of a record must be together. A rule says what is wrong, or nothing."""
+"""Rules that check the values of a record together. A rule returns what is wrong, or None."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from skemvae.validation import check_mixture_weights, shown
 
 
 def of_table(values: Values, sizes: Sizes) -> str | None:
-    """Each column stands once, and has units."""
+    """Each column occurs once, and has units."""
     columns, blocks = values["columns"], values["blocks"]
     together = np.concatenate([np.empty(0, dtype=int), *columns])
     if sorted(together.tolist()) != list(range(len(together))):
@@ -32,12 +32,12 @@ def of_table(values: Values, sizes: Sizes) -> str | None:
 
 
 def of_continuous(values: Values, sizes: Sizes) -> str | None:
-    """One divides by scales."""
+    """Scales are not 0, because values are divided by them."""
     return None if (values["scale"] != 0).all() else "has a scale of 0"
 
 
 def of_categories(values: Values, sizes: Sizes) -> str | None:
-    """Labels are looked up."""
+    """Labels are hashable, because they are looked up."""
     hash(values["labels"])  # raises TypeError
     return None
 
@@ -55,7 +55,7 @@ def of_architecture(values: Values, sizes: Sizes) -> str | None:
 
 
 def of_mixture(values: Values, sizes: Sizes) -> str | None:
-    """Weights sum to 1; covariances are those of their structure, also where a stream climbs."""
+    """Weights sum to 1; covariances fit their structure, also those of ``partial_fit``."""
     check_mixture_weights("weights_", values["weights_"], sizes["K"])
     climbing = values["_stream"].climbing if "_stream" in values else None
     if climbing is not None:
@@ -73,16 +73,16 @@ def of_variational_em(values: Values, sizes: Sizes) -> str | None:
 
 
 def of_bayesian_mixture(values: Values, sizes: Sizes) -> str | None:
-    """What is public goes with the distributions behind it."""
+    """Public attributes agree with the distributions that they come from."""
     structure = STRUCTURES.get(values["covariance_type"])
     mixture = values["_mixture"]
     for parameters in (mixture.prior, mixture.q):
         if type(parameters.components.covariance) is not structure:
             return f"is not of covariance_type={shown(values['covariance_type'])}"
     if type(mixture.prior.weights) is not type(mixture.q.weights):
-        return "has weights of one kind in the prior, and of another in q"
+        return "has weights of different kinds in the prior and in q"
     if values["weight_concentration_"].shape != mixture.q.weights.public.shape:
-        return "has weight_concentration_ of another shape than that of q"
+        return "has a weight_concentration_ whose shape differs from that of q"
     return _of_covariances(values, sizes)
 
 
@@ -91,7 +91,7 @@ _PUBLIC = ("covariances_", "precisions_", "precisions_cholesky_")
 
 
 def of_factor_model(values: Values, sizes: Sizes) -> str | None:
-    """The likelihoods are those of the columns."""
+    """The likelihoods match the columns."""
     for state in (values["_as_fitted"], values["_factors"]):
         if said := _of_heads(state["heads"], values):
             return said
@@ -99,7 +99,7 @@ def of_factor_model(values: Values, sizes: Sizes) -> str | None:
 
 
 def of_own_model(values: Values, sizes: Sizes) -> str | None:
-    """As many states, or dimensions of z, as there are in what was looked at in the fit."""
+    """The number of states, or of dimensions of z, matches the points of the fit."""
     noise = values["_noise"]
     letters = "1 k 1" if noise.dtype.kind == "i" else "1 _ k"
     said = axes(noise.shape, letters, {"k": values["_n_latent"]})
@@ -107,7 +107,7 @@ def of_own_model(values: Values, sizes: Sizes) -> str | None:
 
 
 def of_vae(values: Values, sizes: Sizes) -> str | None:
-    """The likelihoods are those of the columns."""
+    """The likelihoods match the columns."""
     return _of_heads(values["module_"]["heads"], values)
 
 
@@ -128,7 +128,7 @@ def _of_covariances(values: Values, sizes: Sizes) -> str | None:
 
 
 def _of_heads(heads: Any, values: Values) -> str | None:
-    """Compare the likelihoods of networks with new ones for the same columns."""
+    """Compare likelihoods with new ones for the same columns."""
     import torch
 
     table = values["_table"]
@@ -147,7 +147,9 @@ def _of_heads(heads: Any, values: Values) -> str | None:
             return f"has {shown(head)} for {shown(units.names)}, which are {type(units).__name__}"
         new.bind(torch.zeros(1, len(columns)), torch.ones(1), units)
         known, expected = known_of(head), known_of(new)
-        if "unseen_mass" in known and "unseen_mass" in expected:  # of the rows, not of the columns
+        if (
+            "unseen_mass" in known and "unseen_mass" in expected
+        ):  # depends on the rows, not only on the columns
             expected["unseen_mass"] = known["unseen_mass"]
         if known != expected:
             return f"has a likelihood with {shown(known)}, expected {shown(expected)}"

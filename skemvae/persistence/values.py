@@ -1,9 +1,9 @@
-"""Between Python values and JSON with arrays beside it.
+"""Conversion between Python values and JSON plus arrays.
 
-JSON's own types stand for themselves. Everything else is an object with one
-key, which says what it is: ``{"tuple": [...]}``, ``{"array": "means_"}``,
-``{"Categorical": {...}}``. What may occur stands in two tables, ``_CODECS`` here
-and ``RECORDS`` in ``registry``; no name in a file is ever looked up elsewhere.
+JSON's own types stand for themselves. Everything else is an object whose
+single key gives its type: ``{"tuple": [...]}``, ``{"array": "means_"}``,
+``{"Categorical": {...}}``. Two tables list all types, ``_CODECS`` here and
+``RECORDS`` in ``registry``; names in a file are never looked up elsewhere.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class _Codec:
 
 def _of_time(time: dt.datetime) -> str:
     if time.tzinfo is not None:
-        raise TypeError(f"holds {time!r}: of times, only those without time zone can be saved")
+        raise TypeError(f"holds {time!r}: only times without a time zone can be saved")
     return time.isoformat()
 
 
@@ -50,7 +50,7 @@ def _of_random_state(rng: np.random.RandomState) -> dict[str, Any]:
 
 def _random_state(state: dict[str, Any]) -> np.random.RandomState:
     key, position = state["key"], state["pos"]
-    # NumPy believes the position, and would read beyond the key.
+    # NumPy does not check the position, and would read beyond the key.
     if (
         len(state) != 4  # key, pos, has_gauss, gauss
         or key.shape != (624,)
@@ -68,7 +68,7 @@ def _random_state(state: dict[str, Any]) -> np.random.RandomState:
 
 
 _CODECS = {
-    "float": _Codec(float, str, float),  # not finite: JSON has the others
+    "float": _Codec(float, str, float),  # not finite; JSON holds all others
     "tuple": _Codec(tuple, list, tuple),
     "slice": _Codec(slice, lambda s: [s.start, s.stop, s.step], lambda ends: slice(*ends)),
     "bytes": _Codec(bytes, bytes.hex, bytes.fromhex),
@@ -86,25 +86,25 @@ _TAGS = {codec.type: tag for tag, codec in _CODECS.items()}
 
 
 class Encoder:
-    """Turns values into JSON, and collects their arrays by name and models of one's own."""
+    """Turns values into JSON; collects their arrays by name, and user-defined models."""
 
     def __init__(self) -> None:
         self.arrays: dict[str, AnyArray] = {}
         self.own_models: set[type] = set()
 
     def encode(self, value: Any, where: str) -> Any:
-        """What JSON has for a value.
+        """Return the JSON of a value.
 
         Parameters
         ----------
         value : object
         where : str
-            What it is called: in errors, and as the name of its array.
+            Name of the value, for errors and for its array.
 
         Raises
         ------
         TypeError
-            If a file can hold no such thing; it says what to do instead.
+            If the value cannot be saved; the message gives a remedy.
         """
         kind = type(value)
         if kind in _PLAIN or (kind is float and math.isfinite(value)):
@@ -148,7 +148,7 @@ class Encoder:
                 f"{escaped(where)} is an array of {shown(array.dtype)}, which cannot be saved: "
                 "use a list instead."
             )
-        # The order decides in which order sums are taken, and so the last bit.
+        # Keep the memory order: it sets the order of summation, and so the last bit of results.
         if array.flags.f_contiguous and not array.flags.c_contiguous:
             return {"fortran": self._keep(array.T, where)}
         return {"array": self._keep(array, where)}
@@ -156,7 +156,7 @@ class Encoder:
     def _keep(self, array: AnyArray, name: str) -> str:
         while name in self.arrays or not name:
             name += "'"
-        # ascontiguousarray makes one dimension of none.
+        # ascontiguousarray turns a 0-d array into a 1-d one; reshape undoes that.
         dtype = storable(array.dtype)
         self.arrays[name] = np.ascontiguousarray(array, dtype=dtype).reshape(array.shape)
         return name
@@ -166,8 +166,8 @@ def _refuse(value: Any, where: str) -> NoReturn:
     kind, said = type(value), f"{escaped(where)}={shown(value)}"
     if callable(value):
         raise TypeError(
-            f"{said} is code, which no file of skemvae.save holds: set the parameter to something "
-            "else first, which changes nothing that is fitted, or use joblib, whose files must be "
+            f"{said} is code, which skemvae.save does not store: set the parameter to something "
+            "else first, which changes no fitted attribute, or use joblib, whose files must be "
             "trusted."
         )
     raise TypeError(
@@ -178,14 +178,14 @@ def _refuse(value: Any, where: str) -> NoReturn:
 
 
 class Decoder:
-    """Turns JSON back into values, with the arrays beside it.
+    """Turns JSON and its arrays back into values.
 
     Parameters
     ----------
     arrays : dict of ndarray
-        Each is taken once.
+        Each must be used exactly once.
     models : dict of Record
-        Of models that are not of this library, by tag.
+        Records of user-defined models, by tag.
     """
 
     def __init__(self, arrays: dict[str, AnyArray], models: dict[str, Record]):
@@ -193,12 +193,12 @@ class Decoder:
         self._records = {**models, **registered(), **RECORDS}
 
     def decode(self, node: Any) -> Any:
-        """The value of a whole document.
+        """Return the value of a whole document.
 
         Raises
         ------
         ValueError
-            If there is something in it that may not be there.
+            If the document holds anything invalid.
         """
         value = self._decode(node, {})
         if self._arrays:
@@ -211,7 +211,7 @@ class Decoder:
         if not isinstance(node, dict):
             return node
         if len(node) != 1:
-            raise ValueError(f"it holds {shown(node)}, which says more or less than what it is")
+            raise ValueError(f"it holds {shown(node)}, which names more or less than one type")
         (tag, content), *_ = node.items()
         if tag == "array":
             return self._take(content)
@@ -221,7 +221,7 @@ class Decoder:
             return self._take(content)[()]
         if tag == "objects":
             array = np.empty(len(content["items"]), dtype=object)
-            for i, item in enumerate(content["items"]):  # at once, NumPy would unpack tuples
+            for i, item in enumerate(content["items"]):  # one by one, or NumPy would unpack tuples
                 array[i] = self._decode(item, sizes)
             return array.reshape(content["shape"])
         if tag == "dict":
@@ -231,7 +231,7 @@ class Decoder:
         if tag not in self._records:
             raise ValueError(
                 f"it holds {shown(tag)}, which is not of skemvae: if it is a model of your own, "
-                "name its class in load(path, models=[...]); if it is a likelihood, register it in "
+                "give its class in load(path, models=[...]); if it is a likelihood, register it in "
                 "skemvae.likelihoods.LIKELIHOODS first"
             )
         record = self._records[tag]
@@ -243,5 +243,5 @@ class Decoder:
 
     def _take(self, name: Any) -> AnyArray:
         if name not in self._arrays:
-            raise ValueError(f"it refers to an array {shown(name)} that is not there, or not again")
+            raise ValueError(f"it refers to an array {shown(name)} that is missing or already used")
         return self._arrays.pop(name)
