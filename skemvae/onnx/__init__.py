@@ -1,1 +1,1 @@
-"""Fitted estimators as ONNX models, which run without Python."""
+"""Export fitted estimators as ONNX models, which run without Python."""

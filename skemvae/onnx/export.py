@@ -1,4 +1,4 @@
-"""``to_onnx``: which estimators have an ONNX model, and what is written beside it."""
+"""``to_onnx``: export estimators to ONNX, with metadata."""
 
 from __future__ import annotations
 
@@ -31,29 +31,29 @@ def to_onnx(
     *,
     dtype: npt.DTypeLike = np.float64,
 ) -> ModelProto:
-    """Write density and latent means of a fitted estimator as an ONNX model.
+    """Export the log density and latent means of a fitted estimator as an ONNX model.
 
     The model maps ``X`` of shape (n, n_features) to ``log_density`` of shape
     (n,), which is ``score_samples(X)``, and to ``latent`` of shape (n, k), which
-    is ``transform(X)``. It raises no errors: where the estimator would refuse
-    a row, because it holds NaN, infinity or a value without density, the
-    outputs are NaN.
+    is ``transform(X)``. It raises no errors: for rows that the estimator would
+    reject, with NaN, infinity or a value without density, the outputs are NaN.
 
     Parameters
     ----------
     estimator : EMGaussianMixture, VariationalEM or VAEEstimator
-        Fitted. ``VariationalEM`` with a ``BayesianMixture``, ``VAEEstimator``
-        without labels that are not numbers.
+        Fitted. ``VariationalEM`` must have a ``BayesianMixture``; the labels
+        of a ``VAEEstimator`` must be numbers.
     path : str or path-like, default=None
-        Where to write the model, all or nothing. None means nowhere.
+        File to write the model to, completely or not at all. None writes no
+        file.
     dtype : {numpy.float64, numpy.float32}, default=numpy.float64
-        Of X and of the outputs. As in the estimators, mixtures compute in
-        float64 either way, networks in ``dtype``.
+        Dtype of X and of the outputs. As in the estimators, mixtures always
+        compute in float64, networks in ``dtype``.
 
     Returns
     -------
     onnx.ModelProto
-        Outputs are in nats, in the units of X. Its metadata hold
+        The log density is in nats, in the units of X. The metadata hold
         ``feature_names`` (JSON, only if the estimator has them), ``estimator``,
         ``units`` and ``skemvae_version``.
 
@@ -64,13 +64,13 @@ def to_onnx(
     sklearn.exceptions.NotFittedError
         If the estimator is not fitted.
     TypeError
-        If such an estimator has no ONNX model.
+        If the estimator cannot be exported.
     ValueError
-        If ``dtype`` is another one, or a column has no counterpart in ONNX.
+        If ``dtype`` is neither of these, or a column has no counterpart in ONNX.
 
     Notes
     -----
-    The packages come with ``pip install "skemvae[onnx]"``. The models use
+    ``pip install "skemvae[onnx]"`` installs the packages. The models use
     operator set 18 without extensions.
 
     Examples
@@ -93,11 +93,11 @@ def to_onnx(
 
 
 def _builder(estimator: Any) -> Callable[[Any, Any], ModelProto]:
-    """The function that makes such models; only here packages are imported."""
+    """Return the function that builds the model; import the packages only now."""
     if not isinstance(estimator, LatentDensityEstimator):
         raise TypeError(
             "to_onnx takes EMGaussianMixture, VAEEstimator and VariationalEM with a "
-            f"BayesianMixture, not {type(estimator).__name__}. Of a Pipeline or another wrapper "
+            f"BayesianMixture, not {type(estimator).__name__}. For a Pipeline or another wrapper, "
             "export the fitted estimator inside; skl2onnx converts the transformers before it."
         )
     check_is_fitted(estimator)
@@ -116,13 +116,13 @@ def _builder(estimator: Any) -> Callable[[Any, Any], ModelProto]:
 
         return bayesian_mixture
     raise TypeError(
-        f"to_onnx has no model for {estimator!r}: the posterior of a row is found by iterations, "
-        "which is no fixed graph. A BayesianMixture and a VAEEstimator have one."
+        f"to_onnx cannot export {estimator!r}: its posterior is found by iterations, which have "
+        "no fixed graph. Use a BayesianMixture or a VAEEstimator."
     )
 
 
 def _describe(model: ModelProto, estimator: Any) -> None:
-    """Write what the model is into it, and nothing of how it was made."""
+    """Add a description to the model, and remove traces of how it was built."""
     from onnx import helper
 
     graph = model.graph
@@ -132,7 +132,7 @@ def _describe(model: ModelProto, estimator: Any) -> None:
     model.producer_name, model.producer_version = "skemvae", __version__
     model.doc_string = (
         f"{name} of skemvae: log_density is log p(x) of each row in nats, in the units of X; "
-        "latent is the posterior mean of z. NaN where the estimator would refuse a row."
+        "latent is the posterior mean of z. Both are NaN for rows that the estimator would reject."
     )
     metadata = {"skemvae_version": __version__, "estimator": name, "units": "nats"}
     if hasattr(estimator, "feature_names_in_"):

@@ -1,6 +1,6 @@
 """Mixtures as ONNX graphs: standardise, whiten, sum the squares, apply Bayes' rule.
 
-Components run along the first axis, rows along the second, features along the last.
+Axes are components, rows, features, in this order.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from skemvae.core.rows import FAR, Frame
 from skemvae.structures.dense import as_matrices
 from skemvae.structures.matrices import MatrixCovariance
 
-# Differences are taken before they are whitened, as in `core.scan.DifferenceScan`: exact wherever
-# the means lie. 0 x is NaN where x is not finite; `doubt` brings that to the outputs.
+# Subtract before whitening, as in `core.scan.DifferenceScan`, to be accurate wherever the means
+# lie. 0 x is NaN where x is not finite; `doubt` carries that to the outputs.
 _GAUSSIAN = """
     rows = Cast <to = 11> (X)
     zeros = Mul (rows, zero)
@@ -33,7 +33,7 @@ _GAUSSIAN = """
     log_joint = Sub (log_normaliser, halves)
 """
 
-# As `core.scan.StudentMetric`, or `StudentProductMetric` where each feature is a group.
+# As in `core.scan.StudentMetric`, or `StudentProductMetric` if each feature is a group.
 _STUDENT = """
     groups = {group}
     odds = Mul (shrinkage, groups)
@@ -44,8 +44,8 @@ _STUDENT = """
     log_predictive = Sub (predictive_log_normaliser, falls)
 """
 
-# As `core.bound.Posterior`: where no component reaches a row the evidence is -inf and none is
-# favoured. The exponential is never asked of -inf, which some runtimes do not take to 0.
+# As in `core.bound.Posterior`: if all components have density 0, the log density is -inf and the
+# responsibilities are equal. Clip before Exp, since some runtimes do not map -inf to 0.
 _BAYES = """
     largest = ReduceMax <keepdims = 1> ({log_density}, first)
     finite = Clip ({log_density}, lowest)
@@ -73,7 +73,7 @@ mixture ({dtype}[n, {d}] X) => ({dtype}[n] log_density, {dtype}[n, {k}] latent) 
 
 
 def gaussian_mixture(estimator: Any, dtype: Any) -> onnx.ModelProto:
-    """The model of a fitted ``EMGaussianMixture``."""
+    """The ONNX model of a fitted ``EMGaussianMixture``."""
     mixture = estimator._mixture()
     frame = mixture.frame()
     mixture = mixture.into(frame)
@@ -83,10 +83,10 @@ def gaussian_mixture(estimator: Any, dtype: Any) -> onnx.ModelProto:
 
 
 def bayesian_mixture(estimator: Any, dtype: Any) -> onnx.ModelProto:
-    """The model of a fitted ``VariationalEM`` with a ``BayesianMixture``.
+    """The ONNX model of a fitted ``VariationalEM`` with a ``BayesianMixture``.
 
-    Its density is the predictive one, a mixture of Student's t; its
-    responsibilities are those of q, whose log joint density has Gaussian form.
+    The density is the predictive one, a mixture of Student's t. The
+    responsibilities are those of q, whose log joint density is Gaussian in form.
     """
     frame = estimator.model_._frame
     mixture = estimator.model_._mixture.into(frame)
@@ -106,7 +106,7 @@ def bayesian_mixture(estimator: Any, dtype: Any) -> onnx.ModelProto:
 def _components(
     means: Array, covariance: MatrixCovariance, log_normaliser: Array, frame: Frame
 ) -> dict[str, Any]:
-    """The constants of ``_GAUSSIAN`` and ``_BAYES``, for components in a frame."""
+    """The constants of ``_GAUSSIAN`` and ``_BAYES`` for components in a frame."""
     factors = covariance.precision_cholesky
     return {
         "zero": np.array(0.0),
@@ -128,7 +128,7 @@ def _components(
 def _model(
     body: str, arrays: dict[str, Any], covariance: MatrixCovariance, log_density: str, dtype: Any
 ) -> onnx.ModelProto:
-    """Fill the operators that depend on the structure into a graph, and parse it."""
+    """Insert the operators that depend on the covariance structure, and parse the graph."""
     code = onnx.helper.np_dtype_to_tensor_dtype(dtype)
     by_feature = covariance.radial_size == 1
     body = body.format(

@@ -34,7 +34,7 @@ from skemvae.validation import shown
 
 
 def vae(estimator: Any, dtype: Any) -> onnx.ModelProto:
-    """The model of a fitted ``VAEEstimator``."""
+    """The ONNX model of a fitted ``VAEEstimator``."""
     check_scalar(estimator.n_score_samples, "n_score_samples", Integral, min_val=1)
     kind = {"float64": torch.float64, "float32": torch.float32}[dtype.name]
     graph = _Graph(estimator, kind).eval()
@@ -44,7 +44,7 @@ def vae(estimator: Any, dtype: Any) -> onnx.ModelProto:
             "pass dtype=numpy.float32."
         )
     rows = torch.zeros(2, estimator.n_features_in_, dtype=kind)
-    graph(rows)  # what we refuse is refused here: within a trace errors are wrapped
+    graph(rows)  # raise our own errors here, because the exporter would wrap them
     with _quiet():
         program = torch.onnx.export(
             graph,
@@ -62,11 +62,11 @@ def vae(estimator: Any, dtype: Any) -> onnx.ModelProto:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Hide what the exporter says of itself; where it fails it raises."""
+    """Silence the messages of the exporter; its errors are still raised."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript")]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():
-        # torch copies its tree of arguments in a way that it has deprecated itself.
+        # torch uses a function that it has itself deprecated.
         warnings.filterwarnings("ignore", ".*LeafSpec", FutureWarning)
         try:
             for logger in loggers:
@@ -78,7 +78,7 @@ def _quiet() -> Iterator[None]:
 
 
 class _Graph(nn.Module):
-    """log p(x) and E_q[z | x] of rows, as ``networks.inference.Inference`` computes them."""
+    """log p(x) and E_q[z | x] of rows, computed as in ``networks.inference.Inference``."""
 
     def __init__(self, estimator: Any, kind: torch.dtype):
         super().__init__()
@@ -116,7 +116,7 @@ class _Graph(nn.Module):
 
 @dataclass(frozen=True)
 class _PriorWithPoints:
-    """A prior whose points have been drawn: ONNX could not choose their components."""
+    """A prior with points drawn beforehand, because ONNX could not choose their components."""
 
     density: PriorDensity
     points: Tensor
@@ -128,7 +128,7 @@ class _PriorWithPoints:
         return self.points
 
 
-# What `Units.encode` does, and where it would refuse a value.
+# The same as `Units.encode`, with masks for values that it would reject.
 
 
 class _Codes(NamedTuple):
@@ -141,7 +141,7 @@ class _Codes(NamedTuple):
 def _codes(units: Units, X: Tensor) -> _Codes:
     raise ValueError(
         f"Columns {shown(list(units.names))} are in units of type {type(units).__name__}, which "
-        "have no counterpart in ONNX: only those of the library's own likelihoods have."
+        "have no counterpart in ONNX: use the library's own likelihoods."
     )
 
 
@@ -179,7 +179,7 @@ def _(units: Categories, X: Tensor) -> _Codes:
         )
     columns = []
     for column, labels in zip(X.split(1, -1), units.labels, strict=True):
-        # Counted from 1, so that 0 is left for one not seen in fit.
+        # Count from 1, so that 0 is left for labels not seen in fit.
         numbers = torch.arange(1, len(labels) + 1, dtype=X.dtype)
         is_label = column == torch.tensor(labels, dtype=X.dtype)
         columns.append((is_label * numbers).sum(-1, keepdim=True) - 1)
@@ -187,7 +187,7 @@ def _(units: Categories, X: Tensor) -> _Codes:
     return _Codes(torch.cat(columns, -1), known, known)
 
 
-# Operators that the exporter lacks, or translates with a loss of digits.
+# Operators that the exporter lacks, or translates with a loss of precision.
 
 
 def _double(value: float) -> Any:
@@ -209,12 +209,12 @@ def _logaddexp(a: Any, b: Any) -> Any:
 
 
 def _softplus(x: Any, beta: float = 1.0, threshold: float = 20.0) -> Any:
-    """log(1 + exp(x)), which onnxruntime lacks in float64; nobody here asks for another beta."""
+    """log(1 + exp(x)), which onnxruntime lacks in float64; only beta = 1 is needed here."""
     assert beta == 1
     return _logaddexp(x, op.CastLike(_double(0.0), x))
 
 
-# Of Stirling's series in 1 / x.
+# Coefficients of Stirling's series in 1 / x.
 _STIRLING = (1 / 12, -1 / 360, 1 / 1260, -1 / 1680, 1 / 1188, -691 / 360360)
 
 
