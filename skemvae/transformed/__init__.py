@@ -1,1 +1,1 @@
-"""A density of transformed rows, in the units before the transformation."""
+"""Densities of transformed rows, in the units before the transformation."""

@@ -1,4 +1,4 @@
-"""What a density behind a transformer answers, in the units before it."""
+"""The methods of a density behind a transformer, in the units before it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from skemvae.validation import check_random_state, check_weights
 
 
 def _density_has(name: str) -> Callable[[Any], bool]:
-    """Whether the density within has a method; raises its AttributeError if not."""
+    """Whether the inner density has a method; if not, its AttributeError is raised."""
 
     def check(estimator: Any) -> bool:
         getattr(getattr(estimator, "estimator_", estimator.estimator), name)
@@ -47,7 +47,7 @@ def _density_has(name: str) -> Callable[[Any], bool]:
 
 
 def _can_explain(estimator: Any) -> bool:
-    """Whether surprises of transformed values are those of values, but for their slopes."""
+    """Whether the transformer acts on each column separately, as ``feature_scores`` needs."""
     _density_has("feature_scores")(estimator)
     leaves = estimator.bijection_.leaves() if hasattr(estimator, "bijection_") else ()
     for leaf in leaves:
@@ -55,8 +55,8 @@ def _can_explain(estimator: Any) -> bool:
             name = " ".join(str(leaf.transformer).split())
             raise AttributeError(
                 f"feature_scores needs a transformer of each column alone, but {name} may mix "
-                "columns: no value of X has one of its own behind it. Use scalers, powers, named "
-                "functions or functions of single columns, or explain the transformed rows by "
+                "columns. Use scalers, powers, named functions or functions of single columns, or "
+                "explain the transformed rows with "
                 "estimator_.feature_scores(transformer_.transform(X))."
             )
     return True
@@ -82,14 +82,14 @@ class DensityInOriginalUnits(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         X : array-like of shape (n_samples, n_features)
             Rows to score.
         return_std : bool, default=False
-            Whether to return the standard errors of the density's scores,
-            too; zeros where it has none.
+            Whether to also return the standard errors of the density's
+            scores; zeros if it has none.
 
         Returns
         -------
         log_density : ndarray of shape (n_samples,)
             Nats, in the units of X; -inf where the transformer is not
-            defined, such as at x <= 0 for Box-Cox: no such x can occur.
+            defined, such as at x <= 0 for Box-Cox: such an x has density 0.
         std : ndarray of shape (n_samples,)
             Standard errors. Only if ``return_std``.
         """
@@ -99,21 +99,21 @@ class DensityInOriginalUnits(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
     @available_if(_density_has("elbo"))
     @in_kind
     def elbo(self, X: MatrixLike, return_std: bool = False) -> Scores:
-        """Evidence lower bound of each row.
+        """Bound on log p(x) (ELBO, free energy) of each row.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
             Rows to score.
         return_std : bool, default=False
-            Whether to return standard errors, too. Only for densities that
+            Whether to also return standard errors. Only for densities that
             have them.
 
         Returns
         -------
         elbo : ndarray of shape (n_samples,)
-            Nats, in the units of X: as far below ``score_samples`` as that of
-            the density is.
+            Nats, in the units of X. The gap to ``score_samples`` is that of
+            the density.
         std : ndarray of shape (n_samples,)
             Standard errors. Only if ``return_std``.
         """
@@ -128,7 +128,7 @@ class DensityInOriginalUnits(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
     @available_if(_density_has("decompose_bound"))
     @in_kind
     def decompose_bound(self, X: MatrixLike) -> BoundDecomposition:
-        """Explain the bound of each row: what z explains, what q costs, what is lost.
+        """Decompose the bound of each row into its terms and its gaps to log p(x).
 
         Parameters
         ----------
@@ -138,7 +138,8 @@ class DensityInOriginalUnits(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         Returns
         -------
         BoundDecomposition
-            That of the density, with likelihoods in the units of X.
+            The decomposition by the density, with likelihoods in the units of
+            X.
         """
         transformed, log_volume = self._within(X)
         parts: BoundDecomposition = self.estimator_.decompose_bound(transformed)
@@ -151,7 +152,7 @@ class DensityInOriginalUnits(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
     @available_if(_can_explain)
     @in_kind
     def feature_scores(self, X: MatrixLike) -> Tabular:
-        """How surprising each value of a row is, given all its other values.
+        """Score how surprising each value of a row is, given all its other values.
 
         Parameters
         ----------
@@ -161,19 +162,19 @@ class DensityInOriginalUnits(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         Returns
         -------
         ndarray of shape (n_samples, n_features), or a frame after ``set_output``
-            ``-log p(x_j | x_-j)``, less its mean over the training rows, in
-            nats: that of the transformed value, less how much the transformer
-            stretches the value beyond what it does on average. Only if the
-            density has it, and the transformer acts on each column alone.
+            ``-log p(x_j | x_-j)`` minus its mean over the training rows, in
+            nats. It is the score of the transformed value, minus the log slope
+            of the transformer relative to its mean. Only if the density has
+            this method and the transformer acts on each column separately.
 
         See Also
         --------
-        EMGaussianMixture.feature_scores : What they mean.
+        EMGaussianMixture.feature_scores : What the scores mean.
 
         Notes
         -----
-        ``log p(x_j | x_-j) = log p(y_j | y_-j) + log |dy_j/dx_j|``. What a
-        density loses at the edge of an image is not divided among values.
+        ``log p(x_j | x_-j) = log p(y_j | y_-j) + log |dy_j/dx_j|``. The scores
+        ignore mass that the density has outside the image.
         """
         transformed, _ = self._within(X)
         places, log_slopes = self.bijection_.by_columns(self._rows(X))
@@ -196,7 +197,7 @@ class DensityInOriginalUnits(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         -------
         float
             Minus twice the total log likelihood in nats, plus twice the
-            number of free parameters, powers of the transformer included.
+            number of free parameters, including powers of the transformer.
         """
         return self._criterion("aic", X, sample_weight, lambda n: 2)
 
@@ -215,16 +216,16 @@ class DensityInOriginalUnits(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         -------
         float
             Minus twice the total log likelihood in nats, plus log n for each
-            free parameter, powers of the transformer included.
+            free parameter, including powers of the transformer.
         """
         return self._criterion("bic", X, sample_weight, math.log)
 
-    # What the density says of transformed rows.
+    # Methods of the density, for transformed rows.
 
     @available_if(_density_has("predict"))
     @in_kind
     def predict(self, X: MatrixLike) -> IntArray:
-        """Predict of the density, such as the most probable component of each row.
+        """Predict with the density, for example the most probable component of each row.
 
         Parameters
         ----------
@@ -242,7 +243,7 @@ class DensityInOriginalUnits(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
     @available_if(_density_has("predict_proba"))
     @in_kind
     def predict_proba(self, X: MatrixLike) -> FloatArray:
-        """Probabilities of the density's components.
+        """Responsibilities: the posterior probability of each component of the density.
 
         Parameters
         ----------
@@ -259,7 +260,7 @@ class DensityInOriginalUnits(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
 
     @in_kind
     def transform(self, X: MatrixLike) -> FloatArray:
-        """What the density knows of the latent z of each row.
+        """Transform rows with the density, for example to posterior means of z.
 
         Parameters
         ----------
@@ -281,24 +282,24 @@ class DensityInOriginalUnits(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         Parameters
         ----------
         n_samples : int, default=1
-            How many rows, at least 1.
+            Number of rows, at least 1.
         random_state : int, Generator, RandomState or None, default=None
-            None uses the density's own ``random_state``, if it has one: an
-            integer there repeats the same draws at every call.
+            None uses the density's own ``random_state``, if it has one; if
+            that is an integer, every call returns the same draws.
 
         Returns
         -------
         X : ndarray of shape (n_samples, n_features), or a frame after ``set_output``
-            Draws of the density, transformed back; those outside of the image
-            of the transformer are drawn again.
+            Draws of the density, transformed back. Draws outside the image of
+            the transformer are rejected and replaced.
         Z : ndarray of shape (n_samples, ...) or None
             What the density returns with its draws: components, or points z.
 
         Raises
         ------
         ValueError
-            If a FunctionTransformer has no ``inverse_func``, or the density's
-            draws keep outside of the image.
+            If a FunctionTransformer has no ``inverse_func``, or almost all
+            draws of the density fall outside the image.
         """
         check_is_fitted(self)
         check_scalar(n_samples, "n_samples", Integral, min_val=1)
@@ -307,7 +308,7 @@ class DensityInOriginalUnits(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         X, Z = self._draw(n_samples, rng)
         return as_set(self, X, self), Z
 
-    # Behind all of these.
+    # Shared by all of these.
 
     @property
     def _n_features_out(self) -> int:
@@ -317,7 +318,7 @@ class DensityInOriginalUnits(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         return draw_within(self.bijection_, self.estimator_, n, math.exp(self.log_mass_), rng)
 
     def _log_density(self, answer: Callable[[Any, bool], Any], X: Any, return_std: bool) -> Any:
-        """An answer of ``estimator_`` about transformed rows in the units of X."""
+        """Convert scores that ``estimator_`` gives to transformed rows into the units of X."""
         X = self._rows(X)
         transformed, log_abs_det = self.bijection_.forward(X)
         inside = log_abs_det != -np.inf
@@ -333,16 +334,16 @@ class DensityInOriginalUnits(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         return with_error(log_density, error, return_std)
 
     def _within(self, X: Any) -> tuple[Any, Any]:
-        """Transformed rows and their log volumes, where all rows lie in the domain."""
+        """Transformed rows and their log volumes; ValueError unless all rows are in the domain."""
         X = self._rows(X)
         transformed, log_abs_det = self.bijection_.forward(X)
-        self._check_domain(self.bijection_, X, log_abs_det, "is 0, and nothing else is known of it")
+        self._check_domain(self.bijection_, X, log_abs_det, "is 0, and it has no transform")
         return transformed, log_abs_det - self.log_mass_
 
     def _check_domain(
         self, bijection: Bijection, X: Any, log_abs_det: Any, consequence: str
     ) -> None:
-        """Raise ValueError if a row lies outside of the domain, by its column if that is known."""
+        """Raise ValueError if a row lies outside the domain; name its column if possible."""
         for i in np.flatnonzero(log_abs_det == -np.inf):
             what = f"Row {i} of X"
             if bijection.acts_by_column:
@@ -360,7 +361,7 @@ class DensityInOriginalUnits(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
     def _criterion(
         self, name: str, X: Any, sample_weight: Any, price: Callable[[float], float]
     ) -> float:
-        """A criterion of ``estimator_`` in the units of X; ``price`` is that of a parameter."""
+        """A criterion of ``estimator_`` in the units of X; ``price`` is its cost per parameter."""
         transformed, log_volume = self._within(X)
         weight = check_weights(sample_weight, log_volume)
         n = len(log_volume) if weight is None else float(weight.sum())
@@ -370,7 +371,7 @@ class DensityInOriginalUnits(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         return float(criterion - gain)
 
     def _rows(self, X: Any, *, reset: bool = False) -> Any:
-        """Valid rows: numbers, or a frame as it is, for a ColumnTransformer may ask for names."""
+        """Valid rows: numbers, or the unchanged frame, since a ColumnTransformer may use names."""
         if not reset:
             check_is_fitted(self)
         check_in_memory(X)
@@ -388,8 +389,8 @@ class DensityInOriginalUnits(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         return tags
 
 
-# Where the density does not transform, this must not, either. scikit-learn wraps ``transform`` for
-# ``set_output`` when the class is made, and would drop the condition if it stood in the class.
+# Without ``transform`` of the density, this class must have none, either. The condition is added
+# here because scikit-learn wraps ``transform`` for ``set_output`` and would drop it in the class.
 for _name in ("transform", "fit_transform", "get_feature_names_out"):
     _method = available_if(_density_has("transform"))(getattr(DensityInOriginalUnits, _name))
     setattr(DensityInOriginalUnits, _name, _method)

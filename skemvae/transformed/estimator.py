@@ -31,35 +31,35 @@ class TransformedDensity(DensityInOriginalUnits):
     """A density behind a transformer, with scores and samples in the units before it.
 
     Fits the transformer T, then a density p_Y to the transformed rows, and
-    reports the density that this means for X itself,
+    returns the resulting density of X itself,
 
         ``log p(x) = log p_Y(T(x)) + log |det dT/dx| - log mass``,
 
-    where ``mass`` is what p_Y has in the image of T. So densities behind
-    different transformers are on one scale, and a search over transformers
-    compares what it should. In a ``Pipeline`` the last two terms are missing.
+    where ``mass`` is the mass of p_Y in the image of T. Densities behind
+    different transformers are therefore on one scale, so a search can compare
+    transformers. A ``Pipeline`` leaves out the last two terms.
 
     Parameters
     ----------
     transformer : str, transformer or None
-        "log", "log1p", "sqrt", "logit" or "arcsinh" of each value; or
-        one-to-one: StandardScaler, MinMaxScaler, MaxAbsScaler, RobustScaler,
-        PowerTransformer, PCA that keeps all components, FunctionTransformer
-        with ``log_abs_det``, Pipelines and ColumnTransformers of these, and
-        what has been entered in ``skemvae.bijections``. "passthrough" and
-        None leave X as it is.
+        "log", "log1p", "sqrt", "logit" or "arcsinh" of each value; or a
+        one-to-one transformer: StandardScaler, MinMaxScaler, MaxAbsScaler,
+        RobustScaler, PowerTransformer, PCA that keeps all components,
+        FunctionTransformer with ``log_abs_det``, Pipelines and
+        ColumnTransformers of these, and any transformer registered in
+        ``skemvae.bijections``. "passthrough" and None leave X unchanged.
     estimator : estimator
-        A density: anything with ``fit`` and ``score_samples``, of this
-        library, of scikit-learn or your own. A transformer whose image is not
-        all of space also needs its ``sample``.
+        A density with ``fit`` and ``score_samples``, from this library, from
+        scikit-learn or your own. If the image of the transformer is not all of
+        R^d, it also needs ``sample``.
     columns : names, positions, mask, slice or callable, default=None
-        Which columns the transformer sees, as in ``ColumnTransformer``; the
-        others stay as they are, and all in their places. None: all columns.
+        Columns to transform, as in ``ColumnTransformer``. The others stay
+        unchanged, and all keep their order. None means all columns.
     log_abs_det : callable or dict, default=None
         For a FunctionTransformer of a function of your own: maps its rows, of
         shape (n, d), to ``log |det|`` of shape (n,); -inf where the function
-        is not defined. A dict has one for each ``func``, where there are
-        several. The derivatives of the functions named above are known.
+        is not defined. For several functions, a dict with one callable for
+        each ``func``. The functions named above do not need it.
 
     Attributes
     ----------
@@ -68,29 +68,29 @@ class TransformedDensity(DensityInOriginalUnits):
     estimator_ : estimator
         The density, fitted to the transformed rows.
     bijection_ : skemvae.bijections.Bijection
-        How ``transformer_`` changes volumes, its image and the way back.
+        The log determinant, image and inverse of ``transformer_``.
     log_mass_ : float
         Log of the mass that ``estimator_`` has in the image of
-        ``transformer_``, in nats: 0 if the image is all of space, else
+        ``transformer_``, in nats: 0 if the image is all of R^d, otherwise
         estimated from 131,072 draws, the same in each fit.
     log_mass_std_ : float
-        Its standard error, which all scores have in common.
+        Standard error of ``log_mass_``, which all scores share.
     n_parameters_ : int
-        Free parameters of the density, and the powers of PowerTransformers.
-        Shifts, scales and rotations do not count: a density has its own. Only
-        if ``estimator_`` has it.
+        Number of free parameters of the density, plus the powers of
+        PowerTransformers. Shifts, scales and rotations do not count, because
+        the density has its own. Only if ``estimator_`` has it.
     n_features_in_ : int
     feature_names_in_ : ndarray
         Only if X has string column names.
 
     See Also
     --------
-    sklearn.compose.TransformedTargetRegressor : The like, for targets.
+    sklearn.compose.TransformedTargetRegressor : The same idea for targets.
 
     Notes
     -----
-    The density is fitted to transformed rows as if the image were all of
-    space, and cut off at its edge afterwards.
+    The density is fitted to transformed rows as if the image were all of R^d,
+    and truncated to the image afterwards.
 
     References
     ----------
@@ -99,8 +99,8 @@ class TransformedDensity(DensityInOriginalUnits):
 
     Examples
     --------
-    Euros and cents: a change of units moves a log density by log 100, whatever
-    the scaler. Behind a logarithm the density is that of x, not of log x.
+    Scalers do not change the units of the scores: they stay those of X. Behind
+    a power transformation, the density is that of x, not of its power.
 
     >>> import numpy as np
     >>> from sklearn.preprocessing import PowerTransformer, StandardScaler
@@ -115,7 +115,7 @@ class TransformedDensity(DensityInOriginalUnits):
     >>> round(power.score(prices), 3)
     -4.361
 
-    Amounts, beside a column that may be negative: what is drawn is positive.
+    Take logarithms of one column only: its draws are positive.
 
     >>> table = np.c_[prices, np.random.RandomState(1).normal(size=1000)]
     >>> amounts = TransformedDensity("log", EMGaussianMixture(), columns=[0]).fit(table)
@@ -146,12 +146,12 @@ class TransformedDensity(DensityInOriginalUnits):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Training rows. A frame is passed on as it is.
+            Training rows. A frame is passed on unchanged.
         y : array-like of shape (n_samples,), default=None
             Passed on to both; densities ignore it.
         sample_weight : array-like of shape (n_samples,), default=None
-            How often each row counts. The density must take weights; a
-            transformer that does not sees each row of positive weight once.
+            How often each row counts. The density must accept weights; a
+            transformer without weights sees each row of positive weight once.
 
         Returns
         -------
@@ -162,10 +162,10 @@ class TransformedDensity(DensityInOriginalUnits):
         ------
         ValueError
             If the transformer, or a part of it, has no density, if all mass
-            lies outside of its image, or if the transformer or the estimator
-            refuses the rows.
+            lies outside its image, or if the transformer or the estimator
+            rejects the rows.
         TypeError
-            If the estimator is no density.
+            If the estimator is not a density.
         """
         self._check_parameters(sample_weight)
         with fitting(self) as draft:
@@ -174,7 +174,7 @@ class TransformedDensity(DensityInOriginalUnits):
 
     @with_callbacks
     def _fit(self, X: Any, y: Any, sample_weight: Any) -> None:
-        """Fit both, with valid parameters."""
+        """Fit both; the parameters are valid."""
         context = self._init_callback_context(max_subtasks=2)
         context.call_on_fit_task_begin(estimator=self, X=X, y=y)
         rows, targets, weight = self._counting(self._rows(X, reset=True), y, sample_weight)
@@ -199,12 +199,12 @@ class TransformedDensity(DensityInOriginalUnits):
             self._mean_log_slopes = np.average(log_slopes, axis=0, weights=weight)
         if hasattr(density, "n_parameters_"):
             self.n_parameters_ = density.n_parameters_ + bijection.n_parameters
-        elif hasattr(self, "n_parameters_"):  # of another density
+        elif hasattr(self, "n_parameters_"):  # of an earlier density
             del self.n_parameters_
         context.call_on_fit_task_end(estimator=self, X=X, y=y)
 
     def _fit_transformer(self, transformer: Any, X: Any, y: Any, weight: Any) -> None:
-        # A ColumnTransformer may leave columns without numbers to a density that takes labels.
+        # A ColumnTransformer may pass on columns of labels to a density that takes them.
         by_columns = isinstance(transformer, ColumnTransformer)
         with nullcontext() if by_columns else naming_columns(X):
             transformer.fit(X, y, **({} if weight is None else {"sample_weight": weight}))

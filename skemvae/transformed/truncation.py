@@ -1,4 +1,4 @@
-"""A density cut off at the image of a bijection: the mass that is left, and draws from it."""
+"""A density truncated to the image of a bijection: its mass there, and draws from it."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from skemvae.base import DensityEstimator
 from skemvae.bijections import Bijection
 
 _BLOCK = 2**14
-_N_BLOCKS = 8  # an error of 0.003 nats where half of the mass is lost
+_N_BLOCKS = 8  # for an error of 0.003 nats if half of the mass lies outside
 
 
 def draw(density: Any, n: int, rng: Any) -> tuple[Any, Any]:
-    """Draw rows from a fitted density that may or may not take a seed.
+    """Draw rows from a fitted density, whether its ``sample`` takes a seed or not.
 
     Parameters
     ----------
     density : estimator
         With ``sample``, as in this library or as in scikit-learn.
     n : int
-        How many rows.
+        Number of rows.
     rng : RandomState
         Source of randomness.
 
@@ -33,7 +33,7 @@ def draw(density: Any, n: int, rng: Any) -> tuple[Any, Any]:
     Y : ndarray of shape (n, n_features)
         Rows.
     Z : ndarray of shape (n, ...) or None
-        What belongs to each, such as its component.
+        Components or latent points of the rows.
     """
     if isinstance(density, DensityEstimator):
         rows: tuple[Any, Any] = density._draw(n, rng)
@@ -54,16 +54,16 @@ def log_mass_within(bijection: Bijection, density: Any) -> tuple[float, float]:
     Parameters
     ----------
     bijection : Bijection
-        Whose image it is.
+        Defines the image.
     density : estimator
-        Fitted, of transformed rows.
+        Fitted to transformed rows.
 
     Returns
     -------
     log_mass : float
-        Nats; 0 if the image is all of space.
+        Nats; 0 if the image is all of R^d.
     std : float
-        Its standard error.
+        Standard error of ``log_mass``.
 
     Raises
     ------
@@ -75,9 +75,9 @@ def log_mass_within(bijection: Bijection, density: Any) -> tuple[float, float]:
     name = type(density).__name__
     if not hasattr(density, "sample"):
         raise ValueError(
-            f"The image of {bijection.transformer} is a part of space, and how much mass of "
-            f"{name} lies in it is estimated from draws, but {name} has no sample: choose a "
-            "density that has, or a transformer that reaches all of space."
+            f"The image of {bijection.transformer} is only a part of space, and the mass of "
+            f"{name} in it is estimated from draws, but {name} has no sample: choose a density "
+            "that has one, or a transformer whose image is all of space."
         )
     rng = np.random.RandomState(0)
     n, n_inside = _N_BLOCKS * _BLOCK, 0
@@ -87,7 +87,8 @@ def log_mass_within(bijection: Bijection, density: Any) -> tuple[float, float]:
     if n_inside == 0:
         raise ValueError(
             f"None of {n} draws of {name} lies in the image of {bijection.transformer}: the "
-            "density does not follow the transformed rows, or the transformer does not suit them."
+            "density does not fit the transformed rows, or the transformer does not suit them. "
+            "Choose another."
         )
     mass = float(n_inside / n)
     return math.log(mass), math.sqrt((1 - mass) / (mass * n))
@@ -96,18 +97,18 @@ def log_mass_within(bijection: Bijection, density: Any) -> tuple[float, float]:
 def draw_within(
     bijection: Bijection, density: Any, n: int, mass: float, rng: Any
 ) -> tuple[Any, Any]:
-    """Draw rows x whose y = T(x) is distributed as a density within the image.
+    """Draw rows x such that y = T(x) follows a density truncated to the image.
 
     Parameters
     ----------
     bijection : Bijection
         The map T.
     density : estimator
-        Fitted, of transformed rows.
+        Fitted to transformed rows.
     n : int
-        How many rows.
+        Number of rows.
     mass : float
-        The share of draws within the image, about; the others are rejected.
+        Approximate share of draws in the image; the others are rejected.
     rng : RandomState
         Source of randomness.
 
@@ -116,22 +117,22 @@ def draw_within(
     X : ndarray of shape (n, n_features)
         Rows.
     Z : ndarray of shape (n, ...) or None
-        What belongs to each, such as its component.
+        Components or latent points of the rows.
 
     Raises
     ------
     ValueError
-        If draws keep outside of the image.
+        If far fewer draws fall in the image than expected.
     """
     rows: list[Any] = []
     latents: list[Any] = []
     missing = n
-    most = max(n, _BLOCK)  # rows that are held at a time
+    most = max(n, _BLOCK)  # rows to hold at a time
     for _ in range(10 + math.ceil(10 * n / (mass * most))):
         size = n if bijection.is_onto else min(math.ceil(2 * missing / mass), most)
         Y, Z = draw(density, size, rng)
         X, inside = bijection.inverse(Y)
-        # Densities may return draws in some order, such as by component: a part must be random.
+        # Densities may order their draws, for example by component: keep a random part.
         kept = slice(None) if len(X) == missing else rng.permutation(len(X))[:missing]
         rows.append(X[kept])
         latents.append(None if Z is None else Z[inside][kept])
