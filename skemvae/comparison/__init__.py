@@ -1,1 +1,1 @@
-"""Estimators, compared by the log density of rows that they have not seen."""
+"""Comparison of estimators by the log density of held-out rows."""

@@ -1,4 +1,4 @@
-"""``compare``: estimators by the log density of rows that they have not seen."""
+"""``compare``: compare estimators by the log density of held-out rows."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ from skemvae.validation import check_choice, check_splits
 
 
 class IncomparableDensitiesWarning(UserWarning):
-    """Estimators are compared whose log densities are in different units."""
+    """Compared estimators have log densities in different units."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Comparison:
-    """Estimators by their held-out log density, the best one first.
+    """Estimators ranked by their held-out log density.
 
     Attributes
     ----------
     results : tuple of HeldOutDensity
-        From the best to the worst, then those that failed.
+        From the best to the worst; those that failed come last.
     n_folds : int
-        How often each estimator was fitted.
+        Number of fits of each estimator.
     """
 
     results: tuple[HeldOutDensity, ...]
@@ -62,12 +62,12 @@ class Comparison:
 
     @property
     def log_densities(self) -> dict[str, FloatArray]:
-        """Held-out log density of each row, by name.
+        """Held-out log density of each row, by name of the estimator.
 
         Returns
         -------
         dict of str to ndarray of shape (n_samples,)
-            In nats, and in the units of X.
+            Nats, in the units of X.
         """
         return {result.name: result.log_density for result in self.results}
 
@@ -78,7 +78,7 @@ class Comparison:
         raise KeyError(f"{name!r} is not among {[result.name for result in self.results]}.")
 
     def difference(self, name: str, other: str | None = None) -> tuple[float, float]:
-        """How much better one estimator is than another.
+        """Mean difference between two estimators, with its paired standard error.
 
         Parameters
         ----------
@@ -88,14 +88,14 @@ class Comparison:
         Returns
         -------
         difference : float
-            Mean of log p(x) - log p_other(x) over the rows, nats per row; not
-            finite where rows are impossible.
+            Mean of log p(x) - log p_other(x) over the rows, in nats per row;
+            not finite if some rows have density 0.
         standard_error : float
-            Its *paired* standard error: the standard deviation of the row by
-            row difference, divided by the root of the number of rows. Rows
-            that are hard for both cancel, so it is much smaller than the
-            errors of the two means. The fits are taken as given: how they
-            would vary with other training rows is not in it.
+            The *paired* standard error: the standard deviation of the
+            differences of the rows, divided by the square root of their
+            number. Rows that are hard for both cancel, so it is much smaller
+            than the errors of the two means. It does not include how the fits
+            vary with the training rows.
 
         References
         ----------
@@ -105,13 +105,13 @@ class Comparison:
         ours, theirs = self[name], self.best if other is None else self[other]
         if ours is theirs:
             return 0.0, 0.0
-        # -inf for both: nothing can be said
+        # The difference is undefined if both are -inf.
         difference = quietly(np.subtract, ours.log_density, theirs.log_density)
         undecided = np.isneginf(ours.log_density) & np.isneginf(theirs.log_density)
         return (math.nan, math.nan) if undecided.any() else mean_and_error(difference)
 
     def to_frame(self) -> DataFrame:
-        """The table as a pandas DataFrame, a row for each estimator, the best first.
+        """Return the results as a pandas DataFrame, one row per estimator, the best first.
 
         Returns
         -------
@@ -136,19 +136,19 @@ class Comparison:
         return frame
 
     def plot(self, ax: Axes | None = None) -> Axes:
-        """Draw the means, with paired errors: a dot for each estimator.
+        """Plot the mean of each estimator as a dot, with paired errors.
 
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Where to draw; None makes a figure.
+            Axes to draw on; None makes a new figure.
 
         Returns
         -------
         matplotlib Axes
             Error bars are one paired standard error of the difference to the
-            best. A mean of -inf is an arrow at the left edge, with the number of
-            impossible rows; an estimator that failed has no dot.
+            best. A mean of -inf is an arrow at the left edge, with the number
+            of rows of density 0. An estimator that failed has no dot.
         """
         plt = require("matplotlib.pyplot", purpose="Comparison.plot")
 
@@ -198,7 +198,7 @@ class Comparison:
         return f"Held-out log density of {rows_text(n)}, nats per row, {self.n_folds} folds"
 
     def _table(self) -> Iterator[tuple[str, ...]]:
-        """The header and a row for each estimator, as text."""
+        """The header, then one row per estimator, as text."""
         yield "", "mean", "to the best", "fit", "score", "parameters"
         errors = [self.difference(result.name)[1] for result in self.results]
         digits = _digits([result.standard_error for result in self.results] + errors)
@@ -232,32 +232,32 @@ def compare(
     n_jobs: int | None = None,
     verbose: int = 0,
 ) -> Comparison:
-    """Compare estimators of a density by the log density of held-out rows.
+    """Compare density estimators by the log density of held-out rows.
 
-    All are fitted to the same folds and score the same rows, so that they can
-    be compared row by row.
+    All are fitted to the same folds and score the same rows, so they can be
+    compared row by row.
 
     Parameters
     ----------
     estimators : dict of str to estimator, or list of estimators
-        Anything with ``fit`` and ``score_samples`` that returns log
+        Estimators with ``fit`` and a ``score_samples`` that returns log
         densities: those of skemvae, ``GaussianMixture``, ``KernelDensity``,
-        ``TransformedDensity``, pipelines, searches. They are cloned. Without
-        names they are called by class and by the parameters that differ.
+        ``TransformedDensity``, pipelines, searches. They are cloned. Names
+        for a list consist of the class and the parameters that differ.
     X : array-like of shape (n_samples, n_features)
         Rows, as an array or a frame.
     cv : int, splitter or iterable of (train, test), default=5
-        As in ``cross_val_score``: an integer cuts the rows *in their order*;
-        where that has a meaning, pass ``KFold(5, shuffle=True,
-        random_state=0)``. Splits are drawn once, for all estimators.
+        As in ``cross_val_score``: an integer splits the rows *in their order*.
+        If the rows are sorted, pass ``KFold(5, shuffle=True, random_state=0)``.
+        All estimators use the same splits.
     groups : array-like of shape (n_samples,), default=None
         For splitters that keep groups together.
     error_score : {"warn", "raise"}, default="warn"
-        What becomes of an estimator that raises an error: a warning, and a
-        place at the end of the table; or the error itself.
+        What to do if an estimator raises an error: warn and put it at the end
+        of the table, or raise the error.
     n_jobs : int, default=None
-        How many folds are fitted at a time; results are the same. Times grow
-        where jobs share processors.
+        Number of folds to fit in parallel. It does not change the results,
+        but times grow if jobs share processors.
     verbose : int, default=0
         1 prints a line for each fold.
 
@@ -265,21 +265,22 @@ def compare(
     -------
     Comparison
         Means in nats per row, differences to the best with paired standard
-        errors, times, numbers of parameters; prints as a table, and plots.
+        errors, times and numbers of parameters. It prints as a table and has
+        a ``plot``.
 
     Raises
     ------
     ValueError
-        If there is nothing to compare, or an outlier detector, whose scores
-        are no log densities, or if all estimators fail.
+        If there is nothing to compare, if one is an outlier detector, whose
+        scores are not log densities, or if all estimators fail.
     TypeError
-        If something is no estimator.
+        If one is not an estimator.
 
     Warns
     -----
     IncomparableDensitiesWarning
         If pipelines transform the rows differently before the density. Use
-        ``TransformedDensity``, whose densities are in the units of X.
+        ``TransformedDensity`` instead, whose densities are in the units of X.
     FitFailedWarning
         If some estimators failed.
 
@@ -312,8 +313,7 @@ def compare(
         raise ValueError("All estimators failed. " + " ".join(failed))
     if failed:
         warnings.warn(
-            f"{len(failed)} of {len(results)} estimators failed and stand at the end. "
-            + " ".join(failed),
+            f"{len(failed)} of {len(results)} estimators failed and come last. " + " ".join(failed),
             FitFailedWarning,
             stacklevel=2,
         )
@@ -326,13 +326,13 @@ def _check_densities(named: Mapping[str, Any]) -> None:
             raise TypeError(f"estimators[{name!r}]={estimator!r} is no estimator: it has no fit.")
         if is_outlier_detector(estimator):
             raise ValueError(
-                f"estimators[{name!r}]={estimator!r} is an outlier detector: its scores are no "
-                "log densities. Where it is made of a density, compare that."
+                f"estimators[{name!r}]={estimator!r} is an outlier detector: its scores are not "
+                "log densities. If it is made of a density, compare that."
             )
 
 
 def _warn_of_units(named: Mapping[str, Any]) -> None:
-    """Warn if densities are of rows that were transformed in different ways."""
+    """Warn if the rows are transformed differently before the densities."""
     by_transformation = {_transformation(estimator): name for name, estimator in named.items()}
     if len(by_transformation) > 1:
         ways = ", ".join(
@@ -340,16 +340,16 @@ def _warn_of_units(named: Mapping[str, Any]) -> None:
             for steps, name in by_transformation.items()
         )
         warnings.warn(
-            f"The densities are of rows in different units: {ways}. Their nats cannot be compared. "
-            "Put each transformer into a TransformedDensity(transformer, estimator), which reports "
-            "densities in the units of X.",
+            f"The densities have different units: {ways}. Their values cannot be compared. Put "
+            "each transformer into a TransformedDensity(transformer, estimator), whose densities "
+            "are in the units of X.",
             IncomparableDensitiesWarning,
             stacklevel=3,
         )
 
 
 def _transformation(estimator: Any) -> tuple[str, ...]:
-    """What is done to rows before their density, within searches too."""
+    """The transformers before the density, in searches too."""
     if isinstance(estimator, Pipeline):
         *before, (_, last) = estimator.steps
         steps = (repr(step) for _, step in before if step not in (None, "passthrough"))
@@ -359,7 +359,7 @@ def _transformation(estimator: Any) -> tuple[str, ...]:
 
 
 def _digits(errors: list[float]) -> int:
-    """Decimals that show two digits of the smallest error, unless it is next to nothing."""
+    """Number of decimals for two digits of the smallest error, unless it is negligible."""
     positive = [error for error in errors if math.isfinite(error) and error > 0]
     if not positive:
         return 3

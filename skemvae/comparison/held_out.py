@@ -1,4 +1,4 @@
-"""Estimators by name, fitted on folds, and what rows say of them that they have not seen."""
+"""Named estimators, fitted to folds, and their log densities of held-out rows."""
 
 from __future__ import annotations
 
@@ -20,19 +20,18 @@ from skemvae.core.arrays import quietly
 
 @dataclass(frozen=True, eq=False)
 class HeldOutDensity:
-    """What rows that it has not seen say of one estimator.
+    """Held-out log density of one estimator.
 
     Attributes
     ----------
     name : str
     log_density : ndarray of shape (n_samples,)
-        log p(x) of each row, in nats, by a fit that has not seen it; the mean
-        where a row was held out more than once, NaN where it never was.
+        log p(x) of each row, in nats, by a fit without this row; the mean if
+        the row was held out more than once, NaN if it never was.
     fit_time, score_time : float
-        Seconds that one fold takes, on average.
+        Mean time of one fold in seconds.
     n_parameters : float or None
-        Free parameters, on average over the folds; None where the estimator
-        does not say.
+        Mean number of free parameters over the folds; None if unknown.
     error : str or None
         Why a fold failed; all log densities are then NaN.
     """
@@ -46,22 +45,22 @@ class HeldOutDensity:
 
     @property
     def mean(self) -> float:
-        """Mean over the rows, nats per row; -inf if one of them is impossible."""
+        """Mean over the rows, in nats per row; -inf if a row has density 0."""
         return mean_and_error(self.log_density)[0]
 
     @property
     def standard_error(self) -> float:
-        """Standard error of the mean: how it would vary with other rows to score."""
+        """Standard error of the mean: its variation with the rows that are scored."""
         return mean_and_error(self.log_density)[1]
 
     @property
     def n_impossible(self) -> int:
-        """How many rows have density 0."""
+        """Number of rows with density 0."""
         return int(np.isneginf(self.log_density).sum())
 
     @property
     def rank(self) -> tuple[bool, float, int, str]:
-        """Sorts from the best to the worst."""
+        """Key that sorts results from the best to the worst."""
         return self.error is not None, -self.mean, self.n_impossible, self.name
 
 
@@ -74,7 +73,7 @@ def held_out_densities(
     n_jobs: int | None,
     verbose: int,
 ) -> list[HeldOutDensity]:
-    """Fit all estimators to the same folds, and score what these leave out.
+    """Fit all estimators to the same folds, and score the held-out rows.
 
     Parameters
     ----------
@@ -146,7 +145,7 @@ def _check_log_density(log_density: Any, n: int) -> None:
 
 
 def _n_parameters(fitted: Any) -> float | None:
-    """Of the density itself, within pipelines and searches."""
+    """Number of parameters of the density inside pipelines and searches, or None."""
     if hasattr(fitted, "n_parameters_"):
         return float(fitted.n_parameters_)
     if isinstance(fitted, Pipeline):
@@ -156,7 +155,7 @@ def _n_parameters(fitted: Any) -> float | None:
 
 
 def _merged(name: str, parts: list[_Fold], folds: Any, n: int) -> HeldOutDensity:
-    """All folds of one estimator."""
+    """Merge all folds of one estimator."""
     errors = [part.error for part in parts if part.error]
     if errors:
         return HeldOutDensity(name, np.full(n, np.nan), math.nan, math.nan, None, errors[0])
@@ -180,7 +179,7 @@ def _merged(name: str, parts: list[_Fold], folds: Any, n: int) -> HeldOutDensity
 
 
 def named_estimators(estimators: Any) -> dict[str, Any]:
-    """Name the estimators of a list."""
+    """Estimators by name; those of a list are given names."""
     if not isinstance(estimators, Mapping):
         if not isinstance(estimators, Iterable):
             raise TypeError(
@@ -194,7 +193,7 @@ def named_estimators(estimators: Any) -> dict[str, Any]:
 
 
 def _names(estimators: list[Any]) -> list[str]:
-    """Names by class, and by the parameters that differ among those of a class."""
+    """Names from the class, and from the parameters that differ within a class."""
     classes = [_class_name(estimator) for estimator in estimators]
     values = [_plain_parameters(estimator) for estimator in estimators]
     names: list[str] = []
@@ -219,7 +218,7 @@ def _class_name(estimator: Any) -> str:
 
 
 def _plain_parameters(estimator: Any) -> dict[str, str]:
-    """Parameters that are no estimators themselves, whose own parameters follow."""
+    """Parameters other than estimators, whose own parameters are listed instead."""
     if not hasattr(estimator, "get_params"):
         return {}
     return {
@@ -229,11 +228,11 @@ def _plain_parameters(estimator: Any) -> dict[str, str]:
     }
 
 
-# Numbers, and how they are written.
+# Numbers and their format.
 
 
 def mean_and_error(values: Any) -> tuple[float, float]:
-    """Mean over the rows that have a value, and its standard error."""
+    """Mean over the rows that are not NaN, and its standard error."""
     values = values[~np.isnan(values)]
     if len(values) == 0:
         return math.nan, math.nan
@@ -244,12 +243,12 @@ def mean_and_error(values: Any) -> tuple[float, float]:
 
 
 def seconds_text(seconds: float) -> str:
-    """As in "120 ms"."""
+    """Format seconds, as in "120 ms"."""
     if seconds < 1:
         return f"{1000 * seconds:.{1 if seconds < 0.01 else 0}f} ms"
     return f"{seconds:.1f} s" if seconds < 100 else f"{seconds:.0f} s"
 
 
 def rows_text(n: int) -> str:
-    """As in "12 rows"."""
+    """Format a number of rows, as in "12 rows"."""
     return f"{n:,} row" if n == 1 else f"{n:,} rows"
