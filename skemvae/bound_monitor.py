@@ -1,4 +1,4 @@
-"""``BoundMonitor``: the bound and a held-out score of each step of a fit, and when to stop it."""
+"""``BoundMonitor``: log the bound and a held-out score of each step of a fit, and stop it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from skemvae.validation import check_choice
 
 @dataclass(frozen=True)
 class BoundLog:
-    """What a ``BoundMonitor`` saw of one outermost call of ``fit``.
+    """What a ``BoundMonitor`` logged of one outermost call of ``fit``.
 
     Attributes
     ----------
@@ -36,14 +36,14 @@ class BoundLog:
     timestamp : str
         When the call began, in UTC.
     data : list of dict
-        A dict for each step, in the order of the tasks: ``task_id_path`` from
+        One dict for each step, in the order of the tasks: ``task_id_path`` from
         the outermost task to the step, ``parent_task_id_path`` (the same for
         all steps of one start), ``estimator_name``, ``task_name``
-        ("iteration" or "epoch"), ``task_id`` (from 0), ``bound``, ``score`` of
-        ``X_val`` (None where it was not asked for), both in nats per sample and
-        the units of X, and ``seconds`` since the loop began. The bound is the
-        one that the fit watches: on the training rows at the parameters after
-        the step, or on the rows that a VAE itself holds out.
+        ("iteration" or "epoch"), ``task_id`` (from 0), ``bound`` and ``score``
+        of ``X_val`` (None if not computed), both in nats per sample and the
+        units of X, and ``seconds`` since the loop began. The bound is the one
+        that the fit uses for stopping: after the step, on the training rows
+        or on the rows that a VAE itself holds out.
     """
 
     run_id: str
@@ -52,12 +52,12 @@ class BoundLog:
     data: list[StepRecord]
 
     def to_frame(self) -> DataFrame:
-        """The steps as a pandas DataFrame.
+        """Return the steps as a pandas DataFrame.
 
         Returns
         -------
         DataFrame
-            A row for each step, a column for each key of ``data``.
+            One row for each step, one column for each key of ``data``.
         """
         pd = require("pandas", purpose="BoundLog.to_frame")
 
@@ -65,33 +65,34 @@ class BoundLog:
 
 
 class BoundMonitor:
-    """Callback that logs the bound of each iteration or epoch, and may stop the fit.
+    """Callback that logs the bound of each iteration or epoch, and can stop the fit.
 
     Set it on ``EMGaussianMixture``, ``VariationalEM`` or ``VAEEstimator``
-    itself, also where these are steps of a Pipeline or candidates of a
-    search, with any number of jobs: one monitor may watch them all. Needs
-    scikit-learn 1.9; before, ``verbose=2`` prints the bound.
+    itself, also if that is a step of a Pipeline or the estimator of a search,
+    with any number of jobs. One monitor can watch several fits. Needs
+    scikit-learn 1.9; with older versions, ``verbose=2`` prints the bound.
 
     Parameters
     ----------
     X_val : array-like of shape (n_samples, n_features), default=None
         Held-out rows, whose score is logged. They are passed to the estimator
-        as they are: within a Pipeline they must be transformed already.
+        unchanged, so in a Pipeline they must already be transformed.
     every : int, default=1
-        Number of steps from one score to the next; scores of a VAE take time.
+        Number of steps from one score to the next. Scoring a VAE takes time.
     patience : int, default=None
-        Stop when that many scores, one after the other, do not exceed the
-        best before them. Needs ``X_val``.
+        Stop after this many scores in a row that do not exceed the best one
+        before them. Needs ``X_val``.
     stop : callable, default=None
-        ``stop(steps)`` is called after each step with a list of the dicts of
-        ``BoundLog.data``, those of this start; a true answer stops it.
+        ``stop(steps)`` is called after each step with the list of dicts of
+        this start, as in ``BoundLog.data``; the start stops if it returns
+        True.
 
     Notes
     -----
-    A fit that was stopped has ``status_ == "stopped_by_callback"`` and the
-    parameters of its last iteration, a VAE those of its best epoch. Among
-    several starts each is stopped for itself. (scikit-learn's own
-    ``ScoringMonitor`` logs nothing where there is no y.)
+    A stopped fit has ``status_ == "stopped_by_callback"`` and the parameters
+    of its last iteration, or of the best epoch for a VAE. Each of several
+    starts is stopped separately. (scikit-learn's own ``ScoringMonitor`` logs
+    nothing without y.)
 
     Examples
     --------
@@ -128,7 +129,7 @@ class BoundMonitor:
         if patience is not None:
             check_scalar(patience, "patience", Integral, min_val=1)
             if X_val is None:
-                raise ValueError(f"patience={patience} waits for a held-out score: pass X_val.")
+                raise ValueError(f"patience={patience} needs a held-out score: pass X_val.")
         if stop is not None and not callable(stop):
             raise TypeError(f"stop={stop!r} must be callable: stop(steps) -> bool.")
         self.X_val = X_val
@@ -139,7 +140,7 @@ class BoundMonitor:
         self._loops: dict[Any, list[StepRecord]] = {}
 
     def get_logs(self, select: str = "most_recent") -> BoundLog | list[BoundLog]:
-        """Return what was logged.
+        """Return the log of one or all calls of ``fit``.
 
         Parameters
         ----------
@@ -149,7 +150,7 @@ class BoundMonitor:
         Returns
         -------
         BoundLog or list of BoundLog
-            The first call first.
+            A list is in the order of the calls.
 
         Raises
         ------
@@ -178,23 +179,23 @@ class BoundMonitor:
     # What scikit-learn calls.
 
     def setup(self, estimator: BaseEstimator, context: CallbackContext) -> None:
-        """Nothing is prepared.
+        """Do nothing; nothing needs to be prepared.
 
         Parameters
         ----------
         estimator : estimator
-            About to be fitted.
+            Estimator to be fitted.
         context : CallbackContext
             Its outermost task.
         """
 
     def on_fit_task_begin(self, estimator: BaseEstimator, context: CallbackContext) -> None:
-        """Nothing is logged of a task that begins.
+        """Do nothing; only the end of a task is logged.
 
         Parameters
         ----------
         estimator : estimator
-            Being fitted.
+            Estimator being fitted.
         context : CallbackContext
             The task.
         """
@@ -205,14 +206,14 @@ class BoundMonitor:
         Parameters
         ----------
         estimator : estimator
-            Being fitted.
+            Estimator being fitted.
         context : CallbackContext
             The task.
 
         Returns
         -------
         bool
-            Whether to stop the loop that it is a step of.
+            Whether to stop the loop that the step belongs to.
         """
         ended = ended_step(context)
         if ended is None:
@@ -241,12 +242,12 @@ class BoundMonitor:
         return self._has_run_out_of_patience(steps) or bool(self.stop and self.stop(list(steps)))
 
     def teardown(self, estimator: BaseEstimator, context: CallbackContext) -> None:
-        """Forget the loops of this fit; the log stays.
+        """Free the steps of this fit; the log stays.
 
         Parameters
         ----------
         estimator : estimator
-            It was fitted.
+            Estimator that was fitted.
         context : CallbackContext
             Its outermost task.
         """
@@ -262,7 +263,7 @@ class BoundMonitor:
 
 
 def _lineage(context: Any) -> list[Any]:
-    """The tasks from the outermost to this one."""
+    """The tasks from the outermost one to this one."""
     parents = [] if context.parent is None else _lineage(context.parent)
     return [*parents, context]
 
@@ -270,8 +271,8 @@ def _lineage(context: Any) -> list[Any]:
 class _Journal:
     """Records that an object shares with its copies in other processes.
 
-    Each process appends to a file of its own, in a directory that goes with the
-    object that made it. A copy that outlives it begins anew.
+    Each process appends to its own file, in a directory that is removed together
+    with the object that made it. A copy that lives longer makes a new directory.
     """
 
     def __init__(self) -> None:
@@ -282,18 +283,18 @@ class _Journal:
         weakref.finalize(self, _remove, self._directory, os.getpid())
 
     def write(self, record: Any) -> None:
-        """Append a record, which JSON can express."""
+        """Append a record that JSON can express."""
         if not self._directory.exists():
             self._begin()
         with open(self._directory / f"{os.getpid()}.jsonl", "a") as file:
-            file.write(json.dumps(record) + "\n")  # in one piece, for threads
+            file.write(json.dumps(record) + "\n")  # one write, to be safe with threads
 
     def read(self) -> list[Any]:
-        """All records, of all processes."""
+        """All records of all processes."""
         files = sorted(self._directory.glob("*.jsonl"))
         return [json.loads(line) for file in files for line in file.read_text().splitlines()]
 
 
 def _remove(directory: Path, process: int) -> None:
-    if os.getpid() == process:  # a forked child is not the owner
+    if os.getpid() == process:  # not in a forked child
         shutil.rmtree(directory, ignore_errors=True)

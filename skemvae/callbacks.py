@@ -21,7 +21,7 @@ try:
     from sklearn.callback import CallbackSupportMixin, with_callbacks
 
     CALLBACKS_EXIST = True
-except ImportError:  # scikit-learn < 1.9 has no callbacks: everything below does nothing
+except ImportError:  # scikit-learn < 1.9 has no callbacks: the stand-ins below do nothing
     CALLBACKS_EXIST = False
 
     class _NoContext:
@@ -39,13 +39,13 @@ except ImportError:  # scikit-learn < 1.9 has no callbacks: everything below doe
             yield
 
     class CallbackSupportMixin:  # type: ignore[no-redef]
-        """Stands in for scikit-learn's mixin."""
+        """Stand-in for scikit-learn's mixin."""
 
         def _init_callback_context(self, **kwargs: Any) -> _NoContext:
             return _NoContext()
 
     def with_callbacks(method: Method) -> Method:
-        """Stand in for scikit-learn's decorator, with as many frames as it has."""
+        """Stand-in for scikit-learn's decorator, with the same number of stack frames."""
 
         @functools.wraps(method)
         def undecorated(*args: Any, **kwargs: Any) -> Any:
@@ -71,10 +71,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Step:
-    """What a fit has come to by a step that ends.
+    """State of a fit at the end of a step.
 
-    scikit-learn passes a fitted estimator to callbacks, which costs a copy of
-    networks; this tells the bound for nothing, and makes the estimator on
+    scikit-learn passes a fitted estimator to callbacks, which means copying
+    networks. This holds the bound at no cost, and makes the estimator on
     demand.
 
     Attributes
@@ -82,7 +82,7 @@ class Step:
     bound : float
         Nats per sample, in the units of X.
     fitted : callable
-        Makes an estimator as if the fit had stopped here.
+        Makes the estimator as if the fit had stopped here.
     """
 
     bound: float
@@ -90,7 +90,7 @@ class Step:
 
 
 def ended_step(context: CallbackContext) -> Step | None:
-    """Return the step that a callback's task is, or None for other tasks."""
+    """Return the step that a callback's task stands for, or None if it is not a step."""
     step: Step | None = getattr(context, "skemvae_step", None)
     return step
 
@@ -104,18 +104,18 @@ def fit_part(
     X: MatrixLike,
     y: object,
 ) -> Iterator[None]:
-    """Report the fit of a part of an estimator as a task; callbacks are passed on to the part.
+    """Report the fit of a part of an estimator as a task, and pass callbacks on to the part.
 
     Parameters
     ----------
     context : callback context
-        Of the fit of the whole.
+        Context of the fit of the whole.
     task : str
-        What the task is called.
+        Name of the task.
     whole, part : estimator
-        The part is fitted within.
+        The body of the ``with`` statement fits the part.
     X, y : array-like
-        What it is fitted to.
+        Data that the part is fitted to.
     """
     subcontext = context.subcontext(task_name=task)
     with subcontext.propagate_callback_context(part):
@@ -125,7 +125,7 @@ def fit_part(
 
 
 def _once(make: Callable[[], T]) -> Callable[[], T]:
-    """Make something when it is first asked for, at less cost than ``functools.cache``."""
+    """Call a function only once, when first needed; cheaper than ``functools.cache``."""
     made: list[T] = []
 
     def get() -> T:
@@ -142,19 +142,19 @@ class LoopProgress:
     Parameters
     ----------
     estimator : estimator
-        Needs ``verbose`` and ``max_iter``.
+        With ``verbose`` and ``max_iter``.
     context : callback context
-        Of the task that the loop is.
+        Context of the task that stands for the loop.
     unit : str
-        What a step is called, such as "iteration".
+        Name of a step, such as "iteration".
     interval : int
         Number of steps between printed lines.
     data : dict
-        What the callbacks are told of the estimator and its data.
+        Estimator and data, as passed to callbacks.
     line : ProgressLine, optional
-        That of the whole fit, if the loop is a part of it.
+        Progress line of the whole fit, if the loop is a part of it.
     n_later : int, default=0
-        Steps that other loops may take afterwards.
+        Number of steps that later loops may take.
     """
 
     def __init__(
@@ -179,14 +179,14 @@ class LoopProgress:
         context.call_on_fit_task_begin(**data)
 
     def step(self, step: Callable[[T], T]) -> Callable[[T], T]:
-        """Wrap a step so that a task begins with it; ``end_step`` ends the task."""
+        """Wrap a step so that it begins a task; ``end_step`` ends the task."""
 
         def step_in_task(state: T) -> T:
             self._task = self._context.subcontext(task_name=self._unit)
             self._task.call_on_fit_task_begin(**self._data)
             try:
                 return step(state)
-            except BaseException:  # what follows begins on a line of its own
+            except BaseException:  # so that later output begins on a new line
                 self._line.erase()
                 raise
 
@@ -195,9 +195,9 @@ class LoopProgress:
     def end_step(
         self, number: int, bound: float, attributes: Callable[[], dict[str, object]]
     ) -> bool:
-        """A step has ended; return whether a callback wants to stop.
+        """Report the end of a step; return whether a callback wants to stop.
 
-        ``attributes`` makes the fitted attributes of these parameters.
+        ``attributes`` makes the fitted attributes after this step.
         """
         if number % self._interval == 0:
             gain = "" if self._last is None else f"\t gain {bound - self._last:.5e}"
@@ -215,30 +215,30 @@ class LoopProgress:
             bound, lambda: copy.copy(self._estimator)._set(**attributes())
         )
         stop = self._task.call_on_fit_task_end(reconstruction_attributes=attributes, **self._data)
-        del self._task.skemvae_step  # the task lives as long as the fit, the state must not
+        del self._task.skemvae_step  # the task lives as long as the fit; free the state
         return bool(stop)
 
     def end(self) -> None:
-        """The loop has ended."""
+        """Report the end of the loop."""
         self._line.erase()
         self._context.call_on_fit_task_end(**self._data)
 
     def print(self, text: str, details: str = "") -> None:
-        """Print what ``verbose`` asks for."""
+        """Print as much as ``verbose`` asks for."""
         if self._estimator.verbose:
             print(text + (details if self._estimator.verbose > 1 else ""), flush=True)
 
 
 class FitProgress:
-    """Reports a fit by several starts: the fit, its initialisations, their iterations.
+    """Reports a fit from several starts: the fit, its starts and their iterations.
 
     Parameters
     ----------
     estimator : estimator
-        Needs ``verbose`` and ``verbose_interval``.
+        With ``verbose`` and ``verbose_interval``.
     n_init, max_iter : int
     data : dict
-        What the callbacks are told of the data: ``X``, ``y``, ``metadata``.
+        Data as passed to callbacks: ``X``, ``y``, ``metadata``.
     """
 
     def __init__(
@@ -253,7 +253,7 @@ class FitProgress:
         self._root.call_on_fit_task_begin(**self._data)
 
     def begin_init(self, number: int) -> LoopProgress:
-        """An initialisation begins."""
+        """Report the beginning of a start."""
         context = self._root.subcontext(task_name="initialization", max_subtasks=self._max_iter)
         interval = self._estimator.verbose_interval
         n_later = (self._n_init - number - 1) * self._max_iter
@@ -264,10 +264,10 @@ class FitProgress:
         return loop
 
     def end_init(self, loop: LoopProgress, status: str, n_iter: int, bound: float) -> None:
-        """An initialisation has ended."""
+        """Report the end of a start."""
         loop.print(f"Initialization ended: {status}, {n_iter} iterations", f", bound {bound:.6f}")
         loop.end()
 
     def end(self) -> None:
-        """The fit has ended."""
+        """Report the end of the fit."""
         self._root.call_on_fit_task_end(**self._data)

@@ -1,4 +1,4 @@
-"""``DensityOutlierDetector``: a threshold for any density, and why a row lies below it."""
+"""``DensityOutlierDetector``: outlier detection by a threshold on any log density."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from skemvae.thresholds import Occurrences, lower_tail
 from skemvae.typing import ArrayLike, FloatArray, IntArray, MatrixLike, Scores, Splits, Tabular
 from skemvae.validation import check_splits, check_weights, keywords_named, shown
 
-# Steps that shift and stretch each column by itself: they leave feature scores as they are.
+# Steps that shift and scale each column separately, which leaves feature scores unchanged.
 _COLUMNWISE = (StandardScaler, MinMaxScaler, MaxAbsScaler, RobustScaler)
 
 
@@ -31,9 +31,9 @@ class DensityOutlierDetector(OutlierMixin, BaseEstimator):
     """Flag rows whose log density is below a threshold.
 
     A row is an outlier if its log density is lower than that of nearly all
-    rows that the density has not been fitted to. Works around every estimator
-    with ``score_samples``: those of skemvae, scikit-learn's ``GaussianMixture``
-    and ``KernelDensity``, a ``Pipeline`` that ends in one.
+    rows that the density was not fitted to. Works with every estimator that
+    has ``score_samples``: those of skemvae, scikit-learn's ``GaussianMixture``
+    and ``KernelDensity``, or a ``Pipeline`` that ends in one.
 
     Parameters
     ----------
@@ -41,30 +41,29 @@ class DensityOutlierDetector(OutlierMixin, BaseEstimator):
         A density, with ``fit`` and ``score_samples``. None means
         ``EMGaussianMixture()``.
     contamination : "auto" or float, default="auto"
-        - "auto": the threshold lets through all but ``false_alarm_rate`` of the
-          training rows, scored as new rows will be: those that recur by the
-          fit to all rows, all others by a fit that has not seen them. Such a
-          rate holds for new rows like the training rows. A threshold from the
-          scores of rows on their own fit does not: they are too high.
-        - float in (0, 0.5]: this share of the training rows is flagged, by
-          the scores of the fit to all of them; scikit-learn's meaning, for
-          tables in which the outliers are to be found.
+        - "auto": the threshold flags ``false_alarm_rate`` of the training
+          rows, each scored as a new row would be: rows that recur (see ``cv``)
+          by the fit to all rows, all others by a fit without them. This rate
+          then holds for new rows like the training rows. It would not hold
+          for scores of rows by their own fit, which are too high.
+        - float in (0, 0.5]: the threshold flags this share of the training
+          rows, scored by the fit to all of them. This is scikit-learn's
+          meaning, for finding the outliers in the training table itself.
     false_alarm_rate : float, default=0.05
-        For "auto": the share of new rows, like the training rows, to be
-        flagged, at most and on average. Where many rows are equal, all or none
-        of them are flagged, and the share may be smaller. Outliers among the
-        training rows use it up, so that fewer of the others are flagged. With
-        fewer than 1 / ``false_alarm_rate`` rows the threshold is the lowest
-        held-out score.
+        For "auto": largest expected share of flagged rows among new rows like
+        the training rows. Equal rows are all flagged or all not, so the share
+        may be smaller. Outliers among the training rows count towards it, so
+        fewer of the others are flagged. With fewer than
+        1 / ``false_alarm_rate`` rows the threshold is the lowest held-out
+        score.
     cv : int, splitter or iterable of (training, held_out), default=5
         For "auto": number of folds, a splitter such as ``TimeSeriesSplit``, or
-        positions of rows. Folds of a number are made of the distinct rows: the
-        few copies of a row share a fold, so that none is scored by a fit to
-        its copy. A row that recurs (a sensor that idles, an empty basket)
-        will come again, and is scored by the fit to all rows: one that is
-        repeated more than twice as often as 95 % of the distinct rows, or
-        more than twice where these occur more than three times on average.
-        Costs as many fits again.
+        positions of rows. A number makes folds of the distinct rows: copies
+        of a row share a fold, so no row is scored by a fit to its copy. Rows
+        that recur (an idle sensor, an empty basket) are expected again, and
+        scored by the fit to all rows. These are rows repeated more than twice
+        as often as 95 % of the distinct rows, or more than twice if rows occur
+        more than three times on average. Each fold costs one more fit.
 
     Attributes
     ----------
@@ -75,13 +74,13 @@ class DensityOutlierDetector(OutlierMixin, BaseEstimator):
         step of a Pipeline.
     n_features_in_ : int
     feature_names_in_ : ndarray
-        As far as ``estimator_`` has them.
+        Both only if ``estimator_`` has them.
 
     References
     ----------
     Bishop (1994), "Novelty detection and neural network validation"; Barber,
     Candès, Ramdas and Tibshirani (2021), "Predictive inference with the
-    jackknife+", on held-out scores of cross-validation.
+    jackknife+", on the use of cross-validated scores.
 
     Examples
     --------
@@ -113,16 +112,16 @@ class DensityOutlierDetector(OutlierMixin, BaseEstimator):
         self.cv = cv
 
     def fit(self, X: MatrixLike, y: object = None, sample_weight: ArrayLike | None = None) -> Self:
-        """Fit the density, and find the threshold.
+        """Fit the density, and compute the threshold.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Training rows, of any kind that the density takes.
+            Training rows, of any type that the density accepts.
         y : Ignored
-            Present for the API only.
+            Present for API consistency.
         sample_weight : array-like of shape (n_samples,), default=None
-            How often each row counts, for the density (of a Pipeline, for its
+            How often each row counts, for the density (in a Pipeline, for its
             last step) and for the threshold.
 
         Returns
@@ -133,8 +132,8 @@ class DensityOutlierDetector(OutlierMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If a parameter is out of range, if there is a ``sample_weight`` that
-            the density does not take, or what the density raises.
+            If a parameter is out of range, if ``sample_weight`` is given but
+            the density takes none, or if the density raises it.
         TypeError
             If the density has no ``score_samples``.
         """
@@ -145,7 +144,7 @@ class DensityOutlierDetector(OutlierMixin, BaseEstimator):
         return self
 
     def _fit(self, X: Any, sample_weight: Any) -> None:
-        """Fit the density and the threshold, with valid parameters."""
+        """Fit the density and compute the threshold; the parameters are valid."""
         fitted = self._fit_density(X, sample_weight)
         if self.contamination != "auto":
             scores = fitted.score_samples(X)
@@ -173,13 +172,14 @@ class DensityOutlierDetector(OutlierMixin, BaseEstimator):
         X : array-like of shape (n_samples, n_features)
             Rows to score.
         return_std : bool, default=False
-            Whether to return standard errors, too; zeros where the density
-            has none.
+            Whether to also return standard errors; zeros if the density has
+            none.
 
         Returns
         -------
         log_density : ndarray of shape (n_samples,)
-            ``estimator_.score_samples(X)``, nats: the lower, the more anomalous.
+            ``estimator_.score_samples(X)``, in nats: the lower, the more
+            anomalous.
         std : ndarray of shape (n_samples,)
             Standard errors. Only if ``return_std``.
         """
@@ -188,31 +188,31 @@ class DensityOutlierDetector(OutlierMixin, BaseEstimator):
 
     @in_kind
     def decision_function(self, X: MatrixLike) -> FloatArray:
-        """How far the log density of each row is above the threshold.
+        """Log density of each row minus the threshold.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Rows to judge.
+            Rows to score.
 
         Returns
         -------
         ndarray of shape (n_samples,)
-            ``score_samples(X) - offset_``, nats: negative for outliers.
+            ``score_samples(X) - offset_``, in nats: negative for outliers.
         """
         scores = self.score_samples(X)
         above = quietly(np.subtract, scores, self.offset_)
-        # Densities of 0 are no outliers where most training rows have them, too.
+        # Rows of density 0 are not outliers if the threshold is -inf, too.
         return np.where(np.isneginf(scores) & np.isneginf(self.offset_), 0.0, above)
 
     @in_kind
     def predict(self, X: MatrixLike) -> IntArray:
-        """Whether each row is an outlier.
+        """Predict whether each row is an outlier.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Rows to judge.
+            Rows to classify.
 
         Returns
         -------
@@ -229,7 +229,7 @@ class DensityOutlierDetector(OutlierMixin, BaseEstimator):
     @available_if(_can_explain)
     @in_kind
     def feature_scores(self, X: MatrixLike) -> Tabular:
-        """How surprising each value of a row is, given all its other values.
+        """Score how surprising each value of a row is, given all its other values.
 
         Parameters
         ----------
@@ -239,15 +239,15 @@ class DensityOutlierDetector(OutlierMixin, BaseEstimator):
         Returns
         -------
         ndarray of shape (n_samples, n_features), or a frame
-            ``-log p(x_j | x_-j)``, less its mean over the training rows, in nats; of
-            an estimator of skemvae, also behind scalers in a Pipeline, or behind a
-            transformer of each column alone in a ``TransformedDensity``. The
-            detector transforms nothing, so it has no ``set_output``: it returns
-            what the one of ``estimator`` asks for.
+            ``-log p(x_j | x_-j)`` minus its mean over the training rows, in
+            nats. Only for estimators of skemvae, also behind scalers in a
+            Pipeline, or behind a transformer of each column alone in a
+            ``TransformedDensity``. The detector itself has no ``set_output``;
+            that of ``estimator`` decides the container.
 
         See Also
         --------
-        EMGaussianMixture.feature_scores : What they mean.
+        EMGaussianMixture.feature_scores : What the scores mean.
         """
         check_is_fitted(self)
         density = _density_behind_scalers(self.estimator_)
@@ -256,7 +256,7 @@ class DensityOutlierDetector(OutlierMixin, BaseEstimator):
             scaled = self.estimator_[:-1].transform(X)
         return as_set(density, np.asarray(density.feature_scores(scaled)), self, X)
 
-    # Behind these.
+    # Shared by these.
 
     def _check_parameters(self) -> None:
         if isinstance(self.contamination, str):
@@ -296,7 +296,7 @@ class DensityOutlierDetector(OutlierMixin, BaseEstimator):
         density = clone(self._chosen_density())
         if not hasattr(density, "score_samples"):
             raise TypeError(
-                f"estimator={density!r} has no score_samples: a density is needed, such as "
+                f"estimator={density!r} has no score_samples: give a density, such as "
                 "EMGaussianMixture()."
             )
         if weight is None:
@@ -312,7 +312,7 @@ class DensityOutlierDetector(OutlierMixin, BaseEstimator):
     def _threshold_for_new_rows(
         self, fitted: Any, X: Any, sample_weight: Any, n_folds: int
     ) -> float:
-        """From rows that recur, as ``fitted`` scores them, and from all others, held out."""
+        """Threshold from scores of rows that recur, by ``fitted``, and of all others, held out."""
         (X,) = indexable(X)
         weight = check_weights(sample_weight, np.empty(np.shape(X)[:1]))
         table = Occurrences.of(X, weight)
@@ -327,7 +327,7 @@ class DensityOutlierDetector(OutlierMixin, BaseEstimator):
             scores[recurs] = fitted.score_samples(_safe_indexing(X, first[recurs]))
         for rows, share, held_out in table.folds(n_folds):
             if len(first) - len(held_out) < 2:
-                continue  # where all rows are equal, every other one is impossible
+                continue  # one distinct row left to fit: held-out rows keep density 0
             if weight is None:
                 part = self._fit_density(_safe_indexing(X, table.thinned(rows, share)), None)
             else:
@@ -337,7 +337,7 @@ class DensityOutlierDetector(OutlierMixin, BaseEstimator):
         return lower_tail(scores, table.weight, self.false_alarm_rate, one_more)
 
     def _scores_of_splits(self, X: Any, sample_weight: Any) -> tuple[Any, Any]:
-        """Scores of rows by fits that have not seen them, and their weights or None."""
+        """Scores of rows by fits without them, and their weights or None."""
         (X,) = indexable(X)
         weight = check_weights(sample_weight, np.empty(np.shape(X)[:1]))
         scores, held_outs = [], []
@@ -351,7 +351,7 @@ class DensityOutlierDetector(OutlierMixin, BaseEstimator):
 
 
 def _density_behind_scalers(estimator: Any) -> Any:
-    """The estimator that explains rows: itself, or the last step of a Pipeline."""
+    """The estimator for ``feature_scores``: itself, or the last step of a Pipeline of scalers."""
     steps: list[Any] = []
     if isinstance(estimator, Pipeline):
         *steps, (_, estimator) = estimator.steps
@@ -360,13 +360,13 @@ def _density_behind_scalers(estimator: Any) -> Any:
             continue
         if type(step) not in _COLUMNWISE or getattr(step, "clip", False):
             raise AttributeError(
-                f"feature_scores cannot look through step {name!r}, {step!r}: it sees scalers "
-                "that shift and stretch each column by itself, such as StandardScaler."
+                f"feature_scores cannot look through step {name!r}, {step!r}: before the density "
+                "it accepts only scalers of each column, such as StandardScaler."
             )
     try:
         estimator.feature_scores  # noqa: B018
     except AttributeError as error:
-        if isinstance(estimator, DensityEstimator):  # it knows itself why
+        if isinstance(estimator, DensityEstimator):  # its own error says why
             raise AttributeError(str(error.__cause__ or error)) from None
         raise AttributeError(
             f"{estimator!r} has no feature_scores: choose an estimator of skemvae, such as "

@@ -1,4 +1,4 @@
-"""One line on a terminal for a fit that takes long; it is overwritten in place, and erased."""
+"""A progress line on a terminal for long fits; it is overwritten in place and finally erased."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import threading
 import time
 from typing import Any
 
-# No line before so many seconds, nor for a fit that is expected to end before so many.
+# Seconds before the first line, and expected duration of a fit below which there is none.
 _FIRST, _LONG = 3.0, 10.0
 # Seconds between two lines.
 _PAUSE = 0.5
@@ -18,12 +18,12 @@ _ERASE = "\r\x1b[K"
 
 
 class ProgressLine:
-    """How far a fit has come, on stderr.
+    """Shows the progress of a fit on stderr.
 
     Shown if ``verbose`` is None, stderr is a terminal and the fit would take
-    more than ten seconds up to its last iteration. Not in other processes and
-    threads, whose lines would mix, nor beside callbacks, which may have a
-    display of their own.
+    more than ten seconds with all its iterations. Not shown in other processes
+    and threads, whose lines would mix, nor with callbacks, which may have
+    their own display.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ class ProgressLine:
         self._shown = False
 
     def step(self, what: str, bound: float, left: int) -> None:
-        """A step has ended; ``left`` is how many may follow in the whole fit."""
+        """Report the end of a step; ``left`` is the largest number of steps still to come."""
         if not self._wanted:
             return
         self._steps += 1
@@ -67,7 +67,7 @@ class ProgressLine:
         self._write(_ERASE + text[:width])
 
     def erase(self) -> None:
-        """Leave nothing behind."""
+        """Erase the line."""
         if self._shown:
             self._shown = False
             self._write(_ERASE)
@@ -76,7 +76,7 @@ class ProgressLine:
         try:
             sys.stderr.write(text)
             sys.stderr.flush()
-        except (OSError, ValueError):  # the terminal is gone: no reason to end a fit
+        except (OSError, ValueError):  # a closed terminal must not end the fit
             self._wanted = False
 
 

@@ -1,4 +1,4 @@
-"""Thresholds that hold for new rows: which rows recur, and where the lower tail of scores ends."""
+"""Thresholds that hold for new rows: detect rows that recur, and find the lower tail of scores."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from sklearn.utils import _safe_indexing
 from skemvae.core.arrays import quietly
 from skemvae.typing import BoolArray, FloatArray, IntArray
 
-# The counts of fewer distinct rows share a factor by chance.
+# With fewer distinct rows, counts may share a factor by chance.
 _ENOUGH_FOR_A_FACTOR = 10
-# Beyond this mean count (a bootstrap sample has 1.6), a table has few values.
+# A table with a larger mean count has few distinct values; a bootstrap sample has 1.6.
 _MOST_ON_AVERAGE = 3.0
-# Log densities that differ by less, relatively, are the same.
+# Log densities with a smaller relative difference count as equal.
 _ROUNDING = 1e-10
 
 
@@ -24,26 +24,25 @@ _ROUNDING = 1e-10
 class Occurrences:
     """The distinct rows of a table, and how often each occurs.
 
-    Rows are draws, so a row that recurs comes again: by Good and Turing's argument, new rows are
-    unlike all rows of the table with the frequency of rows that occur once. But copies may be
-    accidents, too (a table written twice, a bootstrap sample, a class that was oversampled), and
-    then new rows are not like them. Accidents befall many rows alike, so a row recurs if it is
-    repeated far more often than others are: more than twice as often as 95 % of the distinct rows.
-    In a table of few values, where each occurs more than three times on average, all that occur
-    more than twice recur. A factor that all counts share is taken out first, for a table that is
-    written twice says no more than once.
+    New rows may equal rows of the table: by Good and Turing's argument, the probability that a new
+    row equals none is the share of rows that occur once. But copies may also be artefacts (a table
+    written twice, a bootstrap sample, an oversampled class), which new rows do not repeat.
+    Artefacts affect many rows alike, so a row recurs only if it occurs more than twice as often as
+    95 % of the distinct rows. In a table of few values, where each occurs more than three times on
+    average, all rows that occur more than twice recur. A common factor of all counts is divided
+    out first, because a table written twice holds no more information than once.
 
     Attributes
     ----------
     rows : ndarray of shape (n_counting,)
         Rows of positive weight.
     number : ndarray of shape (n_counting,)
-        Which distinct row each of them is, in sorted order.
+        Number of the distinct row that each equals, in sorted order.
     weight : ndarray of shape (n_distinct,)
         Total weight of each distinct row.
     count : ndarray of shape (n_distinct,)
-        How often it occurs: its weight where all weights are integers, less their common factor;
-        else the number of its rows.
+        How often each distinct row occurs: its weight if all weights are integers, otherwise the
+        number of its rows; divided by the common factor of all.
     recurs : ndarray of bool of shape (n_distinct,)
         Whether new rows are expected to equal it.
 
@@ -61,7 +60,7 @@ class Occurrences:
 
     @classmethod
     def of(cls, X: Any, sample_weight: Any) -> Occurrences:
-        """Count the distinct rows of a table, with weights or None."""
+        """Count the distinct rows of a table with weights or None."""
         n = np.shape(X)[0]
         weights: Any = np.ones(n) if sample_weight is None else sample_weight
         rows = np.flatnonzero(weights)
@@ -72,7 +71,7 @@ class Occurrences:
 
     @property
     def first(self) -> IntArray:
-        """A row of the table for each distinct row."""
+        """Position in the table of one row for each distinct row."""
         return self.rows[np.unique(self.number, return_index=True)[1]]
 
     @property
@@ -81,10 +80,10 @@ class Occurrences:
         return float(self.weight.sum() / self.count.sum())
 
     def folds(self, n_folds: int) -> Iterator[tuple[IntArray, FloatArray, IntArray]]:
-        """Rows to fit to, the share of each that counts, and the distinct rows held out.
+        """Yield the rows to fit to, the share of each that counts, and the distinct rows held out.
 
-        Rows that do not recur are held out together with all their copies. Those that recur stay,
-        but of each a fit is given as small a share as of the others.
+        Rows that do not recur are held out together with all their copies. Rows that recur stay in
+        all training sets, each with the same share of its copies as the rest of the table.
         """
         lone = np.flatnonzero(~self.recurs)
         n_folds = min(n_folds, len(lone))
@@ -97,7 +96,7 @@ class Occurrences:
             yield self.rows[kept], share[kept], np.flatnonzero(fold == f)
 
     def thinned(self, rows: IntArray, share: FloatArray) -> IntArray:
-        """Some of these rows, such that of each distinct row a share is left."""
+        """Select some of these rows, so that a given share of each distinct row is left."""
         number = self.number[np.searchsorted(self.rows, rows)]
         order = np.argsort(number, kind="stable")
         place = np.empty(len(rows), dtype=int)
@@ -106,25 +105,25 @@ class Occurrences:
 
 
 def lower_tail(scores: Any, weight: Any, share: float, one_more: Any = 0.0) -> float:
-    """The highest threshold below which at most ``share`` of new rows are expected.
+    """Return the highest threshold below which at most ``share`` of new rows are expected.
 
-    Rows that recur score exactly so again. A new row that is like none of n others takes each of
-    the n + 1 places among their scores with the same probability, so that ``k + 1`` of ``n + 1``
-    are expected below a score that has k below it. Where no score is low enough, the lowest is the
-    threshold.
+    Rows that recur get exactly the same score again. Any other new row takes each of the n + 1
+    places among the scores of the n others with the same probability, so ``k + 1`` of ``n + 1``
+    are expected below a score that has k below it. If no score is low enough, the lowest one is
+    the threshold.
 
     Parameters
     ----------
     scores, weight : ndarray of shape (n,), weight or None
     share : float
     one_more : float or ndarray of shape (n,)
-        Weight of one more row; 0 for a row that recurs.
+        Weight of one new row; 0 for a row that recurs.
     """
     order = np.argsort(scores)
     ordered = scores[order].astype(np.float64)
     weight = np.ones(len(scores)) if weight is None else weight[order]
     one_more = np.broadcast_to(one_more, scores.shape)[order]
-    # Equal rows are on one side, though rounding may tell them apart.
+    # Keep equal rows on one side of the threshold, despite rounding.
     margin = _ROUNDING * np.maximum(1.0, np.abs(ordered))
     is_higher = quietly(np.subtract, ordered[1:], ordered[:-1]) > margin[1:]
     start = np.r_[0, np.flatnonzero(is_higher) + 1]
@@ -136,7 +135,7 @@ def lower_tail(scores: Any, weight: Any, share: float, one_more: Any = 0.0) -> f
 
 
 def _numbered(X: Any) -> IntArray:
-    """The number of each row among the distinct rows in sorted order."""
+    """Number of the distinct row that each row equals, in sorted order."""
     values = np.asarray(X)
     if values.dtype == object:
         values = values.astype(str)
@@ -146,7 +145,7 @@ def _numbered(X: Any) -> IntArray:
 
 
 def _counts(weights: FloatArray, total: FloatArray, number: IntArray) -> FloatArray:
-    """How often each distinct row occurs, of weights for each row and in total."""
+    """How often each distinct row occurs, from weights per row and per distinct row."""
     if (weights != np.round(weights)).any() or total.max() > 2**53:
         total = np.bincount(number).astype(np.float64)
     if len(total) < _ENOUGH_FOR_A_FACTOR:
@@ -155,7 +154,7 @@ def _counts(weights: FloatArray, total: FloatArray, number: IntArray) -> FloatAr
 
 
 def _most_by_accident(count: FloatArray) -> float:
-    """The largest count that need not mean anything."""
+    """The largest count of a row that does not recur."""
     if count.mean() > _MOST_ON_AVERAGE:
         return 2.0
     return 2 * float(np.quantile(count, 0.95, method="lower"))

@@ -279,7 +279,7 @@ def test_patience_ends_a_fit_that_does_worse_on_other_rows():
     [
         ({"every": 0}, ValueError, "every"),
         ({"X_val": X_VAL, "patience": 0}, ValueError, "patience"),
-        ({"patience": 3}, ValueError, "patience=3 waits for a held-out score: pass X_val"),
+        ({"patience": 3}, ValueError, "patience=3 needs a held-out score: pass X_val"),
         ({"stop": 3}, TypeError, "stop=3 must be callable"),
     ],
 )
