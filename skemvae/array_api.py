@@ -1,4 +1,4 @@
-"""Arrays of other libraries, such as tensors of torch: in as NumPy's, out as they came."""
+"""Conversion of arrays of other libraries, such as torch tensors, to NumPy and back."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ M = TypeVar("M", bound=Callable[..., Any])
 
 
 def as_numpy(array: Any) -> Any:
-    """An array of another library, on any device, as NumPy's; whatever else as it is."""
+    """Convert an array of another library, on any device, to NumPy; return all else unchanged."""
     if isinstance(array, np.ndarray) or not _is_array(array):
         return array
     if _is_tensor(array):
@@ -28,9 +28,10 @@ def as_numpy(array: Any) -> Any:
 
 
 def in_kind(method: M) -> M:
-    """Give a method rows of NumPy, and its answer the library and the device of those it was given.
+    """Decorate a method that takes rows: pass them as NumPy, and convert the result back.
 
-    The latter as scikit-learn's estimators do: with ``set_config(array_api_dispatch=True)``.
+    As in scikit-learn, the result has the library and device of the rows only with
+    ``set_config(array_api_dispatch=True)``.
     """
 
     @functools.wraps(method)

@@ -1,4 +1,4 @@
-"""What the density estimators share: scores, pickles and their place in scikit-learn."""
+"""Base classes of the density estimators: scores, pickling and the scikit-learn API."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ from skemvae.typing import (
 )
 from skemvae.validation import check_random_state, check_weights, shown
 
-# Mean surprises come from at most so many training rows, for every fit pays for them: the error
-# is about a tenth of a nat. Draws, where there are no rows, are paid for when they are needed.
+# Every fit computes mean surprises from at most this many training rows, with an error of about a
+# tenth of a nat. Without rows, they come from this many draws, on demand.
 _REFERENCE_ROWS = 128
 _REFERENCE_DRAWS = 512
 
@@ -54,20 +54,20 @@ _Estimator = TypeVar("_Estimator")
 
 
 class VersionMismatchWarning(UserWarning):
-    """An estimator is read by another version of skemvae than wrote it."""
+    """An estimator was written by another version of skemvae than the one that reads it."""
 
 
 def warn_of_other_version(name: str, version: str, *, stacklevel: int) -> None:
-    """Warn unless ``version``, which wrote an estimator, is this one.
+    """Warn if another version of skemvae wrote an estimator.
 
     Parameters
     ----------
     name : str
-        Of the estimator.
+        Name of the estimator.
     version : str
-        Of skemvae.
+        Version of skemvae that wrote it.
     stacklevel : int
-        As in ``warnings.warn``, 1 being the caller.
+        As in ``warnings.warn``; 1 is the caller.
     """
     if version != __version__:
         warnings.warn(
@@ -80,19 +80,19 @@ def warn_of_other_version(name: str, version: str, *, stacklevel: int) -> None:
 
 @contextmanager
 def fitting(estimator: _Estimator) -> Iterator[_Estimator]:
-    """Fit a draft, and give the estimator what the draft has become.
+    """Fit a draft, and finally move its attributes to the estimator.
 
     Parameters
     ----------
     estimator : estimator
-        Stays as it is until the end, and if an error is raised within. One
-        assignment makes it new: wherever an interrupt strikes, all fitted
-        attributes are the old ones or all are the new ones.
+        Unchanged until the end, or if an error is raised within. A single
+        assignment sets all new attributes, so after an interrupt the fitted
+        attributes are either all old or all new.
 
     Yields
     ------
     estimator
-        The draft: a shallow copy.
+        The draft, a shallow copy.
     """
     before = estimator.__dict__.copy()
     draft = object.__new__(type(estimator))
@@ -117,16 +117,16 @@ def weighted_sum(values: Any, weight: Any) -> float:
 
 
 def with_error(log_density: FloatArray, std: FloatArray | None, return_std: bool) -> Scores:
-    """What ``score_samples`` returns; exact values, whose ``std`` is None, have the error 0.
+    """Return log densities as ``score_samples`` does, with standard errors if asked for.
 
     Parameters
     ----------
     log_density : ndarray of shape (n_samples,)
         Nats.
     std : ndarray of shape (n_samples,) or None
-        Standard errors.
+        Standard errors; None means 0, for exact values.
     return_std : bool
-        Whether the user asks for them.
+        Whether to return standard errors.
 
     Returns
     -------
@@ -139,18 +139,18 @@ def with_error(log_density: FloatArray, std: FloatArray | None, return_std: bool
 
 
 def scores_of(density: Any, X: MatrixLike, return_std: bool) -> Scores:
-    """Log densities by any estimator that has them, and their errors.
+    """Return log densities, and standard errors, from any estimator with ``score_samples``.
 
     Parameters
     ----------
     density : estimator
-        Fitted; also a Pipeline or a search that ends in one. One whose
-        ``score_samples`` knows no ``return_std``, such as scikit-learn's, is
-        taken to be exact.
+        Fitted; also a Pipeline or a search that ends in one. A
+        ``score_samples`` without ``return_std``, as in scikit-learn, counts as
+        exact.
     X : array-like of shape (n_samples, n_features)
         Rows to score.
     return_std : bool
-        Whether to return errors, too.
+        Whether to also return standard errors.
 
     Returns
     -------
@@ -170,14 +170,14 @@ def scores_of(density: Any, X: MatrixLike, return_std: bool) -> Scores:
 
 @dataclass(frozen=True)
 class _LogLikelihood:
-    """The sum of log densities, and of the weights of their rows."""
+    """The sum of log densities, and the sum of the weights of their rows."""
 
     total: float
     count: float
 
     @classmethod
     def of(cls, estimator: DensityEstimator, rows: Rows) -> _LogLikelihood:
-        """That of an estimator for one part of a table."""
+        """The log likelihood of one part of a table under an estimator."""
         return cls(weighted_sum(estimator.score_samples(rows.X), rows.weight), rows.total)
 
     def __add__(self, other: _LogLikelihood) -> _LogLikelihood:
@@ -195,7 +195,7 @@ class DensityEstimator(CallbackSupportMixin, DensityMixin, BaseEstimator, ABC):
     def score_samples(self, X: MatrixLike, return_std: bool = False) -> Scores:
         """log p(x) of each row, or the best bound on it; shape (n,), nats.
 
-        With ``return_std`` also the standard error of each, 0 where it is exact.
+        With ``return_std``, also the standard error of each, 0 if it is exact.
         """
 
     def score(
@@ -207,17 +207,17 @@ class DensityEstimator(CallbackSupportMixin, DensityMixin, BaseEstimator, ABC):
         ----------
         X : array-like of shape (n_samples, n_features)
             Rows to score; also batches (``from_batches``), a dask array, or a
-            file that is sliced.
+            file that is read in slices.
         y : Ignored
-            Present for the API only.
+            Present for API consistency.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the rows in the mean.
 
         Returns
         -------
         float
-            Nats per sample, in the units of X: higher is better. A density
-            can exceed 1, so its logarithm can be positive.
+            Nats per sample, in the units of X; higher is better. It can be
+            positive, since a density can exceed 1.
         """
         if is_read_in_parts(X):
             return self._log_likelihood(X, sample_weight).mean
@@ -234,7 +234,7 @@ class DensityEstimator(CallbackSupportMixin, DensityMixin, BaseEstimator, ABC):
             raise ValueError(
                 f"X has columns {shown(names)}, but the fit was to {shown(list(expected))}."
             )
-        nameless = copy.copy(self)  # parts are arrays
+        nameless = copy.copy(self)  # parts are arrays without names
         nameless.__dict__.pop("feature_names_in_", None)
         return table.fold(partial(_LogLikelihood.of, nameless))
 
@@ -256,7 +256,7 @@ class LatentDensityEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
 
     @abstractmethod
     def decompose_bound(self, X: MatrixLike) -> BoundDecomposition:
-        """Explain the bound of each row: what z explains, what q costs, what is lost."""
+        """Decompose the bound of each row into its terms and its gaps to log p(x)."""
 
     def sample(self, n_samples: int = 1, random_state: RandomState = None) -> tuple[Tabular, Array]:
         """Draw rows from p(x, z), in random order.
@@ -264,15 +264,15 @@ class LatentDensityEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         Parameters
         ----------
         n_samples : int, default=1
-            How many rows, at least 1.
+            Number of rows, at least 1.
         random_state : int, Generator, RandomState or None, default=None
-            None uses the estimator's own ``random_state``: an integer there
-            repeats the same draws at every call.
+            None uses the estimator's own ``random_state``; if that is an
+            integer, every call returns the same draws.
 
         Returns
         -------
         X : ndarray of shape (n_samples, n_features), or a frame after ``set_output``
-            In the units of the training rows; an array is of dtype object if
+            In the units of the training rows. An array has dtype object if
             labels are not numbers.
         Z : ndarray of shape (n_samples,) or (n_samples, n_latent)
             The component (or state) of each row, or its latent point.
@@ -285,7 +285,7 @@ class LatentDensityEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
 
     @in_kind
     def feature_scores(self, X: MatrixLike) -> Tabular:
-        """How surprising each value of a row is, given all its other values.
+        """Score how surprising each value of a row is, given all its other values.
 
         Parameters
         ----------
@@ -295,12 +295,12 @@ class LatentDensityEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         Returns
         -------
         ndarray of shape (n_samples, n_features), or a frame after ``set_output``
-            ``-log p(x_j | x_-j)``, less its mean over the training rows: nats,
-            whatever the units of X. 0 is as usual, 5 is e^5 times less
-            probable than usual; the largest of a row says which value to look
-            at first. The mean comes from at most 128 rows, spread evenly over
-            the table; where there are none (known parameters, marginals,
-            conditionals, after ``partial_fit``) from draws of the model.
+            ``-log p(x_j | x_-j)`` minus its mean over the training rows, in
+            nats, whatever the units of X. 0 is usual, 5 is e^5 times less
+            probable than usual. Look first at the value with the largest score
+            of a row. The mean comes from at most 128 rows, spread evenly over
+            the table. Without rows (known parameters, marginals, conditionals,
+            after ``partial_fit``) it comes from draws of the model.
 
         See Also
         --------
@@ -308,11 +308,11 @@ class LatentDensityEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
 
         Notes
         -----
-        Each score judges one value and trusts all others. So the scores of a
-        row do not add up to its log density, and where two values contradict
-        each other, both are surprising. With a latent z the posterior mean of
-        ``1 / p(x_j | z, x_-j)`` is ``1 / p(x_j | x_-j)``: a closed form for mixtures
-        and Gaussian factor models, elsewhere taken at the points of
+        Each score tests one value and trusts all others. So the scores of a
+        row do not add up to its log density, and if two values contradict each
+        other, both are surprising. With a latent z, ``1 / p(x_j | x_-j)`` is the
+        posterior mean of ``1 / p(x_j | z, x_-j)``. Mixtures and Gaussian factor
+        models have a closed form; all others average over the points of
         ``score_samples``.
 
         References
@@ -341,14 +341,14 @@ class LatentDensityEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         return as_set(self, surprise - mean.astype(surprise.dtype), self, X)
 
     def _remember_surprise(self, rows: Any, weight: Any) -> None:
-        """Set what ``feature_scores`` subtracts, from valid training rows."""
+        """Set the mean that ``feature_scores`` subtracts, from valid training rows."""
         weight = None if weight is None else weight / weight.max()
         if rows.shape[0] > _REFERENCE_ROWS:
             some = at_even_steps(rows.shape[0], weight, _REFERENCE_ROWS)
             rows, weight = _safe_indexing(rows, some), None
         try:
             surprise = -self._log_conditionals(rows).astype(np.float64)
-        except NotImplementedError:  # a model of one's own that knows whole rows only
+        except NotImplementedError:  # a user-defined model with densities of whole rows only
             return
         if weight is None:
             self._mean_surprise = surprise.mean(axis=0)
@@ -356,21 +356,21 @@ class LatentDensityEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             self._mean_surprise = (weight / weight.sum()) @ surprise
 
     def _remember_surprise_of(self, table: Table) -> None:
-        """Set what ``feature_scores`` subtracts, from the table that was fitted."""
+        """Set the mean that ``feature_scores`` subtracts, from the training table."""
         sample = table.fold(partial(EvenSample.of, size=_REFERENCE_ROWS))
         self._remember_surprise(sample.X, sample.weight)
 
     @abstractmethod
     def _rows(self, X: Any) -> Any:
-        """Valid rows, of an estimator that is fitted."""
+        """Check that the estimator is fitted, and return valid rows."""
 
     @abstractmethod
     def _draw(self, n: int, rng: np.random.RandomState) -> tuple[Any, Any]:
-        """What ``sample`` returns, as arrays whatever ``set_output`` says."""
+        """The same as ``sample``, but arrays whatever ``set_output`` says."""
 
     @abstractmethod
     def _log_conditionals(self, rows: Any) -> Any:
-        """``log p(x_j | x_-j)`` of valid rows, but for a constant of each column; shape (n, d)."""
+        """``log p(x_j | x_-j)`` of valid rows, up to a constant per column; shape (n, d)."""
 
     def aic(self, X: MatrixLike, sample_weight: ArrayLike | None = None) -> float:
         """Akaike's information criterion; the lower, the better.
@@ -411,7 +411,7 @@ class LatentDensityEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         return float(-2 * log_likelihood + np.log(n) * self.n_parameters_)
 
     def _total(self, X: Any, sample_weight: Any) -> tuple[float, float]:
-        """The log likelihood of all rows, and how many they are."""
+        """The log likelihood of all rows, and the sum of their weights."""
         if is_read_in_parts(X):
             likelihood = self._log_likelihood(X, sample_weight)
             return likelihood.total, likelihood.count

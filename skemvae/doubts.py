@@ -1,4 +1,4 @@
-"""What makes a fit doubtful, though it succeeded: densities without bound, too few components."""
+"""Warnings about fits that succeed but are doubtful, such as densities without bound."""
 
 from __future__ import annotations
 
@@ -17,34 +17,35 @@ from skemvae.engine.samples.even_sample import EvenSample
 from skemvae.structures.dense import DenseCovariance
 from skemvae.validation import escaped
 
-# Rows that are looked at where a fit looks doubtful; so many of one value are no accident, and so
-# large a share of the rows beside it are no density.
+# Number of rows to inspect if a fit looks doubtful. A value is repeated if at least this many of
+# them have it, and at least this share of the rows near it.
 _ROWS, _REPEATED, _SHARE = 2000, 10, 0.9
-# With fewer rows for each column, columns may depend on each other by chance.
+# With fewer rows per column, columns may be linearly dependent by chance.
 _ROWS_PER_COLUMN = 10
-# A component has collapsed if regularisation is half of its variance, at least.
+# A component has collapsed if its variance is at most this multiple of the regularisation.
 _COLLAPSED = 2.0
-# Columns determine each other if so little of the variance in a direction is their own, or so small
-# a part of what regularisation adds: standardised, and in squares.
+# Standardised columns are dependent if their own variance in a direction is below the first plus
+# the second times the regularisation; it involves columns with products of loadings above the last.
 _OWN, _OWN_PART, _INVOLVED = 1e-8, 1e-4, 1e-4
-# Where columns determine each other, some component is so flat, or by so many times regularisation.
+# If columns are dependent, some component is at least this flat, absolutely or as a multiple of
+# the regularisation.
 _FLAT, _FLAT_PART = 1e-2, 400.0
-# What a message names at most.
+# Largest number of names in a message.
 _NAMED = 5
 
 
 class DoubtfulFitWarning(UserWarning):
-    """A fit succeeded, but its density or its components do not mean what they seem to."""
+    """A fit succeeded, but its density or its components may be misleading."""
 
 
 def warn_of_doubts(doubts: Iterable[str]) -> None:
-    """Say each of them; called by ``fit`` itself."""
+    """Issue a warning for each doubt; must be called by ``fit`` itself."""
     for doubt in doubts:
         warnings.warn(doubt, DoubtfulFitWarning, stacklevel=3)
 
 
 def is_beyond_doubt(covariance: Covariance, floor: Array, varies: AnyArray) -> bool:
-    """Whether no component is as narrow or as flat as its regularisation; quick, for every fit.
+    """Whether no component is as narrow or as flat as its regularisation; a quick check.
 
     Parameters
     ----------
@@ -53,7 +54,7 @@ def is_beyond_doubt(covariance: Covariance, floor: Array, varies: AnyArray) -> b
     floor : array of shape (d,)
         The variances that regularise it.
     varies : array of shape (d,)
-        Whether a column is not constant.
+        Whether each column varies.
     """
     if ((covariance.variances <= _COLLAPSED * floor) & varies).any():
         return False
@@ -64,17 +65,17 @@ def is_beyond_doubt(covariance: Covariance, floor: Array, varies: AnyArray) -> b
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns of a fitted table, of which some rows are looked at if there is reason to.
+    """The columns of a fitted table, of which some rows are inspected on demand.
 
     Attributes
     ----------
     table : Table
     names : sequence
-        What messages call them.
+        Names of the columns in messages.
     varies : array of shape (d,)
-        Whether a column is not constant.
+        Whether each column varies.
     regularisation : str
-        The parameter that bounds the density where the rows do not.
+        Name of the parameter that keeps the density bounded.
     """
 
     table: Table
@@ -83,12 +84,12 @@ class Columns:
     regularisation: str
 
     def dependence(self, covariance: Array, noise: Array) -> Iterator[str]:
-        """Columns that determine each other linearly.
+        """Yield a message if columns depend on each other linearly.
 
         Parameters
         ----------
         covariance : array of shape (d, d)
-            Of all rows, in the frame of the table, with what regularises it.
+            Covariance of all rows, in the frame of the table, regularised.
         noise : array of shape (d,)
             The variances that regularise it.
         """
@@ -105,14 +106,14 @@ class Columns:
         said = listed([f"({listed([self._name(which[j]) for j in one])})" for one in sets])
         if said:
             yield (
-                f"Columns determine each other linearly: {said}. The density lies on a plane, "
-                f"and how high it is there is up to {self.regularisation} alone. Leave out one of "
+                f"Columns depend on each other linearly: {said}. The density lies on a plane, "
+                f"and its height there depends on {self.regularisation} alone. Leave out one of "
                 "them (of one-hot columns, too), or give labels as one column with "
                 "likelihood='categorical' to VAEEstimator or FactorModel."
             )
 
     def collapse(self, means: Array, variances: Array, floor: Array) -> Iterator[str]:
-        """Components that hold one value of a column many times.
+        """Yield a message if components have collapsed on repeated values of a column.
 
         Parameters
         ----------
@@ -121,7 +122,7 @@ class Columns:
         variances : array of shape (K, d)
             In the frame of the table; NaN in components without rows.
         floor : array of shape (d,) or (K, d)
-            What they would be if all rows of a component were equal.
+            The variances if all rows of a component were equal.
         """
         collapsed = (variances <= _COLLAPSED * floor) & self.varies
         if not collapsed.any():
@@ -139,10 +140,10 @@ class Columns:
         values = listed([f"{x:.6g}" for x in sorted({x for _, _, x in found})])
         yield (
             f"Components ({of_components}) have collapsed in columns ({of_columns}) on values that "
-            f"are repeated ({values}): their variance there is up to {self.regularisation} alone, "
-            "and log densities mean little. Take fewer components, a larger "
+            f"are repeated ({values}): their variance there depends on {self.regularisation} "
+            "alone, so log densities mean little. Use fewer components, a larger "
             f"{self.regularisation}, a likelihood for counts or labels (VAEEstimator, "
-            "FactorModel), or add noise as wide as the values are apart."
+            "FactorModel), or add noise as wide as the gaps between the values."
         )
 
     @cached_property
@@ -152,7 +153,7 @@ class Columns:
         return rows
 
     def _repeated(self, column: int, middle: float, reach: float) -> float | None:
-        """The value that almost all rows within reach have in a column, if they are many."""
+        """The value that almost all rows near ``middle`` share in a column, or None."""
         values = self._rows[:, column]
         near, counts = np.unique(values[np.abs(values - middle) <= reach], return_counts=True)
         most = counts.max(initial=0)
@@ -164,7 +165,7 @@ class Columns:
 
 
 def _is_regular(matrix: Array, least: float) -> bool:
-    """Whether no eigenvalue is near 0; quick, and not sure of it."""
+    """Whether no eigenvalue is near 0; a quick test that can miss regular matrices."""
     try:
         pivots = np.linalg.cholesky(matrix).diagonal()
     except np.linalg.LinAlgError:
@@ -173,7 +174,7 @@ def _is_regular(matrix: Array, least: float) -> bool:
 
 
 def _connected(edges: AnyArray) -> list[list[int]]:
-    """Sets of two or more places that are connected."""
+    """Connected components of a graph with two or more nodes."""
     left, sets = set(range(len(edges))), []
     while left:
         new = {left.pop()}
@@ -188,6 +189,6 @@ def _connected(edges: AnyArray) -> list[list[int]]:
 
 
 def listed(names: Sequence[str], comma: str = ", ") -> str:
-    """Some names, and how many there are beside them."""
+    """Join the first names, and say how many more there are."""
     more = len(names) - _NAMED
     return comma.join([*names[:_NAMED], *([f"and {more} more"] if more > 0 else [])])

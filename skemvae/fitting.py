@@ -1,4 +1,4 @@
-"""A climb from each of several starts; the best one is kept, also after Ctrl-C."""
+"""Fit from several starts and keep the best one, even after Ctrl-C."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def best_of_starts(
     told: dict[str, Any],
     look_back: Callable[[Result[S]], None],
 ) -> Result[S]:
-    """Climb from the best of ``n_init`` starts, and set the fitted attributes of the best climb.
+    """Iterate from each of ``n_init`` starts, and set the fitted attributes of the best result.
 
     Parameters
     ----------
@@ -45,25 +45,20 @@ def best_of_starts(
         With ``tol``, ``max_iter``, ``acceleration``, ``verbose``, ``verbose_interval``.
     ascent : Ascent
     attributes : callable
-        The fitted parameters of a state, by attribute.
+        Returns the fitted parameters of a state, by name of the attribute.
     n_init : int
     earlier : sequence of float
         Bounds of an earlier fit, which a warm start on the same data continues.
     told : dict
-        What callbacks are told of the data: ``X``, ``y``, ``metadata``.
+        Data as passed to callbacks: ``X``, ``y``, ``metadata``.
     look_back : callable
-        Takes statistics of the best climb, once its attributes are set; left out
-        if the user interrupts them.
+        Computes statistics of the best result once its attributes are set; skipped
+        if the user interrupts it.
 
     Raises
     ------
     KeyboardInterrupt
         If the user interrupts before there is anything to keep.
-
-    Warns
-    -----
-    ConvergenceWarning
-        If the best climb did not converge, or was interrupted.
     """
 
     def all_attributes(so_far: Result[S]) -> dict[str, Any]:
@@ -73,7 +68,7 @@ def best_of_starts(
             "converged_": so_far.status is Status.CONVERGED,
             "status_": str(so_far.status),
             "n_iter_": so_far.n_iter,
-            "_mean_surprise": None,  # unless it is looked at
+            "_mean_surprise": None,  # until ``look_back`` sets it
         }
 
     progress = FitProgress(estimator, n_init, estimator.max_iter, told)
@@ -88,7 +83,7 @@ def best_of_starts(
             if result.status is Status.INTERRUPTED:
                 raise KeyboardInterrupt
     except KeyboardInterrupt:
-        if best is None:  # not even one start: there is nothing to keep
+        if best is None:  # there is nothing to keep
             raise
         best = replace(best, status=Status.INTERRUPTED)
     assert best is not None
@@ -110,7 +105,7 @@ def _climb(
     loop: LoopProgress,
 ) -> Result[S]:
     state, interrupted = start
-    # The E step of a warm start may be more thorough than that of the last iteration.
+    # The E step of a warm start may raise the bound above that of the last iteration.
     rise = state.bound - earlier[-1] if len(earlier) else np.nan
     same_data = -1e-6 <= rise / max(1.0, abs(state.bound)) <= 1e-2
 
@@ -135,7 +130,7 @@ def _climb(
 
 
 def warn_unless_converged(result: Result[S], max_iter: int, remedy: str) -> None:
-    """Say how a fit ended, unless all is well; called by ``fit`` itself."""
+    """Warn if a fit was interrupted or did not converge; must be called by ``fit`` itself."""
     if result.status is Status.INTERRUPTED:
         message = f"Interrupted after {result.n_iter} iterations: the best parameters are kept."
     elif result.status is Status.MAX_ITER and max_iter > 0:

@@ -1,4 +1,4 @@
-"""What a fitted Gaussian mixture answers: densities, components, samples, smaller mixtures."""
+"""Methods of a fitted Gaussian mixture: densities, components, samples, smaller mixtures."""
 
 from __future__ import annotations
 
@@ -42,10 +42,11 @@ from skemvae.validation import (
 
 
 class MixtureDensity(LatentDensityEstimator):
-    """Methods of a Gaussian mixture that need no more than its fitted parameters.
+    """Methods of a Gaussian mixture that need only its fitted parameters.
 
-    Densities are computed from ``weights_``, ``means_`` and ``covariances_``
-    as they stand; ``from_parameters`` sets all that belongs to them.
+    Densities are computed from the current ``weights_``, ``means_`` and
+    ``covariances_``. To set these, use ``from_parameters``, which also sets all
+    dependent attributes.
     """
 
     # Density.
@@ -59,16 +60,16 @@ class MixtureDensity(LatentDensityEstimator):
         X : array-like of shape (n_samples, n_features)
             Rows to score.
         return_std : bool, default=False
-            Whether to return standard errors, too.
+            Whether to also return standard errors.
 
         Returns
         -------
         log_density : ndarray of shape (n_samples,)
-            Nats, in the units of X; of the dtype of X. The lower, the more
-            anomalous the row. ``-inf`` where the density underflows float64
-            even as a logarithm.
+            Nats, in the units of X, with the dtype of X. The lower, the more
+            anomalous the row. ``-inf`` if even the log density is beyond the
+            range of float64.
         std : ndarray of shape (n_samples,)
-            Zeros, for the density is exact. Only if ``return_std``.
+            Zeros, since the density is exact. Only if ``return_std``.
 
         Examples
         --------
@@ -84,7 +85,7 @@ class MixtureDensity(LatentDensityEstimator):
 
     @in_kind
     def elbo(self, X: MatrixLike) -> FloatArray:
-        """Free energy E_q[log p(x, z)] + H[q] of each row, under the exact posterior q.
+        """Bound E_q[log p(x, z)] + H[q] (free energy) of each row, under the exact posterior q.
 
         Parameters
         ----------
@@ -105,7 +106,7 @@ class MixtureDensity(LatentDensityEstimator):
 
     @in_kind
     def decompose_bound(self, X: MatrixLike) -> BoundDecomposition:
-        """Explain log p(x) of each row: what z explains, and what knowing z costs.
+        """Decompose log p(x) of each row into expected log likelihood and KL divergence.
 
         Parameters
         ----------
@@ -115,7 +116,7 @@ class MixtureDensity(LatentDensityEstimator):
         Returns
         -------
         BoundDecomposition
-            Nats for each row. Its gaps are 0, for the posterior is exact.
+            Nats for each row. The gaps are 0, since the posterior is exact.
         """
         log_prior = quietly(np.log, self._mixture().weights)
         kl = self._by_rows(X, (), lambda posterior: posterior.kl(log_prior))
@@ -136,7 +137,7 @@ class MixtureDensity(LatentDensityEstimator):
         -------
         float
             ``bic(X)`` plus twice the total entropy of the responsibilities in
-            nats, which prefers components that do not overlap.
+            nats, which penalises components that overlap.
 
         References
         ----------
@@ -161,7 +162,7 @@ class MixtureDensity(LatentDensityEstimator):
         Returns
         -------
         ndarray of shape (n_samples, n_components)
-            Rows sum to 1; of the dtype of X.
+            Each row sums to 1; with the dtype of X.
         """
         columns = (len(self._mixture().weights),)
         return self._by_rows(X, columns, lambda posterior: posterior.weight)
@@ -184,7 +185,7 @@ class MixtureDensity(LatentDensityEstimator):
 
     @in_kind
     def predict(self, X: MatrixLike) -> IntArray:
-        """The most probable component of each row.
+        """Predict the most probable component of each row.
 
         Parameters
         ----------
@@ -225,7 +226,7 @@ class MixtureDensity(LatentDensityEstimator):
     # Smaller mixtures.
 
     def marginal(self, columns: Columns) -> Self:
-        """The fitted mixture of some of the features.
+        """Return the fitted mixture of some of the features.
 
         Parameters
         ----------
@@ -249,14 +250,14 @@ class MixtureDensity(LatentDensityEstimator):
         return self._smaller(self._mixture().marginal(positions), positions)
 
     def condition(self, columns: Columns, values: ArrayLike) -> Self:
-        """The fitted mixture of the other features, given the values of some.
+        """Return the fitted mixture of the other features, given the values of some.
 
         Parameters
         ----------
         columns : array-like of int, bool or str, slice
             Positions, a mask or names of the features that are known.
         values : array-like of shape (n_columns,)
-            What they are, in the units of X.
+            Their values, in the units of X.
 
         Returns
         -------
@@ -293,14 +294,14 @@ class MixtureDensity(LatentDensityEstimator):
         n_factors: int = 2,
         random_state: RandomState = None,
     ) -> Self:
-        """A fitted estimator from known parameters, without data.
+        """Make a fitted estimator from known parameters, without data.
 
         Parameters
         ----------
         weights : array-like of shape (n_components,)
             Non-negative, summing to 1.
         means : array-like of shape (n_components, n_features)
-            In the units of the rows to come.
+            In the units of the rows to score.
         covariances : array-like
             In the layout of ``covariances_`` for this ``covariance_type``.
         covariance_type : str, default="full"
@@ -314,8 +315,8 @@ class MixtureDensity(LatentDensityEstimator):
         Returns
         -------
         estimator
-            It scores, assigns and samples, and with ``warm_start=True`` a fit
-            starts from it. It has no history: no ``lower_bound_``.
+            Fitted, but without attributes of a fit, such as ``lower_bound_``.
+            With ``warm_start=True``, a fit starts from these parameters.
 
         Raises
         ------
@@ -367,7 +368,7 @@ class MixtureDensity(LatentDensityEstimator):
             mixture = GaussianMixture(
                 np.asarray(self.weights_), means, covariance, np.zeros(means.shape[1])
             )
-            # One matrix for all, or the variances of as many components as features?
+            # A square array may be one full matrix, or variances of as many components as features.
             is_square = arrays[0].ndim == 2 and arrays[0].shape[0] == arrays[0].shape[1]
             n_parameters = getattr(self, "n_parameters_", mixture.n_parameters)
             goes = not is_square or mixture.n_parameters == n_parameters
@@ -375,8 +376,8 @@ class MixtureDensity(LatentDensityEstimator):
             found = np.shape(np.asarray(self.covariances_))
             raise ValueError(
                 f"covariance_type={self.covariance_type!r} does not go with covariances_ of shape "
-                f"{found} that have another structure: set it back, or fit anew with "
-                "warm_start=False."
+                f"{found}, which have another structure: set it back, or fit again "
+                "with warm_start=False."
             )
         return mixture
 

@@ -1,11 +1,11 @@
-"""Optional packages: imported when they are needed, and named with a remedy where missing."""
+"""Import of optional packages on demand; the error for a missing one says how to install it."""
 
 from __future__ import annotations
 
 from importlib import import_module
 from typing import Any
 
-# Which extra of pyproject.toml brings a package.
+# The extra of pyproject.toml that installs each package.
 _EXTRAS = {
     "torch": "vae",
     "matplotlib": "plot",
@@ -24,12 +24,12 @@ def require(module: str, *, purpose: str) -> Any:
     module : str
         Such as "matplotlib.pyplot".
     purpose : str
-        What needs it, for the error.
+        What needs the package, for the error.
 
     Returns
     -------
     module
-        Imported.
+        The imported module.
 
     Raises
     ------
@@ -40,7 +40,7 @@ def require(module: str, *, purpose: str) -> Any:
     try:
         return import_module(module)
     except ModuleNotFoundError as missing:
-        if (missing.name or "").partition(".")[0] != package:  # the package itself is there
+        if (missing.name or "").partition(".")[0] != package:  # the package itself is installed
             raise
         wanted = f'"skemvae[{_EXTRAS[package]}]"' if package in _EXTRAS else package
         raise ModuleNotFoundError(

@@ -1,4 +1,4 @@
-"""Checks of what users pass: each error names the parameter, the value and the remedy."""
+"""Checks of what users pass; each error gives the parameter, the value and a remedy."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from sklearn.utils.validation import check_array, check_is_fitted
 from skemvae.array_api import as_numpy
 from skemvae.engine.samples.summary import Extent, Summary
 
-# Distances are squared, and covariances hold squares of the unit of X.
+# Limits for X, since distances and covariances hold its squares.
 _LARGEST = 1e150
 _SMALLEST = 1e-150
 LARGEST_SQUARE = _LARGEST**2
-# Bytes that a Mersenne twister gives before it turns.
+# Bytes that a Mersenne twister yields from one state.
 _TWISTER = 4 * 624
 
 F = TypeVar("F", bound=Callable[..., None])
 
 
 def escaped(text: Any, most: int = 100) -> str:
-    """Text of others in a message: without what a terminal would obey, and cut."""
+    """Make foreign text safe for a message: escape control characters, and shorten it."""
     text = str(text)
     if not text.isprintable():
         text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text[: most + 1])
@@ -36,12 +36,12 @@ def escaped(text: Any, most: int = 100) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value of others in a message, as ``repr`` has it: on one line, escaped, and cut."""
+    """The ``repr`` of a foreign value for a message: on one line, escaped and shortened."""
     return escaped(" ".join(repr(value).split()))
 
 
 def keywords_named(init: F) -> F:
-    """Let a constructor name the keywords of what comes by position and must not, as a remedy."""
+    """Make a constructor's error for too many positional arguments name their keywords."""
     parameters = [*inspect.signature(init).parameters.values()][1:]
     n_by_position = sum(p.kind is p.POSITIONAL_OR_KEYWORD for p in parameters)
 
@@ -68,12 +68,12 @@ def check_choice(name: str, value: Any, choices: Collection[str]) -> None:
 def check_random_state(random_state: Any, name: str = "random_state") -> np.random.RandomState:
     """Return a generator for None, an integer or a generator.
 
-    What is drawn for a ``numpy.random.Generator`` comes from its own stream, and moves it on.
+    Draws for a ``numpy.random.Generator`` come from its own stream and advance it.
 
     Raises
     ------
     ValueError
-        If it is none of these, or a generator that has only zeros to give.
+        If it is none of these, or a generator that yields only zeros.
     """
     if isinstance(random_state, np.random.Generator):
         rng = np.random.RandomState(random_state.bit_generator)
@@ -87,26 +87,26 @@ def check_random_state(random_state: Any, name: str = "random_state") -> np.rand
             ) from None
     if not isinstance(random_state, Integral) and gives_zeros_only(rng):
         raise ValueError(
-            f"{name} is a {type(random_state).__name__} whose state is zero, and NumPy would wait "
-            "for another number forever: give an int."
+            f"{name} is a {type(random_state).__name__} whose state is zero, so drawing from it "
+            "might never end: give an int."
         )
     return rng
 
 
 def gives_zeros_only(rng: np.random.RandomState) -> bool:
-    """Whether it has nothing else to give, as a Mersenne twister of zeros; its stream stays."""
+    """Whether a generator yields only zeros, like a Mersenne twister of zeros; it is unchanged."""
     drawn = copy.deepcopy(rng).bytes(2 * _TWISTER)
     return not any(drawn[_TWISTER:])
 
 
 def check_acceleration(acceleration: Any) -> None:
-    """Raise ValueError unless it is "auto" or None."""
+    """Raise ValueError unless ``acceleration`` is "auto" or None."""
     if acceleration is not None and not _is(acceleration, "auto"):
         raise ValueError(f"acceleration={shown(acceleration)} must be 'auto' or None.")
 
 
 def check_flags(estimator: Any, *names: str) -> None:
-    """Raise TypeError unless these parameters are True or False, or 1 or 0."""
+    """Raise TypeError unless these parameters are True, False, 1 or 0."""
     for name in names:
         value = getattr(estimator, name)
         if not isinstance(value, bool | np.bool_ | Integral) or value not in (0, 1):
@@ -114,7 +114,7 @@ def check_flags(estimator: Any, *names: str) -> None:
 
 
 def check_integer_or(word: str, name: str, value: Any, smallest: int) -> None:
-    """Raise TypeError or ValueError unless it is ``word``, or an integer, at least ``smallest``."""
+    """Raise TypeError or ValueError unless ``value`` is ``word`` or an integer >= ``smallest``."""
     if _is(value, word):
         return
     if isinstance(value, bool) or not isinstance(value, Integral):
@@ -124,13 +124,15 @@ def check_integer_or(word: str, name: str, value: Any, smallest: int) -> None:
 
 
 def check_splits(cv: Any, X: Any, groups: Any = None) -> list[Any]:
-    """The splits of the rows that a parameter ``cv`` asks for, at least one."""
+    """Return the splits of the rows for a parameter ``cv``, at least one."""
     try:
         splits = [
             (training, held_out) for training, held_out in check_cv(cv).split(X, None, groups)
         ]
     except (TypeError, ValueError) as error:
-        if "n_splits" in str(error) or "groups" in str(error):  # of a splitter, which knows best
+        if "n_splits" in str(error) or "groups" in str(
+            error
+        ):  # the splitter's own error is clearer
             raise
         raise type(error)(
             f"cv={shown(cv)} must be an integer, a splitter such as KFold(5), or an iterable of "
@@ -142,7 +144,7 @@ def check_splits(cv: Any, X: Any, groups: Any = None) -> list[Any]:
 
 
 def check_positive(name: str, values: Any) -> Any:
-    """Return one or several numbers as a float64 array, all of them positive and finite."""
+    """Return one or several numbers as a float64 array; all must be positive and finite."""
     array = np.asarray(values)
     if array.dtype.kind not in "iuf" or not ((array > 0) & np.isfinite(array)).all():
         raise ValueError(f"{name}={shown(values)} must be positive and finite.")
@@ -150,12 +152,12 @@ def check_positive(name: str, values: Any) -> Any:
 
 
 def _is(value: Any, word: str) -> bool:
-    """Whether a parameter, which may be an array, is a word."""
+    """Whether a parameter, which may be an array, equals a word."""
     return isinstance(value, str) and value == word
 
 
 def check_weights(sample_weight: Any, X: Any) -> Any:
-    """Return weights as a float64 array of shape (n,), or None for none.
+    """Return weights as a float64 array of shape (n,), or None if there are none.
 
     Raises
     ------
@@ -172,7 +174,7 @@ def check_weights(sample_weight: Any, X: Any) -> Any:
 
 
 def check_each_weight(sample_weight: Any, X: Any) -> Any:
-    """Return the weights of some of the rows as a float64 array of shape (n,).
+    """Return the weights of a part of the rows as a float64 array of shape (n,).
 
     Raises
     ------
@@ -206,7 +208,7 @@ def check_each_weight(sample_weight: Any, X: Any) -> Any:
 
 
 def counting_rows(X: Any, sample_weight: Any) -> tuple[Any, Any]:
-    """The rows of positive weight, at least 2, and their weights or None."""
+    """Return the rows of positive weight, at least 2, and their weights or None."""
     weight = check_weights(sample_weight, X)
     if weight is None:
         return X, None
@@ -219,7 +221,7 @@ def counting_rows(X: Any, sample_weight: Any) -> tuple[Any, Any]:
 
 
 def check_enough(extent: Extent, n_components: int) -> None:
-    """Raise ValueError where there are fewer rows than components."""
+    """Raise ValueError if there are fewer rows than components."""
     if extent.n_counting < n_components:
         raise ValueError(
             f"Expected n_samples >= n_components but got n_components = {n_components}, "
@@ -228,7 +230,7 @@ def check_enough(extent: Extent, n_components: int) -> None:
 
 
 def check_range(summary: Summary) -> None:
-    """Raise ValueError where squares of a feature overflow or underflow in float64."""
+    """Raise ValueError if squares of a feature overflow or underflow in float64."""
     too_large = summary.largest > _LARGEST
     too_small = (summary.spread > 0) & (summary.scale < _SMALLEST)
     for j in np.flatnonzero(too_large | too_small):
@@ -245,7 +247,7 @@ def check_parameter_array(
     if value is None:
         raise ValueError(f"{name}=None, expected an array of shape {shape}.")
     value = array = as_numpy(value)
-    # check_array takes longer than many a small fit.
+    # check_array can take longer than a small fit.
     if not (type(value) is np.ndarray and value.dtype == np.float64 and np.isfinite(value).all()):
         is_number = isinstance(value, Real)  # check_array wants at least one dimension
         try:
@@ -283,7 +285,7 @@ def check_mixture_weights(name: str, value: Any, n_components: int) -> Any:
 def check_responsibilities(name: str, value: Any, shape: tuple[int, int], weight: Any) -> Any:
     """Return non-negative (n, K) responsibilities whose rows sum to 1 and that use every column.
 
-    Labels of n rows, integers from 0 to K - 1, give each row to one component.
+    Labels of n rows, integers from 0 to K - 1, assign each row to one component.
     """
     if np.ndim(value) == 1:
         value = _one_hot(name, value, shape)
@@ -301,7 +303,7 @@ def _one_hot(name: str, labels: Any, shape: tuple[int, int]) -> Any:
     array = np.asarray(as_numpy(labels))
     if array.dtype.kind not in "iu":
         raise ValueError(
-            f"{name} has one dimension, for labels, but holds {array.dtype} instead of integers: "
+            f"{name} has one dimension, as labels do, but holds {array.dtype}, not integers: "
             f"number the labels from 0 to {n_components - 1}."
         )
     if array.shape != (n,):
@@ -333,7 +335,7 @@ def check_positive_definite(name: str, matrices: Any) -> None:
 
 
 def check_columns(estimator: Any, columns: Any) -> Any:
-    """Distinct positions of some columns of a fitted estimator's table."""
+    """Return distinct positions of some columns of a fitted estimator's table."""
     check_is_fitted(estimator)
     return select_columns(
         columns, estimator.n_features_in_, getattr(estimator, "feature_names_in_", [])
@@ -345,13 +347,13 @@ def select_columns(
 ) -> Any:
     """Turn positions, a boolean mask, a slice or names into distinct positions.
 
-    ``parameter`` is what errors call ``columns``.
+    ``parameter`` is the name of ``columns`` in errors.
 
     Raises
     ------
     ValueError
-        If a name is unknown, a position out of range or given twice, or none
-        is left, unless ``or_none``.
+        If a name is unknown, if a position is out of range or given twice, or
+        if nothing is selected, unless ``or_none``.
     """
     if isinstance(columns, slice):
         if isinstance(columns.start, str) or isinstance(columns.stop, str):
@@ -391,7 +393,7 @@ def select_columns(
 
 
 def _slice_of_names(columns: slice, names: list[str], parameter: str) -> slice:
-    """Names include the last one, as in pandas."""
+    """Convert a slice of names, which includes the last one as in pandas, to positions."""
     for name in (columns.start, columns.stop):
         if name is not None and name not in names:
             raise ValueError(
@@ -403,6 +405,6 @@ def _slice_of_names(columns: slice, names: list[str], parameter: str) -> slice:
 
 
 def check_verbose(value: Any) -> None:
-    """Check a ``verbose``: None, or how much to print."""
+    """Raise an error unless ``verbose`` is None or a non-negative integer."""
     if value is not None:
         utils.check_scalar(value, "verbose", Integral, min_val=0)

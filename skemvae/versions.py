@@ -1,4 +1,4 @@
-"""What a report of a fault should say of the machine."""
+"""Versions and hardware facts to include in bug reports."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _DEPENDENCIES = (
 
 
 def show_versions() -> None:
-    """Print versions, thread pools, and by which path a pass over rows goes.
+    """Print versions, thread pools, and whether passes over rows use the compiled kernel.
 
-    Passes go through the compiled kernel, with vectors as wide as the
-    processor has them, or, where it was not built, through NumPy and BLAS.
-    The environment variable ``SKEMVAE_KERNEL``, read at import, sets the path:
-    ``"none"`` for BLAS, or one of the vector widths that are printed.
+    Passes use the compiled kernel, with the widest vectors of the processor,
+    or NumPy and BLAS if it was not built. The environment variable
+    ``SKEMVAE_KERNEL``, read at import, overrides this: ``"none"`` means BLAS;
+    otherwise give one of the vector widths that are printed.
 
     Examples
     --------
@@ -55,7 +55,7 @@ def _path() -> str:
     if native.LEVELS:
         return f"NumPy and BLAS; SKEMVAE_KERNEL=none switches off the compiled kernel ({built})"
     return (
-        "NumPy and BLAS; the compiled kernel was not built: to have it, install a C++ compiler "
+        "NumPy and BLAS; the compiled kernel was not built: to use it, install a C++ compiler "
         "(g++ or clang) and reinstall skemvae"
     )
 

@@ -179,7 +179,7 @@ def test_labels_as_a_start_are_hard_responsibilities(kind):
         (np.arange(150) % 4, "init_params holds labels from 0 to 3: expected 0 to 2, one for each"),
         (np.arange(150) % 3 - 1, "init_params holds labels from -1 to 1: expected 0 to 2"),
         (np.arange(9) % 3, "init_params holds 9 labels, but X has 150 rows"),
-        (np.arange(150) % 3 / 2, "init_params has one dimension, for labels, but holds float64"),
+        (np.arange(150) % 3 / 2, "init_params has one dimension, as labels do, but holds float64"),
         (["a", "b", "c"] * 50, "number the labels from 0 to 2"),
         (np.arange(150) % 2, "init_params gives component 2 no row"),
     ],
