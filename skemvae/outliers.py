@@ -202,7 +202,7 @@ class DensityOutlierDetector(OutlierMixin, BaseEstimator):
         """
         scores = self.score_samples(X)
         above = quietly(np.subtract, scores, self.offset_)
-        # Rows of density 0 are not outliers if the threshold is -inf, too.
+        # Rows of density 0 are not outliers if the threshold is also -inf.
         return np.where(np.isneginf(scores) & np.isneginf(self.offset_), 0.0, above)
 
     @in_kind

@@ -49,12 +49,12 @@ NEEDS = {
     },
     "matplotlib": {
         "Comparison.plot": lambda: COMPARISON.plot(),
-        "A picture": lambda: BoundDisplay.from_estimator(MIXTURE),
-        "A picture ": lambda: DensityDisplay.from_estimator(MIXTURE, X),
-        "A picture  ": lambda: FeatureScoreDisplay.from_estimator(MIXTURE, X),
-        "A picture   ": lambda: GapDisplay.from_estimator(MIXTURE, X),
-        "A picture    ": lambda: LatentDisplay.from_estimator(MIXTURE, X),
-        "A picture     ": lambda: MixtureDisplay.from_estimator(MIXTURE, X),
+        "A plot": lambda: BoundDisplay.from_estimator(MIXTURE),
+        "A plot ": lambda: DensityDisplay.from_estimator(MIXTURE, X),
+        "A plot  ": lambda: FeatureScoreDisplay.from_estimator(MIXTURE, X),
+        "A plot   ": lambda: GapDisplay.from_estimator(MIXTURE, X),
+        "A plot    ": lambda: LatentDisplay.from_estimator(MIXTURE, X),
+        "A plot     ": lambda: MixtureDisplay.from_estimator(MIXTURE, X),
     },
     "pandas": {
         "Comparison.to_frame": lambda: COMPARISON.to_frame(),

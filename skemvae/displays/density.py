@@ -136,7 +136,7 @@ class DensityDisplay:
             Seed of the draws.
         ax : matplotlib Axes, default=None
             Axes to draw on; None makes a new figure. Marginals are drawn
-            outside of it.
+            outside these.
         **kwargs : dict
             Passed to ``plot``.
 

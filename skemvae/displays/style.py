@@ -33,7 +33,7 @@ NATS = "nats per sample"
 
 def pyplot() -> Any:
     """Import matplotlib.pyplot and return it."""
-    return require("matplotlib.pyplot", purpose="A picture")
+    return require("matplotlib.pyplot", purpose="A plot")
 
 
 def colours(n: int) -> Any:
