@@ -1,4 +1,4 @@
-"""Networks in torch: encoders, decoders, priors, gradients of the bound, training."""
+"""Torch networks: encoders, decoders, priors, gradients of the bound, and training."""
 
 from skemvae.optional import require
 

@@ -1,4 +1,4 @@
-"""What fitted networks answer about rows: NumPy in, NumPy out, in blocks of bounded size."""
+"""Scores, samples and posteriors from fitted networks: NumPy in and out, in bounded blocks."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from skemvae.posteriors.importance import (
 )
 from skemvae.posteriors.threads import in_region
 
-# Numbers in the widest intermediate array of a block: it stays in the cache.
+# Numbers in the widest intermediate array of a block, so that it stays in the cache.
 _BLOCK_NUMBERS = 2**18
-# Steps that look for the best q of a row: their first rate, what is left of it at the last, and
-# their number of points.
+# The search for the best q of a row: steps, first learning rate, the fraction of it that is left
+# at the last step, and points per step.
 _ROW_STEPS = 150
 _ROW_RATE = 1.0
 _ROW_DECAY = 0.003
@@ -38,14 +38,14 @@ Estimate = Callable[[Tensor, DiagonalGaussian], tuple[Tensor, Tensor]]
 
 
 class Inference:
-    """Networks at work on codes of one dtype, on one device.
+    """Evaluates networks on codes of one dtype, on one device.
 
     Parameters
     ----------
     vae : VAE
-        Left as it is: a copy is converted.
+        Not changed: a copy is converted.
     dtype : numpy dtype
-        float32 or float64: of the arithmetic and of the results.
+        float32 or float64, for the arithmetic and the results.
     device : str
     """
 
@@ -73,7 +73,7 @@ class Inference:
         return np.concatenate(codes, axis=1), z.cpu().numpy()
 
     def log_evidence(self, codes: Any, n_samples: int, seed: int) -> tuple[Any, Any]:
-        """Importance estimates of log p(u), and their standard errors; each (n,), nats."""
+        """Importance estimates of log p(u) and their standard errors, each (n,), in nats."""
         evidence = self._evidence(n_samples, seed)
         both = self._each(
             codes, n_samples, lambda u: torch.stack(evidence(u, self._vae.posterior(u)), -1)
@@ -81,7 +81,7 @@ class Inference:
         return both[:, 0], both[:, 1]
 
     def log_conditionals(self, codes: Any, n_samples: int, seed: int) -> Any:
-        """Importance estimates of log p(u_j | u_-j), shape (n, d), nats."""
+        """Importance estimates of log p(u_j | u_-j), shape (n, d), in nats."""
         prior, nodes = self._vae.prior_density(), self._nodes(n_samples, seed)
 
         def estimate(u: Tensor) -> Tensor:
@@ -111,7 +111,7 @@ class Inference:
         return self._each(codes, n_samples, estimate)
 
     def elbo(self, codes: Any, n_samples: int, seed: int) -> Any:
-        """E_q[log p(u | z)] - KL(q || p(z)), shape (n,), nats."""
+        """E_q[log p(u | z)] - KL(q || p(z)), shape (n,), in nats."""
         bound = self._bound(n_samples, seed)
 
         def mean(u: Tensor) -> Tensor:
@@ -121,7 +121,7 @@ class Inference:
         return self._each(codes, n_samples, mean)
 
     def decompose(self, codes: Any, n_samples: int, seed: int) -> Any:
-        """The fields of a ``BoundDecomposition``, in their order, as columns: shape (n, 7)."""
+        """The fields of a ``BoundDecomposition`` in order, one per column: shape (n, 7)."""
         bound, judge = self._bound(n_samples, seed), self._bound(n_samples, seed + 1)
         evidence = self._evidence(n_samples, seed)
 
@@ -138,7 +138,7 @@ class Inference:
         return self._each(codes, n_samples, parts)
 
     def _evidence(self, n_samples: int, seed: int) -> Estimate:
-        """The importance estimate with any q as proposal, at fixed points."""
+        """The importance estimate of log p(u) with any q as proposal, at fixed points."""
         prior, nodes = self._vae.prior_density(), self._nodes(n_samples, seed)
 
         def estimate(u: Tensor, q: DiagonalGaussian) -> tuple[Tensor, Tensor]:
@@ -151,7 +151,7 @@ class Inference:
         return Nodes.of(n_samples, self._vae.n_components, seed, like)
 
     def _bound(self, n_samples: int, seed: int) -> Estimate:
-        """The terms of the bound under any q, at fixed points, and those of the KL in it."""
+        """The bound and its KL term under any q, at each of a fixed set of points."""
         prior = self._vae.prior_density()
         noise = self._tensor(matched_noise(n_samples, self._vae.n_components, seed))[None]
 
@@ -165,11 +165,11 @@ class Inference:
     def _best_posterior(
         self, u: Tensor, q: DiagonalGaussian, judge: Estimate, seed: int
     ) -> DiagonalGaussian:
-        """The best diagonal Gaussian for each row by itself, from that of the encoder.
+        """Search for the best diagonal Gaussian of each row, starting from the encoder's q.
 
-        Adam moves each coordinate by itself, in units of the encoder's q, at
-        points drawn afresh; they are the same for all rows, so a row's value
-        does not depend on the others. Where that gains nothing q stays.
+        Adam moves each coordinate in units of the encoder's q. Each step draws
+        new points, the same for all rows, so a row's value does not depend on
+        the other rows. A row that gains nothing keeps its q.
         """
         prior = self._vae.prior_density()
         generator = torch.Generator().manual_seed(seed)
@@ -205,7 +205,7 @@ class Inference:
         return torch.cat([self._vae.decoder.log_prob(u, part) for part in z.split(size, 1)], -1)
 
     def _tensor(self, array: Any) -> Tensor:
-        # A copy: torch must not see read-only memory.
+        # Copied, because torch must not get read-only memory.
         return torch.tensor(array, dtype=self._dtype, device=self._device)
 
     def _each(self, array: Any, n_samples: int, function: Callable[[Tensor], Tensor]) -> Any:

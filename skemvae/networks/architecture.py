@@ -1,4 +1,4 @@
-"""What the networks of a VAE look like, and how they are made for a table."""
+"""The architecture of a VAE, and how to build its networks for a table."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from skemvae.networks.vae import VAE, Decoder
 
 @dataclass(frozen=True)
 class Architecture:
-    """Sizes and kinds of the parts.
+    """Sizes and kinds of the parts of a VAE.
 
     Attributes
     ----------
     n_components : int
-        Latent dimensions.
+        Number of latent dimensions.
     hidden_layer_sizes : tuple of int
-        Of the encoder; the decoder has them in reverse order.
+        Of the encoder; the decoder has the same sizes in reverse order.
     activation : str
     prior : str
         A name in ``PRIORS``.
     n_prior_components : int
-        Of a mixture or pseudo-input prior.
+        Of a mixture or a VampPrior.
     shared_encoder : bool
-        Whether a pseudo-input prior uses the encoder itself, not a copy that
+        Whether a VampPrior uses the encoder itself, rather than a copy that
         belongs to θ.
     """
 
@@ -50,7 +50,7 @@ class Architecture:
         codes: Codes,
         generator: torch.Generator,
     ) -> VAE:
-        """Make networks for the rows ``codes`` of a table, whose heads are bound here."""
+        """Bind the heads to the rows ``codes`` of a table and build networks for them."""
         outputs = [
             head.bind(codes.u[:, where], codes.weight, units)
             for head, where, units in zip(heads, table.slices, table.blocks, strict=True)
@@ -65,7 +65,7 @@ class Architecture:
         u: torch.Tensor,
         generator: torch.Generator,
     ) -> VAE:
-        """Make networks for codes ``u`` and bound heads, whose outputs are to start from here."""
+        """Build networks for codes ``u`` and bound heads; the outputs start at ``outputs``."""
         decoder = Decoder(
             self.n_components,
             self.hidden_layer_sizes,
@@ -94,7 +94,7 @@ class Architecture:
         return VAE(encoder, decoder, PRIORS[self.prior].begin(plan), features)
 
     def n_numbers(self, n_features: int, n_outputs: int, real: bool) -> int:
-        """How many numbers such networks hold, without the heads' own.
+        """Count the numbers that such networks hold, without those of the heads.
 
         Parameters
         ----------
@@ -103,7 +103,7 @@ class Architecture:
         n_outputs : int
             Outputs of the decoder.
         real : bool
-            Whether there are columns of real numbers, for which maps lead past
+            Whether there are columns of real numbers, which add shortcuts past
             the hidden layers.
         """
         k, hidden = self.n_components, self.hidden_layer_sizes
@@ -125,5 +125,5 @@ class Architecture:
 
 
 def _affine(sizes: Sequence[int]) -> int:
-    """Weights and biases of affine maps between layers of these sizes."""
+    """Number of weights and biases of affine maps between layers of these sizes."""
     return sum((n_in + 1) * n_out for n_in, n_out in pairwise(sizes))

@@ -11,14 +11,14 @@ from skemvae.networks.factors import Factors
 from skemvae.networks.layers import MLP, linear, straight
 from skemvae.posteriors.gaussians import DiagonalGaussian
 
-# exp(2 * 10) overflows nowhere; a posterior narrower than exp(-10) is a point.
+# exp(2 * 10) does not overflow, and a posterior narrower than exp(-10) is practically a point.
 _LOG_SCALE = 10.0
 
 
 class Encoder(nn.Module):
-    """φ: features of x to the mean and the scale of q(z | x).
+    """φ: maps features of x to the mean and scale of q(z | x).
 
-    With a ``shortcut`` a linear map past the hidden layers adds to the mean.
+    With ``shortcut``, a linear map past the hidden layers adds to the mean.
     """
 
     def __init__(
@@ -34,12 +34,12 @@ class Encoder(nn.Module):
         self.hidden = MLP([n_features, *hidden_layer_sizes], activation, generator)
         n_hidden = [n_features, *hidden_layer_sizes][-1]
         self.moments = linear(n_hidden, 2 * n_components, generator)
-        with torch.no_grad():  # at first the same scale for all rows
+        with torch.no_grad():  # so that all rows start with the same scale
             self.moments.weight[n_components:] = 0.0
         self.shortcut = straight(n_features, n_components) if shortcut else None
 
     def forward(self, features: Tensor) -> DiagonalGaussian:
-        """q(z | x) of each row of features."""
+        """q(z | x) for each row of features."""
         mean, log_scale = self.moments(self.hidden(features)).chunk(2, -1)
         if self.shortcut is not None:
             mean = mean + self.shortcut(features)
@@ -47,7 +47,7 @@ class Encoder(nn.Module):
 
     @torch.no_grad()
     def become(self, factors: Factors) -> None:
-        """Give the posterior of a factor model."""
+        """Set the weights so that q is the posterior of a factor model."""
         self.moments.weight.zero_()
         last = self.shortcut or self.moments
         last.weight[: len(factors.scale)] = factors.weights

@@ -1,4 +1,4 @@
-"""Factor analysis: what networks are without their hidden layers."""
+"""Factor analysis, to which networks without hidden layers reduce."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ if TYPE_CHECKING:
     from skemvae.networks.codes import Codes
     from skemvae.networks.vae import VAE
 
-# So many rows determine it well enough.
+# This many rows determine the factor model well enough.
 _ROWS = 4096
 _STEPS = 50
 _POWERS, _SPARE = 10, 8
-# Of the variance of a column: no noise is smaller.
+# Smallest noise, as a share of the variance of a column.
 _LEAST_NOISE = 1e-6
 
 
 @dataclass(frozen=True)
 class Factors:
-    """x = mean + loadings z + noise with standard normal z, and its posterior q(z | x).
+    """The model x = mean + loadings z + noise with standard normal z, and its posterior.
 
     The factors are rotated so that they are independent given x: q(z | x) is
-    normal with the mean ``weights (x - mean)`` and standard deviations ``scale``.
+    normal with mean ``weights (x - mean)`` and standard deviations ``scale``.
 
     Attributes
     ----------
     mean : Tensor of shape (p,)
     loadings : Tensor of shape (p, k)
     noise : Tensor of shape (p,)
-        Share of the variance of each column that is noise.
+        The share of each column's variance that is noise.
     weights : Tensor of shape (k, p)
     scale : Tensor of shape (k,)
     """
@@ -50,9 +50,9 @@ class Factors:
 
     @classmethod
     def of(cls, x: Tensor, weight: Tensor, k: int, generator: torch.Generator) -> Self:
-        """Nearly those of maximum likelihood, for rows x of shape (n, p).
+        """Fit nearly by maximum likelihood to rows x of shape (n, p).
 
-        EM, from principal components of columns with variance 1.
+        EM on columns scaled to variance 1, starting from their principal components.
 
         References
         ----------
@@ -83,9 +83,9 @@ class Factors:
 
 
 def _principal(unit: Tensor, k: int, generator: torch.Generator) -> Tensor:
-    """Loadings of probabilistic principal components, for rows whose squares are covariances.
+    """Loadings of probabilistic PCA, for rows with the covariance ``unit.mT @ unit``.
 
-    By powers of a random subspace; the last column is left to the noise.
+    Power iteration on a random subspace. At least one direction is left to the noise.
     """
     p = unit.shape[1]
     n_found, n_axes = min(k, p - 1), min(k + _SPARE, p)
@@ -102,9 +102,9 @@ def _principal(unit: Tensor, k: int, generator: torch.Generator) -> Tensor:
 
 
 def factor_model(vae: VAE, table: Table, training: Codes, generator: torch.Generator) -> VAE:
-    """Networks of the same kind at the factor model of the rows.
+    """Copy the networks, with weights that make them the factor model of the rows.
 
-    Hidden layers add nothing.
+    Their hidden layers contribute nothing.
     """
     vae, u, weight = copy.deepcopy(vae), training.u, training.weight
     features, k = vae.decoder.features(u), vae.n_components

@@ -1,4 +1,4 @@
-"""A fit of ``VAEEstimator``: from rows to networks to fitted attributes. Imports torch."""
+"""A fit of ``VAEEstimator``, from rows to networks to fitted attributes. Imports torch."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from skemvae.networks.vae import n_active_units
 from skemvae.tables.reading import check_rows
 from skemvae.validation import check_choice, check_random_state, counting_rows, escaped
 
-# An adaptive rate has fallen at least once when a fit ends.
+# With an adaptive rate, a fit ends only after the rate has fallen at least once.
 _PLATEAUS = 2
 _SMALLEST_WEIGHT = 1e-20
 
@@ -42,7 +42,7 @@ class VAEFit:
     X, sample_weight : array-like
         As passed by the user.
     going_on : bool
-        Whether to train the networks that the estimator has.
+        Whether to continue training the networks that the estimator has.
     early_stopping : bool
         Whether to hold out rows.
     kl_warmup : int
@@ -74,7 +74,7 @@ class VAEFit:
         }
         self.n_epochs = estimator._n_epochs if going_on else 0
         rng = check_random_state(estimator.random_state)
-        # Other noise in each call, with the same random_state too.
+        # Each call gets other noise, even with the same random_state.
         entropy = np.random.SeedSequence([rng.randint(2**31), self.n_epochs])
         seeds = [int(seed) for seed in entropy.generate_state(3)]
         generator = torch.Generator().manual_seed(seeds[0])
@@ -124,7 +124,7 @@ class VAEFit:
         step: Callable[[Any], Any] | None = None,
         on_step: Callable[[Result[Progress]], bool] | None = None,
     ) -> Result[Progress]:
-        """Train for some epochs; ``step`` may wrap the trainer's."""
+        """Train for at most ``max_iter`` epochs; ``step`` may wrap the trainer's step."""
         result = iterate(
             step or self.trainer.step,
             self.trainer.start(),
@@ -133,11 +133,11 @@ class VAEFit:
             on_step=on_step,
         )
         if result.status is Status.MAX_ITER and self.trainer.schedule.kind == "cosine":
-            return replace(result, status=Status.CONVERGED)  # it has gone its way
+            return replace(result, status=Status.CONVERGED)  # the schedule is complete
         return result
 
     def attributes(self, result: Result[Progress], last: bool = False) -> dict[str, Any]:
-        """Everything that fit sets, at the best weights so far, or at the ``last``."""
+        """Everything that fit sets, at the best weights so far or, if ``last``, at the latest."""
         vae = copy.deepcopy(self.trainer.vae)
         vae.load_state_dict(result.state.weights if last else result.state.best)
         vae.requires_grad_(True).eval()
@@ -176,7 +176,7 @@ class VAEFit:
             if asked != fitted:
                 raise ValueError(
                     f"The fitted networks have {name} {fitted}, but the parameters now ask for "
-                    f"{asked}: set warm_start=False, or fit anew."
+                    f"{asked}: set warm_start=False, or fit again from scratch."
                 )
 
     def _codes(self, X: Any, weight: Any) -> Codes:
@@ -210,7 +210,7 @@ class VAEFit:
 
     def _schedule(self, kl_warmup: int) -> Schedule:
         chosen = self.estimator
-        if chosen.learning_rate == "cosine":  # ends when its rate is 0
+        if chosen.learning_rate == "cosine":  # it ends when its rate is 0, never on a plateau
             patience = Patience(chosen.max_iter + 1, chosen.tol)
         else:
             n_plateaus = _PLATEAUS if chosen.learning_rate == "adaptive" else 1
@@ -230,7 +230,7 @@ class VAEFit:
 
 
 def _relative(weight: Any, n: int) -> Any:
-    """Weights of at most 1."""
+    """Weights divided by the largest one."""
     if weight is None:
         return np.ones(n)
     weight = weight / weight.max()
@@ -243,7 +243,7 @@ def _relative(weight: Any, n: int) -> Any:
 
 
 def _history(estimator: Any) -> tuple[list[float], list[float]]:
-    """What earlier calls have recorded; NaN for epochs without held-out rows."""
+    """Bounds recorded by earlier calls; NaN for epochs without held-out rows."""
     training, validation = estimator.lower_bounds_, estimator.validation_lower_bounds_
     validation = [] if validation is None else list(validation)
     return list(training), validation + [np.nan] * (len(training) - len(validation))

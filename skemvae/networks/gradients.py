@@ -1,12 +1,12 @@
 """Estimators of the gradient of the bound, by name.
 
 Each takes the networks, codes u of shape (n, d), standard normal noise of
-shape (n, S, k) and the weight β of the KL term (1 but for warm-up), and
-returns two tensors of shape (n,): a *surrogate*, whose gradient is the
-estimate, and the value of the bound with β = 1.
+shape (n, S, k) and the weight β of the KL term, which is 1 except during
+warm-up. It returns two tensors of shape (n,): a *surrogate*, whose gradient is
+the estimate, and the value of the bound with β = 1.
 
-They are unbiased for θ and φ alike. Where the prior contains the encoder,
-the gradient that flows through the prior is one of θ and flows always.
+All are unbiased for both θ and φ. If the prior contains the encoder, the
+gradient through the prior counts as one of θ and is never blocked.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ Estimator = Callable[[VAE, Tensor, Tensor, float], tuple[Tensor, Tensor]]
 
 
 def _average(log_ratio: Tensor) -> Tensor:
-    """IWAE's bound of S samples of log p(x, z) - log q(z | x)."""
+    """The IWAE bound from S samples of log p(x, z) - log q(z | x)."""
     weight = torch.full_like(log_ratio, 1 / log_ratio.shape[-1])
     bound: Tensor = importance_bound(log_ratio, torch.zeros_like(log_ratio), weight)
     return bound
 
 
 def elbo_reparameterized(vae: VAE, u: Tensor, noise: Tensor, beta: float) -> tuple[Tensor, Tensor]:
-    """Through z = mean + scale * noise; with the KL term in closed form where there is one.
+    """Differentiate through z = mean + scale * noise, with a closed-form KL where one exists.
 
     References
     ----------
@@ -45,7 +45,7 @@ def elbo_reparameterized(vae: VAE, u: Tensor, noise: Tensor, beta: float) -> tup
 
 
 def elbo_along_the_path(vae: VAE, u: Tensor, noise: Tensor, beta: float) -> tuple[Tensor, Tensor]:
-    """Through z alone: the score of q is left out, since its expectation is 0.
+    """Differentiate through z alone, without the score of q, whose expectation is 0.
 
     The variance vanishes where q is the exact posterior.
 
@@ -61,7 +61,7 @@ def elbo_along_the_path(vae: VAE, u: Tensor, noise: Tensor, beta: float) -> tupl
 
 
 def elbo_score_function(vae: VAE, u: Tensor, noise: Tensor, beta: float) -> tuple[Tensor, Tensor]:
-    """REINFORCE: no gradient through z; the other samples are the baseline of each.
+    """REINFORCE: no gradient through z; each sample has the others as its baseline.
 
     References
     ----------
@@ -80,7 +80,7 @@ def elbo_score_function(vae: VAE, u: Tensor, noise: Tensor, beta: float) -> tupl
 
 
 def iwae_reparameterized(vae: VAE, u: Tensor, noise: Tensor, beta: float) -> tuple[Tensor, Tensor]:
-    """Through z = mean + scale * noise.
+    """Differentiate through z = mean + scale * noise.
 
     References
     ----------
@@ -97,7 +97,7 @@ def iwae_reparameterized(vae: VAE, u: Tensor, noise: Tensor, beta: float) -> tup
 def iwae_doubly_reparameterized(
     vae: VAE, u: Tensor, noise: Tensor, beta: float
 ) -> tuple[Tensor, Tensor]:
-    """Through z alone, the score of q being reparameterised once more.
+    """Differentiate through z alone, with the score of q reparameterised as well.
 
     References
     ----------
@@ -111,15 +111,15 @@ def iwae_doubly_reparameterized(
     log_ratio = likelihood - beta * kl
     share = torch.softmax(log_ratio, -1).detach()
     if z.requires_grad:
-        # θ needs Σ share ∇ log w; φ, through z, Σ share² ∇ log w if β = 1. The score that is
-        # left out has the expectation 0 only together with its weight: β share (1 - share).
+        # θ needs Σ share ∇ log w; φ, through z, needs Σ share² ∇ log w if β = 1. Leaving out the
+        # score of q is unbiased only with this factor, which takes off β share (1 - share).
         factor = 1 - beta * (1 - share)
         z.register_hook(lambda gradient: factor[..., None] * gradient)
     return (share * log_ratio).sum(-1), _average((likelihood - kl).detach())
 
 
 def iwae_score_function(vae: VAE, u: Tensor, noise: Tensor, beta: float) -> tuple[Tensor, Tensor]:
-    """No gradient through z; the bound of the other samples is the baseline of each.
+    """No gradient through z; each sample has the bound of the others as its baseline.
 
     References
     ----------

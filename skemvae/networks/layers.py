@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-# Named as in scikit-learn's MLPRegressor, where it has them.
+# scikit-learn's MLPRegressor uses the same names for those that it has.
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "identity": lambda x: x,
     "logistic": torch.sigmoid,
@@ -23,7 +23,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def linear(n_in: int, n_out: int, generator: torch.Generator) -> nn.Linear:
-    """An affine map with Glorot's weights; the global generator is left alone."""
+    """An affine map with Glorot initialisation, which leaves the global generator alone."""
     layer = nn.utils.skip_init(nn.Linear, n_in, n_out)
     nn.init.xavier_uniform_(layer.weight, generator=generator)
     nn.init.zeros_(layer.bias)
@@ -31,14 +31,14 @@ def linear(n_in: int, n_out: int, generator: torch.Generator) -> nn.Linear:
 
 
 def straight(n_in: int, n_out: int) -> nn.Linear:
-    """A linear map past hidden layers, zero at first."""
+    """A linear map past the hidden layers, initially zero."""
     layer = nn.utils.skip_init(nn.Linear, n_in, n_out, bias=False)
     nn.init.zeros_(layer.weight)
     return layer
 
 
 class MLP(nn.Module):
-    """Affine maps with an activation after each."""
+    """Affine maps, each followed by the activation."""
 
     def __init__(self, sizes: Sequence[int], activation: str, generator: torch.Generator):
         super().__init__()
@@ -46,7 +46,7 @@ class MLP(nn.Module):
         self.layers = nn.ModuleList(linear(a, b, generator) for a, b in pairwise(sizes))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Outputs of the last hidden layer, or ``x`` if there is none."""
+        """The output of the last hidden layer, or ``x`` if there is none."""
         activation = ACTIVATIONS[self.activation]
         for layer in self.layers:
             x = activation(layer(x))

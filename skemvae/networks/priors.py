@@ -1,4 +1,4 @@
-"""Priors p(z) as modules: what is learned of them."""
+"""Priors p(z) as torch modules that hold their learned parameters."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ class PriorPlan:
 
 
 class Prior(nn.Module, ABC):
-    """p(z), or how it is made of parameters and the encoder."""
+    """Makes p(z) from its parameters and the encoder."""
 
-    # Whether the encoder is a part of p(z).
+    # Whether the encoder is part of p(z).
     contains_encoder = False
 
     @classmethod
@@ -60,11 +60,11 @@ class Prior(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, encoder: Encoder) -> PriorDensity:
-        """The density, at the present parameters."""
+        """The density at the current parameters."""
 
 
 class NormalPrior(Prior):
-    """N(0, I): nothing is learned."""
+    """N(0, I), without learned parameters."""
 
     @classmethod
     def begin(cls, plan: PriorPlan) -> Self:
@@ -101,14 +101,14 @@ class MixturePrior(Prior):
 
 
 class VampPrior(Prior):
-    """The mean posterior of learned pseudo-inputs, with learned weights.
+    """A weighted mean of the posteriors of learned pseudo-inputs, with learned weights.
 
     Parameters
     ----------
     inputs : Tensor of shape (C, n_features)
-        What the encoder is to see of the pseudo-inputs at the start.
+        The encoder features of the pseudo-inputs at the start.
     own_encoder : Encoder, optional
-        Copied, if the prior shall not share the encoder of q(z | x).
+        An encoder to copy, if the prior does not share that of q(z | x).
 
     References
     ----------
@@ -134,7 +134,7 @@ class VampPrior(Prior):
 
     @property
     def contains_encoder(self) -> bool:  # type: ignore[override]
-        """Whether the encoder of q(z | x) is a part of p(z)."""
+        """Whether the encoder of q(z | x) is part of p(z)."""
         return self.own_encoder is None
 
     def forward(self, encoder: Encoder) -> PriorDensity:

@@ -1,4 +1,4 @@
-"""Fitted networks as NumPy arrays and plain values: what is pickled and saved of them."""
+"""Fitted networks as NumPy arrays and plain values, for pickling and saving."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from skemvae.networks.training import adam
 from skemvae.networks.vae import VAE
 from skemvae.validation import shown
 
-# Of the weights of heads, which are part of the state of the heads.
+# Prefix of the heads' weights, which are saved with the state of the heads.
 _HEADS = "decoder.heads."
 
 
 def vae_state(vae: VAE) -> dict[str, Any]:
-    """Heads, and all other weights by name."""
+    """The state of the heads, and all other weights by name."""
     return {
         "heads": [head_state(head) for head in vae.decoder.heads],
         "weights": {
@@ -30,13 +30,13 @@ def vae_state(vae: VAE) -> dict[str, Any]:
 
 
 def vae_of(state: dict[str, Any], architecture: Architecture, table: Table) -> VAE:
-    """The networks of a state.
+    """Rebuild the networks from their state.
 
     Raises
     ------
     ValueError
-        If it is not of such networks. Nothing is allocated before it is known
-        that it holds as many numbers as they do.
+        If the state does not fit the architecture. No memory is allocated for
+        the networks before their number of weights has been checked.
     """
     heads = [head_of(each) for each in state["heads"]]
     blank = torch.zeros(1, sum(map(len, table.columns)))
@@ -67,7 +67,7 @@ def _kind(array: Any) -> tuple[Any, ...]:
 
 
 def optimiser_state(state: dict[str, Any]) -> list[dict[str, Any]]:
-    """What Adam remembers of each parameter, in its own order; each epoch has its own rates.
+    """Adam's state of each parameter, in its order, without the rates, which each epoch sets.
 
     Parameters
     ----------
@@ -82,12 +82,12 @@ def optimiser_state(state: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def optimiser_of(state: list[dict[str, Any]], vae: VAE) -> dict[str, Any]:
-    """The ``state_dict()`` of an optimiser of the networks.
+    """Rebuild the ``state_dict()`` of the networks' optimiser.
 
     Raises
     ------
     ValueError
-        If the state is not of such an optimiser.
+        If the state does not fit these networks.
     """
     optimiser = adam(vae)
     parameters = [p for group in optimiser.param_groups for p in group["params"]]

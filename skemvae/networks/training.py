@@ -1,4 +1,4 @@
-"""Stochastic ascent of the bound: an epoch is a step of the one loop."""
+"""Stochastic ascent of the bound; an epoch is one step of ``core.iterate``."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from skemvae.networks.gradients import ESTIMATORS, Estimator
 from skemvae.networks.vae import VAE
 from skemvae.posteriors.threads import Region, in_region
 
-# The gradient of the mean bound is cut to that length: one absurd batch must not undo an epoch.
+# The gradient of the mean bound is clipped to this norm, so that no single batch undoes an epoch.
 _LONGEST_GRADIENT = 100.0
-# Parameters of likelihoods, such as a log variance, have far to go compared with weights, and a
-# step of Adam is about as long as its rate.
+# Parameters of likelihoods, such as a log variance, move further than weights do, but a step of
+# Adam is only about as long as its rate.
 _HEAD_SPEED = 10.0
-# How often a rate is halved after a non-finite bound, in a row.
+# How often in a row the rate is halved after a non-finite bound.
 _ATTEMPTS = 8
-# Weights are judged by their mean over so many steps, or over an epoch: they jitter by about their
-# rate in each step, and the more columns are determined, the more that costs.
+# The bound is watched at the mean of the weights over this many steps, or over an epoch if that is
+# longer: in each step weights jitter by about the rate, which costs more the less noisy the data.
 _MEAN_OF_STEPS = 100
-# Multiplications in a part of a batch: enough to be worth a thread.
+# Multiplications in a part of a batch that make it worth a thread.
 _PRODUCTS_OF_A_PART = 10**8
 _MOST_PARTS = 4
-# Samples of z for each row that tell which networks have the higher density.
+# Samples of z for each row to compare the densities of two networks.
 _DENSITY_SAMPLES = 16
 
 
@@ -43,13 +43,13 @@ class Schedule:
     ----------
     kind : {"adaptive", "constant", "cosine"}
     rate : float
-        The first.
+        The initial rate.
     n_epochs : int
-        When a cosine reaches 0.
+        Epochs after which a cosine reaches 0.
     kl_warmup : int
         Epochs over which the weight of the KL term rises to 1.
     patience : Patience
-        Each of its plateaus divides an adaptive rate by 3.
+        Finds plateaus; each of them divides an adaptive rate by 3.
     """
 
     kind: str
@@ -59,7 +59,7 @@ class Schedule:
     patience: Patience
 
     def learning_rate(self, epoch: int, bounds: Sequence[float]) -> float:
-        """Rate of epoch 0, 1, ..., given the history of the bound that is watched."""
+        """Rate in epoch 0, 1, ..., given the history of the watched bound."""
         if self.kind == "cosine":
             return self.rate * 0.5 * (1 + math.cos(math.pi * epoch / max(1, self.n_epochs)))
         if self.kind == "adaptive":
@@ -72,13 +72,13 @@ class Schedule:
 
 
 def _sum(terms: list[Tensor | None]) -> Tensor | None:
-    """Sum of what parts of a batch add; None where nothing depends on a parameter."""
+    """Sum of the parts' gradients; None if no part depends on the parameter."""
     found = [term for term in terms if term is not None]
     return sum(found[1:], found[0]) if found else None
 
 
 def adam(vae: VAE) -> torch.optim.Adam:
-    """The optimiser of all parameters, before its first step."""
+    """A new optimiser of all parameters."""
     slow: list[Tensor] = []
     fast: list[Tensor] = []
     for name, parameter in vae.named_parameters():
@@ -91,7 +91,7 @@ Weights = dict[str, Tensor]
 
 
 class RunningMean:
-    """The mean of the parameters of networks over their last steps, or nearly so.
+    """The approximate mean of the parameters of networks over their last steps.
 
     References
     ----------
@@ -105,12 +105,12 @@ class RunningMean:
         self.restart()
 
     def restart(self) -> None:
-        """Begin where the networks are."""
+        """Start again at the current parameters."""
         self._n_seen = 0
         self._mean = [parameter.clone() for parameter in self._parameters]
 
     def update(self) -> None:
-        """After a step."""
+        """Take in the parameters after a step."""
         self._n_seen += 1
         share = 1 / min(self._n_seen, self._n_steps)
         torch._foreach_lerp_(self._mean, self._parameters, share)
@@ -125,19 +125,19 @@ class RunningMean:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where training stands after an epoch; bounds are nats per sample, of the codes.
+    """The state of training after an epoch; bounds are those of the codes, in nats per sample.
 
     Attributes
     ----------
     watched : tuple of float
-        At the start and after each epoch: the bound on held-out rows, or on
-        the training rows if there are none, at the running mean of the parameters.
+        The bound at the start and after each epoch, at the running mean of the
+        parameters: on held-out rows, or on the training rows if there are none.
     training_bounds : tuple of float
-        At the start, and the mean over each epoch.
+        The bound at the start, then its mean over each epoch.
     weights : dict
         Parameters after the epoch.
     best : dict
-        Those of the best bound since the warm-up, running means.
+        The running mean of the parameters with the best bound since the warm-up.
     best_bound : float
     """
 
@@ -149,13 +149,13 @@ class Progress:
 
     @property
     def bound(self) -> float:
-        """The last one watched."""
+        """The last watched bound."""
         return self.watched[-1]
 
     def followed_by(
         self, watched: float, training_bound: float, weights: Weights, mean: Weights
     ) -> Progress:
-        """The next epoch; the watched bound is that of the ``mean``."""
+        """The state after the next epoch, where ``watched`` is the bound at ``mean``."""
         leads = watched > self.best_bound
         return Progress(
             (*self.watched, watched),
@@ -167,10 +167,10 @@ class Progress:
 
 
 class Trainer:
-    """Climbs the bound by Adam, epoch by epoch.
+    """Maximises the bound by Adam, epoch by epoch.
 
-    At each plateau training goes on from the best weights; at the first from
-    the ``rival`` if its density is higher.
+    At each plateau, training continues from the best weights. At the first it
+    continues from the ``rival`` instead, if that has the higher density.
 
     Parameters
     ----------
@@ -179,15 +179,15 @@ class Trainer:
     training, held_out : Codes
         ``held_out`` may have no rows.
     estimator : Estimator
-        Of the gradient, see ``gradients``.
+        Of the gradient; see ``gradients``.
     schedule : Schedule
     batch_size, n_samples : int
-        Rows of a batch, and samples of z for each row.
+        Rows per batch, and samples of z per row.
     alternating : bool
-        Whether even epochs climb over φ alone (an E step) and odd ones over θ
-        alone (an M step).
+        Whether even epochs update φ alone (an E step) and odd ones θ alone (an
+        M step).
     first_epoch : int
-        Epochs that the networks have been trained for before.
+        Epochs for which the networks have been trained before.
     generator : torch.Generator
         On the device of the networks.
     rival : VAE, optional
@@ -222,11 +222,11 @@ class Trainer:
         self.generator = generator
         self.parameters = list(vae.parameters())
         self.optimiser = adam(vae)
-        # A cosine comes to rest by itself.
+        # A cosine needs no mean, because its rate falls to 0.
         n_steps = max(_MEAN_OF_STEPS, math.ceil(len(training) / batch_size))
         self._mean = RunningMean(vae, 1 if schedule.kind == "cosine" else n_steps)
         self._caution = 1.0
-        # A part of a batch has its own random numbers, whichever thread takes it.
+        # Each part of a batch has its own random numbers, whichever thread computes it.
         self._generators = [
             torch.Generator(self.device).manual_seed(self._draw_seed())
             for _ in range(self._n_parts())
@@ -239,19 +239,19 @@ class Trainer:
         return self.generator.device
 
     def start(self) -> Progress:
-        """Before the first epoch."""
+        """The state before the first epoch."""
         bound = self.evaluate(self.training)
         watched = self._watched(bound)
         weights = self._weights()
         return Progress((watched,), (bound,), weights, weights, watched)
 
     def step(self, progress: Progress) -> Progress:
-        """One epoch; a non-finite bound is undone and tried again at half the rate.
+        """Train for one epoch; after a non-finite bound, undo it and retry at half the rate.
 
         Raises
         ------
         DivergenceError
-            If that does not help either.
+            If the bound stays non-finite however often the rate is halved.
         """
         epoch = len(progress.watched) - 1
         plateaus = self.schedule.patience.plateaus(progress.watched)
@@ -262,7 +262,7 @@ class Trainer:
                 bound = self._watched(-math.inf)
                 progress = replace(progress, best=self._weights(), best_bound=bound)
             self._mean.restart()
-        if epoch == self.schedule.kl_warmup > 0:  # what is before has climbed something else
+        if epoch == self.schedule.kl_warmup > 0:  # earlier epochs maximised something else
             progress = replace(progress, best=progress.weights, best_bound=-math.inf)
             self._mean.restart()
         for _ in range(_ATTEMPTS):
@@ -287,11 +287,11 @@ class Trainer:
         raise DivergenceError(f"non-finite down to a learning rate of {rate:.3g}")
 
     def evaluate(self, codes: Codes, vae: VAE | None = None) -> float:
-        """The bound on rows, always with the same noise; nats per sample."""
+        """The mean bound on rows, always with the same noise, in nats per sample."""
         return self._mean_bound(codes, vae or self.vae, self.estimator, self.n_samples)
 
     def _leading_rival(self) -> VAE | None:
-        """The rival if its density is higher: networks may know one better than their bound."""
+        """The rival if its density is higher; the bound may be too loose to tell."""
         if self.rival is None:
             return None
         rows = self.held_out if len(self.held_out) else self.training
@@ -315,12 +315,12 @@ class Trainer:
     def _watched(self, epoch_mean: float) -> float:
         if len(self.held_out):
             return self.evaluate(self.held_out)
-        if self.schedule.kind == "cosine":  # does not wait for plateaus
+        if self.schedule.kind == "cosine":  # it does not depend on plateaus
             return epoch_mean
         return self.evaluate(self.training)
 
     def _climb(self, epoch: int, rate: float) -> float:
-        """Ascend along each batch once; return the mean bound on the way."""
+        """Take one step for each batch; return the mean bound along the way."""
         beta = self.schedule.beta(epoch)
         if self.alternating:
             for parameters, turn in ((self.vae.theta(), 1), (self.vae.phi(), 0)):
@@ -333,11 +333,11 @@ class Trainer:
         return in_region(partial(self._climb_batches, climbing=climbing, beta=beta))
 
     def _climb_batches(self, region: Region, climbing: list[Tensor], beta: float) -> float:
-        """Ascend in some parameters."""
+        """Take one step in the ``climbing`` parameters for each batch."""
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         for batch in self.training.batches(self.batch_size, self.generator):
             parts = list(zip(batch.parts(len(self._generators)), self._generators, strict=True))
-            for parameter in climbing:  # before new ones are made: memory is used again
+            for parameter in climbing:  # freed first, so that new gradients reuse the memory
                 parameter.grad = None
             gradient = partial(self._gradient, climbing=climbing, beta=beta, n=len(batch))
             gradients, bounds = zip(*region.map(gradient, parts), strict=True)
@@ -352,7 +352,7 @@ class Trainer:
     def _gradient(
         self, task: tuple[Codes, torch.Generator], climbing: list[Tensor], beta: float, n: int
     ) -> tuple[tuple[Tensor | None, ...], Tensor]:
-        """What a part of a batch of n rows adds to minus the gradient, and its total bound."""
+        """A part's share in minus the gradient of a batch of n rows, and its total bound."""
         part, generator = task
         u = self.vae.decoder.draw(part.u, generator)
         noise = self._noise(len(u), generator, self.n_samples)
@@ -363,16 +363,16 @@ class Trainer:
 
     def _cut_gradient(self) -> None:
         gradients = [p.grad.flatten() for p in self.parameters if p.grad is not None]
-        # Products by BLAS, in a fraction of the time of norms.
+        # Dot products by BLAS take a fraction of the time of norms.
         length = torch.stack([torch.dot(part, part) for part in gradients]).sum().sqrt()
-        if length > _LONGEST_GRADIENT:  # seldom: so no pass over the gradients to multiply by 1
+        if length > _LONGEST_GRADIENT:  # rarely, so most steps need not rescale the gradients
             torch.nn.utils.clip_grads_with_norm_(self.parameters, _LONGEST_GRADIENT, length)
 
     def _draw_seed(self) -> int:
         return int(torch.randint(2**31, (), generator=self.generator, device=self.device))
 
     def _n_parts(self) -> int:
-        """Into how many parts a batch goes: by its size, not by the number of threads."""
+        """Number of parts of a batch, set by its size and not by the number of threads."""
         if self.device.type != "cpu":
             return 1
         n_weights = sum(p.numel() for p in self.parameters)

@@ -1,4 +1,4 @@
-"""p_θ(x, z) with a network as decoder, and the whole of encoder, decoder and prior."""
+"""The decoder network, and the VAE as the whole of encoder, decoder and prior."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from skemvae.networks.layers import MLP, linear, straight
 from skemvae.networks.priors import Prior
 from skemvae.posteriors.gaussians import DiagonalGaussian, PriorDensity
 
-# How many ranges beyond the training rows the encoder still tells features apart.
+# Features are clipped this many times their range beyond those of the training rows.
 _MARGIN = 3.0
 _ACTIVE = 0.01
 
 
 class Decoder(nn.Module):
-    """θ, without the prior: z to the distribution of the codes u of x.
+    """θ without the prior: maps z to the distribution of the codes u of x.
 
-    If there are hidden layers and columns of real numbers, a linear map past
-    the layers adds to the outputs.
+    With hidden layers and columns of real numbers, a linear map past the layers
+    adds to the outputs.
 
     Parameters
     ----------
     heads : list of Likelihood
         Bound to the blocks of columns ``slices``.
     outputs : list of Tensor
-        The outputs of the heads to start from.
+        Initial outputs of the heads.
     """
 
     def __init__(
@@ -63,9 +63,9 @@ class Decoder(nn.Module):
         return any(head.real for head in cast(Sequence[Likelihood], self.heads))
 
     def blocks(self, eta: Tensor) -> Iterator[tuple[Likelihood, slice, Tensor]]:
-        """Each head with the columns of its codes and its outputs."""
+        """Iterate over the heads, each with the columns of its codes and its outputs."""
         heads = cast(Sequence[Likelihood], self.heads)
-        if len(heads) == 1:  # the gradient of a split is a copy
+        if len(heads) == 1:  # avoids a copy in the gradient of the split
             return iter([(heads[0], self.slices[0], eta)])
         parts = eta.split([head.n_outputs for head in heads], -1)
         return zip(heads, self.slices, parts, strict=True)
@@ -90,17 +90,17 @@ class Decoder(nn.Module):
         return torch.cat(parts, -1)
 
     def mean(self, z: Tensor) -> Tensor:
-        """E[u | z], or modes where there is no mean, shape (n, d)."""
+        """E[u | z], or the mode where there is no mean, shape (n, d)."""
         return torch.cat([head.mean(eta) for head, _, eta in self.blocks(self(z))], -1)
 
     def features(self, u: Tensor) -> Tensor:
-        """What an encoder sees of the codes."""
+        """The inputs of the encoder for these codes."""
         heads = cast(Sequence[Likelihood], self.heads)
         parts = [h.features(u[:, where]) for h, where in zip(heads, self.slices, strict=True)]
         return parts[0] if len(parts) == 1 else torch.cat(parts, -1)
 
     def draw(self, u: Tensor, generator: torch.Generator) -> Tensor:
-        """The codes to train on, if they are random themselves."""
+        """The codes to train on, drawn where they are random themselves."""
         heads = cast(Sequence[Likelihood], self.heads)
         parts = [
             h.draw(u[:, where], generator) for h, where in zip(heads, self.slices, strict=True)
@@ -108,7 +108,7 @@ class Decoder(nn.Module):
         return parts[0] if len(parts) == 1 else torch.cat(parts, -1)
 
     def noise_of(self, u: Tensor, factors: Factors) -> Tensor:
-        """Codes with the means of u, whose real columns vary by their noise alone."""
+        """Codes like u, but with real columns shrunk to vary about their mean by noise alone."""
         u = u.clone()
         for columns, features, _ in self._real_columns():
             mean, share = factors.mean[features], factors.noise[features]
@@ -117,10 +117,10 @@ class Decoder(nn.Module):
 
     @torch.no_grad()
     def become(self, factors: Factors, outputs: Tensor) -> None:
-        """Give the means of real columns in a factor model.
+        """Set the weights so that the means of real columns are those of a factor model.
 
-        Other outputs are those given, whatever z; without hidden layers they
-        keep their weights.
+        The other outputs are those given, whatever z. Without hidden layers
+        they keep their weights.
         """
         last = self.shortcut or self.outputs
         if self.shortcut is not None:
@@ -131,7 +131,7 @@ class Decoder(nn.Module):
             self.outputs.bias[means] = factors.mean[features]
 
     def _real_columns(self) -> Iterator[tuple[slice, slice, slice]]:
-        """Columns of codes, the features that equal them, and the outputs that are their means."""
+        """For each real head: its columns of codes, their features, and the outputs for means."""
         feature = output = 0
         for head, where in zip(cast(Sequence[Likelihood], self.heads), self.slices, strict=True):
             d = where.stop - where.start
@@ -142,11 +142,11 @@ class Decoder(nn.Module):
 
 
 class VAE(nn.Module):
-    """The whole: encoder φ, decoder and prior θ.
+    """A variational autoencoder: encoder φ, decoder and prior θ.
 
-    The encoder sees features no further out than the training rows by a few
-    times their range: the bound stays a bound, for q may be anything, and an
-    absurd row cannot make it overflow.
+    Features are clipped a few times their range beyond the training rows before
+    the encoder sees them, so an extreme row cannot make it overflow. The bound
+    remains a bound, because q may be anything.
     """
 
     low: Tensor
@@ -170,12 +170,12 @@ class VAE(nn.Module):
         return cast(PriorDensity, self.prior(self.encoder))
 
     def posterior(self, u: Tensor) -> DiagonalGaussian:
-        """q(z | x) of each row of codes."""
+        """q(z | x) for each row of codes."""
         features = self.decoder.features(u)
         return cast(DiagonalGaussian, self.encoder(features.clamp(self.low, self.high)))
 
     def theta(self) -> list[nn.Parameter]:
-        """The parameters of p(x, z) that are not φ's."""
+        """The parameters of p(x, z) that do not belong to φ."""
         return [*self.decoder.parameters(), *self.prior.parameters()]
 
     def phi(self) -> list[nn.Parameter]:
@@ -184,7 +184,7 @@ class VAE(nn.Module):
 
     @property
     def n_parameters(self) -> int:
-        """Number of free parameters of p(x, z): the encoder's only if the prior contains it."""
+        """Number of free parameters of p(x, z); the encoder's count if the prior contains it."""
         parts = [*self.theta(), *(self.phi() if self.prior.contains_encoder else [])]
         return sum(p.numel() for p in parts)
 
