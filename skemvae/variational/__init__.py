@@ -1,4 +1,4 @@
-"""A Gaussian q(z) of each row's own, and models fitted with it: torch, float64."""
+"""Models fitted with a separate Gaussian q(z) for each row, in torch and float64."""
 
 from skemvae.optional import require
 

@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Blocks:
-    """The rows of a table, some at a time.
+    """The rows of a table, a block at a time.
 
     Attributes
     ----------
@@ -37,18 +37,18 @@ class Blocks:
     width: int
 
     def map(self, function: Callable[[slice], T]) -> list[T]:
-        """Apply a function to all blocks, without a graph."""
+        """Apply a function to each block, without an autograd graph."""
         size = max(1, _BLOCK_NUMBERS // self.width)
         slices = [slice(i, i + size) for i in range(0, self.n_rows, size)]
 
         def without_graph(rows: slice) -> Any:
-            with torch.no_grad():  # a setting of each thread
+            with torch.no_grad():  # each thread has its own setting
                 return function(rows)
 
         return in_region(lambda region: region.map(without_graph, slices))
 
     def sums(self, function: Callable[[slice], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
-        """Sum what a function makes of each block."""
+        """Sum the results of a function over the blocks."""
         return tuple(reduce(torch.add, part) for part in zip(*self.map(function), strict=True))
 
     def climb(
@@ -58,7 +58,7 @@ class Blocks:
         family: Family = full,
         n_steps: int = 1,
     ) -> tuple[FullGaussian, Expected]:
-        """Steps of the E step for all rows."""
+        """Take ``n_steps`` steps towards the best q, for all rows."""
 
         def climb_block(rows: slice) -> tuple[FullGaussian, Expected]:
             block, start = expectation.rows(rows), q.rows(rows)
@@ -80,7 +80,7 @@ class Blocks:
         value: Callable[[slice], Tensor],
         n_iter: int,
     ) -> None:
-        """Replace parameters by better ones; ``value`` of some rows has a graph for them."""
+        """Improve parameters in place; ``value(rows)`` must be differentiable in them."""
 
         def of_rows(rows: slice) -> tuple[Tensor, ...]:
             with torch.enable_grad():

@@ -1,4 +1,4 @@
-"""What a fitted factor model answers about rows: NumPy in, NumPy out, in bounded memory."""
+"""Posteriors and scores from a fitted factor model: NumPy in and out, in bounded memory."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from skemvae.variational.blocks import Blocks
 from skemvae.variational.factor_bound import LogJoint
 from skemvae.variational.factor_parameters import Factors, all_normal
 
-# Rows whose codes are held at a time.
+# Rows whose codes are in memory at a time.
 _CHUNK_ROWS = 2**14
-# Steps that take q from the prior to its place.
+# Steps that take q from the prior to its optimum.
 _STEPS = 100
 
 
 class FactorInference:
-    """A q for each row of X, and what follows from it.
+    """Fits a q to each row of X and computes posteriors and scores from it.
 
     Parameters
     ----------
@@ -41,11 +41,11 @@ class FactorInference:
     table : Table
     X : array or frame
     n_samples : int
-        Points at which each row is looked at.
+        Number of points for the estimates of each row.
     points : Points
-        Where q was fitted.
+        The points of the fit, used to find q.
     seed : int
-        Of the points, which are independent of ``points``.
+        Of the points for the estimates, which are independent of ``points``.
     """
 
     def __init__(
@@ -70,29 +70,29 @@ class FactorInference:
         return self._each(lambda u, q: q.covariance, 1)
 
     def kl_to_prior(self) -> Any:
-        """KL(q || N(0, I)), shape (n,), nats."""
+        """KL(q || N(0, I)), shape (n,), in nats."""
         return self._each(lambda u, q: q.kl_to_standard(), 1)
 
     def elbo(self) -> tuple[Any, Any]:
-        """The bound of each row and its standard error, (n,) each, nats in the units of X."""
+        """The bound of each row and its standard error, (n,) each, in nats, in the units of X."""
         return self._densities(self._elbo)
 
     def log_density(self) -> tuple[Any, Any]:
-        """log p(x) and its standard error, (n,) each, nats in the units of X."""
+        """log p(x) and its standard error, (n,) each, in nats, in the units of X."""
         return self._densities(self._elbo if self._is_gaussian else self._importance)
 
     def log_conditionals(self) -> Any:
-        """log p(u_j | u_-j), shape (n, d), nats."""
+        """log p(u_j | u_-j), shape (n, d), in nats."""
         conditionals = self._gaussian_conditionals if self._is_gaussian else self._conditionals
         return self._each(conditionals, self._nodes.noise.shape[1])
 
     @property
     def _is_gaussian(self) -> bool:
-        """Whether q is the posterior."""
+        """Whether q equals the posterior."""
         return all_normal(self._factors.heads)
 
     def _gaussian_conditionals(self, u: Tensor, q: FullGaussian) -> Tensor:
-        """In closed form, for the mean of 1 / N(u_j | W_j z + b_j, psi_j) under q has one."""
+        """Closed form, from the mean of 1 / N(u_j | W_j z + b_j, psi_j) under q."""
         parts = []
         for block in self._factors.blocks:
             assert isinstance(block.head, Gaussian)
@@ -103,7 +103,7 @@ class FactorInference:
             squares = ((u[:, block.where] - mean) / noise) ** 2 / precision
             log_density = -0.5 * (squares - torch.log(precision) + math.log(2 * math.pi))
             parts.append(log_density - block.head.log_stretch(u[:, block.where]))
-        # So far out that squares overflow, nothing is left to compare.
+        # Squares overflow only for rows so far out that log p is -inf anyway.
         return torch.nan_to_num(torch.cat(parts, -1), nan=-torch.inf, neginf=-torch.inf)
 
     def _conditionals(self, u: Tensor, q: FullGaussian) -> Tensor:
@@ -160,7 +160,7 @@ def expected_codes(factors: Factors, Z: Any) -> Any:
 
 
 def draw_codes(factors: Factors, n: int, rng: Any) -> tuple[Any, Any]:
-    """Codes of n rows, and their z."""
+    """Draw codes of n rows and their z."""
     Z = rng.standard_normal((n, factors.n_factors))
     z = torch.from_numpy(Z)
     parts = [

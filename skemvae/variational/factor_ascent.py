@@ -1,4 +1,4 @@
-"""Ascent of the bound of a generalised factor model: M step, E step, and what they know."""
+"""Ascent of the bound of a generalised factor model: E step, M step and their state."""
 
 from __future__ import annotations
 
@@ -18,41 +18,41 @@ from skemvae.variational.factor_bound import LogJoint, NewtonSums, expected_valu
 from skemvae.variational.factor_chart import FactorChart, Place
 from skemvae.variational.factor_parameters import Block, Factors
 
-# Steps that take q from the prior to its place, and from one place to another.
+# Steps that take q from the prior to its optimum, and from one optimum to another after a leap.
 _FIRST_STEPS, _STEPS_OF_A_LEAP = 50, 2
-# Newton steps that would lower the bound are halved so many times at most.
+# Most halvings of a Newton step that would lower the bound.
 _HALVINGS = 8
-# L-BFGS iterations of an M step without closed form.
+# L-BFGS iterations of an M step that has no closed form.
 _QUASI_NEWTON = 3
-# Least information on a parameter of a likelihood, per row and column; and its longest step.
+# Least information on a parameter of a likelihood, per row and column, and its longest step.
 _LEAST_INFORMATION, _LONGEST = 1e-3, 1.0
 
 
 class HeadSums(NamedTuple):
-    """The derivative by a parameter of a likelihood, and the information on it."""
+    """Derivative with respect to a parameter of a likelihood, and the information on it."""
 
     slope: Tensor
     information: Tensor
 
     @property
     def step(self) -> Tensor:
-        """Newton's, unless it is long."""
+        """The Newton step, clipped to a largest length."""
         return (self.slope / self.information).clamp(-_LONGEST, _LONGEST)
 
 
 @dataclass(frozen=True)
 class FactorState:
-    """Parameters, q of each row, and the bound at them.
+    """Parameters, the q of each row, and the bound at both.
 
     Attributes
     ----------
     factors : Factors
     q : FullGaussian or None
-        None where it follows from the parameters.
+        None if it follows from the parameters.
     bound : float
         Nats per sample, in the units of X.
     sums : tuple of NewtonSums
-        Of each block.
+        One for each block.
     ascent : FactorAscent or None
     """
 
@@ -64,12 +64,12 @@ class FactorState:
 
     @property
     def model(self) -> FactorState:
-        """Where it is."""
+        """The state itself, which stands for its model."""
         return self
 
     @cached_property
     def maximised(self) -> Place:
-        """The parameters after Newton's steps, all from here."""
+        """The parameters after one Newton step each, all taken from this state."""
         factors = copy.deepcopy(self.factors)
         for block, sums in zip(factors.blocks, self.sums, strict=True):
             block.move(sums.step)
@@ -78,7 +78,7 @@ class FactorState:
         return Place(factors, self.q)
 
     def chart(self) -> FactorChart:
-        """Coordinates around it."""
+        """Coordinates around this state."""
         total = self.ascent.total
         of_predictors = [sums.hessian / total for sums in self.sums]
         of_heads = [sums.information / total for sums in self._of_heads]
@@ -98,9 +98,9 @@ class FactorAscent:
     u : Tensor of shape (n, d)
     weight : Tensor of shape (n,)
     points : Points
-        Where likelihoods that are not separable are looked at.
+        Points of q at which likelihoods that are not separable are evaluated.
     log_volume : float
-        Of a unit of the codes, in the units of X.
+        Log volume of a unit of the codes, in the units of X.
     """
 
     def __init__(self, u: Tensor, weight: Tensor, points: Points, log_volume: float):
@@ -111,25 +111,25 @@ class FactorAscent:
 
     @property
     def total(self) -> float:
-        """How many rows there are, by their weights."""
+        """The total weight of the rows."""
         return float(self._weight.sum())
 
     def begin(self, factors: Factors) -> FactorState:
-        """The E step from the prior."""
+        """The state after an E step that starts from the prior."""
         q = FullGaussian.standard(len(self._u), factors.n_factors)
         return self._climb(factors, q, n_steps=_FIRST_STEPS)
 
     def start(self, place: Place) -> FactorState:
-        """The E step at some place."""
+        """The state after an E step at some place."""
         return self._climb(place.factors, place.q, n_steps=_STEPS_OF_A_LEAP)
 
     def sampled(self, size: int) -> None:
-        """Nothing: q belongs to rows."""
+        """None: each row has its own q, so the rows cannot be sampled."""
 
     def step(self, state: FactorState) -> FactorState:
-        """An M step for each output, an E step for each row, then a change of scale of z.
+        """Take an M step for each output, an E step for each row, then rescale z.
 
-        Newton steps are trusted until the bound falls; then each is checked.
+        Newton steps go unchecked unless the bound falls; then each one is checked.
         """
         for n_halvings in (0, _HALVINGS):
             q, factors = state.q, copy.deepcopy(state.factors)
@@ -139,10 +139,10 @@ class FactorAscent:
             new = self._climb(factors, q)
             if new.bound >= state.bound:  # also refuses NaN
                 return new
-        return state  # by theory the bound never falls: this catches rounding
+        return state  # in exact arithmetic the bound never falls; this guards against rounding
 
     def _climb(self, factors: Factors, q: FullGaussian, n_steps: int = 1) -> FactorState:
-        """The E step, from q; the last look at each row tells what the M step has to know."""
+        """The E step from q, which also collects the sums that the next M step needs."""
         log_joint = LogJoint(factors, self._u, self._points)
 
         def climb_block(rows: slice) -> tuple[FullGaussian, Tensor, tuple[NewtonSums, ...]]:
@@ -165,7 +165,7 @@ class FactorAscent:
     def _newton_step(
         self, block: Block, q: FullGaussian, sums: NewtonSums, n_halvings: int
     ) -> None:
-        """A Newton step for W_j and b_j of each output j, halved where its column gets worse."""
+        """Take a Newton step in W_j and b_j of each output j, halved where its column loses."""
         loadings, intercept = block.loadings.clone(), block.intercept.clone()
         step, value = sums.step, sums.value
         block.move(step)
@@ -179,7 +179,7 @@ class FactorAscent:
             block.intercept[worse] = intercept[worse] + length * step[worse, -1]
 
     def _values(self, block: Block, q: FullGaussian) -> Tensor:
-        """sum_i w_i E_q[log p(u_ij | z)] of the columns of a block."""
+        """sum_i w_i E_q[log p(u_ij | z)] for each column j of a block."""
         (values,) = self._blocks(block).sums(lambda rows: (self._of_rows(block, q, rows),))
         return values
 
@@ -188,7 +188,7 @@ class FactorAscent:
         return self._weight[rows] @ values
 
     def _maximise_others(self, block: Block, q: FullGaussian, *, checked: bool) -> None:
-        """The likelihood's own parameters: in closed form, or by steps that may be checked."""
+        """Update the likelihood's own parameters, in closed form or by optionally checked steps."""
         own = list(block.head.parameters())
         if not own:
             return
@@ -204,13 +204,13 @@ class FactorAscent:
                 parameter.add_(sums.step)
 
     def of_head(self, block: Block, q: FullGaussian) -> list[HeadSums]:
-        """What there is to know of each parameter of a likelihood."""
+        """Derivative and information for each parameter of a likelihood."""
         names = [name for name, _ in block.head.named_parameters()]
         if not names:
             return []
 
         def of_rows(rows: slice) -> tuple[Tensor, ...]:
-            """From a parameter for each row, which tells how rows differ."""
+            """Give each row its own copy of the parameter, to get the derivative by row."""
             head, weight = copy.deepcopy(block.head), self._weight[rows]
             each = [getattr(head, name).expand(len(weight), -1).clone() for name in names]
             for name, parameter in zip(names, each, strict=True):
@@ -232,9 +232,9 @@ class FactorAscent:
         return Blocks(len(self._u), part.width(self._points))
 
     def _rescaled(self, state: FactorState) -> FactorState:
-        """Fit the mean and covariance of p(z) as well, then put them into W and b.
+        """Fit the mean and covariance of p(z) as well, then absorb them into W and b.
 
-        The predictors, and hence the likelihood, stay as they were, while
+        The predictors, and hence the likelihood, do not change, while
         KL(q || p(z)) falls.
 
         References
@@ -248,7 +248,7 @@ class FactorAscent:
         covariance = (share[:, None, None] * q.covariance).sum(0) + (centred.mT * share) @ centred
         # An upper triangular root keeps the factors of q triangular.
         root, failed = torch.linalg.cholesky_ex(covariance.flip(0, 1))
-        if failed:  # all rows nearly agree on a factor
+        if failed:  # a factor is nearly constant over the rows
             return state
         scale = root.flip(0, 1)
         less = (

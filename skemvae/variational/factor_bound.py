@@ -1,4 +1,4 @@
-"""The bound of a generalised factor model, and what its derivatives are made of."""
+"""The bound of a generalised factor model, and the sums that make up its derivatives."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _RIDGE = 1e-10
 
 
 class NewtonSums(NamedTuple):
-    """Of sum_i w_i E_q[log p(u_ij | W_j z + b_j)], for each output j.
+    """Value and derivatives of sum_i w_i E_q[log p(u_ij | W_j z + b_j)], for each output j.
 
-    With z~ = (z, 1): the values of the columns, of shape (d,), the gradient by
-    (W_j, b_j) of shape (o, k + 1), and minus an approximate Hessian (o, k + 1,
-    k + 1): of separable columns it leaves out that -f'' varies with z, of
-    others that outputs depend on each other.
+    With z~ = (z, 1): the values of the columns, shape (d,), the gradient by
+    (W_j, b_j), shape (o, k + 1), and minus an approximate Hessian, shape
+    (o, k + 1, k + 1). For separable columns the Hessian ignores that -f''
+    varies with z, for others that outputs depend on each other.
     """
 
     value: Tensor
@@ -37,7 +37,7 @@ class NewtonSums(NamedTuple):
 
     @property
     def step(self) -> Tensor:
-        """Newton's, of shape (o, k + 1)."""
+        """The Newton step, shape (o, k + 1)."""
         size = self.hessian.diagonal(dim1=-2, dim2=-1).amax(-1).clamp(min=1e-100)
         identity = torch.eye(self.hessian.shape[-1], dtype=self.hessian.dtype)
         step: Tensor = torch.linalg.solve(
@@ -46,7 +46,7 @@ class NewtonSums(NamedTuple):
         return step
 
     def rescaled(self, shift: Tensor, scale: Tensor) -> NewtonSums:
-        """Those of the same predictors, if shift + scale z takes the place of z."""
+        """The sums for the same predictors after shift + scale z has replaced z."""
         k = len(shift)
         change = torch.eye(k + 1, dtype=shift.dtype)
         change[:k, :k], change[:k, k] = scale, shift
@@ -55,7 +55,7 @@ class NewtonSums(NamedTuple):
 
 
 class SeparableScores(NamedTuple):
-    """E_q[f] of f = log p(u_j | eta_j), E_q[f'] and -E_q[f'']: of shape (n, d) each."""
+    """E_q[f], E_q[f'] and -E_q[f''] of f = log p(u_j | eta_j), each of shape (n, d)."""
 
     value: Tensor
     slope: Tensor
@@ -81,15 +81,15 @@ class SeparableScores(NamedTuple):
 
 
 class PointScores(NamedTuple):
-    """The same for outputs that columns share, as sums over points z = m + A e of q.
+    """The same for columns with shared outputs, as sums over points z = m + A e of q.
 
     Attributes
     ----------
     value : Tensor of shape (n, d)
     slope : Tensor of shape (n, o, k + 1)
-        E_q[f' (1, e)], by each output.
+        E_q[f' (1, e)] for each output.
     bend : Tensor of shape (n, o, B)
-        E_q[-f'' e_a e_b] for all pairs a <= b of (1, e).
+        E_q[-f'' e_a e_b] for each output and all pairs a <= b of (1, e).
     """
 
     value: Tensor
@@ -98,7 +98,7 @@ class PointScores(NamedTuple):
 
     @classmethod
     def of(cls, block: Block, u: Tensor, q: FullGaussian, points: Points) -> PointScores:
-        """Those of some rows."""
+        """Compute them for some rows."""
         noise = torch.nn.functional.pad(points.noise[0], (1, 0), value=1.0)
         first, second = torch.triu_indices(*[noise.shape[1]] * 2)
         basis = noise[:, first] * noise[:, second] * points.share[:, None]
@@ -127,7 +127,7 @@ class PointScores(NamedTuple):
 
 
 def _affine(q: FullGaussian) -> Tensor:
-    """(z, 1) = (1, e) R for z = m + A e: R of each row, of shape (n, k + 1, k + 1)."""
+    """The R with (z, 1) = (1, e) R for z = m + A e; one per row, shape (n, k + 1, k + 1)."""
     n, k = q.mean.shape
     affine = q.mean.new_zeros(n, k + 1, k + 1)
     affine[:, 0, :k], affine[:, 0, k] = q.mean, 1
@@ -148,14 +148,14 @@ def scores(block: Block, u: Tensor, q: FullGaussian, points: Points) -> Scores:
 
 @dataclass(frozen=True)
 class LogJoint:
-    """E_q[log p(u, z)] of some rows.
+    """E_q[log p(u, z)] for some rows, as a function of q.
 
     Attributes
     ----------
     factors : Factors
     u : Tensor of shape (n, d)
     points : Points
-        Where likelihoods that are not separable are looked at.
+        Points of q at which likelihoods that are not separable are evaluated.
     """
 
     factors: Factors
@@ -163,7 +163,7 @@ class LogJoint:
     points: Points
 
     def rows(self, rows: Any) -> LogJoint:
-        """That of some of them."""
+        """The same for some of the rows."""
         return replace(self, u=self.u[rows])
 
     def __call__(self, q: FullGaussian) -> Expected:
@@ -175,7 +175,7 @@ class LogJoint:
     def newton_sums(
         self, q: FullGaussian, expected: Expected, weight: Tensor
     ) -> tuple[NewtonSums, ...]:
-        """Of each block, from what was found at q."""
+        """The sums of each block, from the expectations at q."""
         pairs = zip(self.factors.blocks, expected.scores, strict=True)
         return tuple(
             cast(Scores, each).newton_sums(q, block.loadings, weight) for block, each in pairs
@@ -183,7 +183,7 @@ class LogJoint:
 
 
 def expected_values(block: Block, u: Tensor, q: FullGaussian, points: Points) -> Tensor:
-    """E_q[log p(u_j | z)], shape (n, d), with a graph for the likelihood's own parameters."""
+    """E_q[log p(u_j | z)], shape (n, d), differentiable in the likelihood's own parameters."""
     if not block.head.separable:
         return (block.log_probs(u, q.at(points.noise)) * points.share[:, None]).sum(1)
     linear = block.linear(q)

@@ -1,4 +1,4 @@
-"""Coordinates of factor models near one of them, in which their M step is a gradient."""
+"""Coordinates of factor models near a given one, in which the M step is a gradient step."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from skemvae.core.arrays import Array
 from skemvae.posteriors.gaussians import FullGaussian
 from skemvae.variational.factor_parameters import Factors
 
-# Eigenvalues of an information are at least such a share of the largest one.
+# Least eigenvalue of an information matrix, as a share of its largest.
 _LEAST_SHARE = 1e-10
 
 
 @dataclass(frozen=True)
 class Place:
-    """Parameters, and a q of each row to begin with.
+    """Parameters, and a q of each row to start the E step from.
 
     Attributes
     ----------
@@ -33,20 +33,20 @@ class Place:
 
 
 class FactorChart:
-    """Coordinates around given parameters: a root of the information times what they differ by.
+    """Coordinates around given parameters: a root of the information times the difference.
 
-    The information is what the M step divides the gradient by, per row. So the
-    M step is the gradient of the bound, to first order, and lengths are half squared
-    nats per row.
+    The information is what the M step divides the gradient by, per row. To
+    first order the M step is then the gradient of the bound, and half of a
+    squared length is in nats per row.
 
     Parameters
     ----------
     factors : Factors
         The origin.
     of_predictors : sequence of Tensor of shape (o, k + 1, k + 1)
-        The information of (W_j, b_j) in each block.
+        The information on (W_j, b_j) in each block.
     of_heads : sequence of Tensor
-        That of each parameter of the likelihoods.
+        The information on each parameter of the likelihoods.
     """
 
     def __init__(self, factors: Factors, of_predictors: list[Tensor], of_heads: list[Tensor]):
@@ -65,7 +65,7 @@ class FactorChart:
         return self._factors.n_parameters
 
     def coordinates(self, place: Any) -> Array:
-        """The coordinates of a place, a vector."""
+        """The coordinates of a place, as a vector."""
         parts = [
             ((new - old)[:, None] @ vectors)[:, 0] * size
             for new, old, (vectors, size) in zip(
@@ -84,7 +84,7 @@ class FactorChart:
         return torch.cat([part.flatten() for part in parts]).numpy()
 
     def model(self, coordinates: Array, near: Any) -> Place | None:
-        """The place with these coordinates, or None where floating point does not reach."""
+        """The place with these coordinates, or None if a parameter is not finite."""
         factors = copy.deepcopy(self._factors)
         rest = torch.from_numpy(coordinates)
         for block, (vectors, size) in zip(factors.blocks, self._roots, strict=True):

@@ -17,12 +17,12 @@ from skemvae.variational.factor_ascent import FactorAscent, FactorState
 from skemvae.variational.factor_parameters import Factors, all_normal
 from skemvae.variational.normal_fit import NormalAscent
 
-# Plain steps that tell whether gains grow where a fit would end.
+# Plain steps at the end of a fit that show whether the gains are growing.
 _STEPS_AWAY = 3
 
 
 class FactorFit(Fit):
-    """A fit of ``FactorModel``: from rows to codes to parameters."""
+    """A fit of ``FactorModel``, from rows to codes to parameters."""
 
     def __init__(self, model: Any, X: Any, weight: Any, names: Any, rng: Any, previous: Any):
         self._model = model
@@ -36,7 +36,7 @@ class FactorFit(Fit):
         }
         if previous is None:
             table = Table.of(blocks, X, names, weight, standardize=True)
-            # The order of the rows, which turns columns round, does not matter here.
+            # Columns are turned round by the order of the rows, which must not matter here.
             upright = tuple(units.upright() for units in table.blocks)
             self._table = replace(table, blocks=upright)
             self._seed = int(rng.randint(2**31))
@@ -84,7 +84,7 @@ class FactorFit(Fit):
         return self._ascent.step(state)
 
     def jump(self, state: FactorState) -> FactorState | None:
-        """Where plain steps lead whose gains grow: away from a saddle."""
+        """The state after a few plain steps if their gains grow, as they do near a saddle."""
         path = [state]
         for _ in range(_STEPS_AWAY):
             path.append(self._ascent.step(path[-1]))

@@ -15,14 +15,14 @@ from skemvae.likelihoods.continuous import Gaussian
 from skemvae.posteriors.expectations import Linear, Points, predictors
 from skemvae.posteriors.gaussians import FullGaussian
 
-# Share of the random part of a start, in units of the scores' standard deviation.
+# Size of the random part of a start, in units of the scores' standard deviation.
 _JITTER = 0.02
-# Standard deviation of a predictor at the start, at most.
+# Largest standard deviation of a predictor at the start.
 _LONGEST_LOADINGS = 5.0
 
 
 class Block(NamedTuple):
-    """Columns with one likelihood, and their linear predictor W z + b."""
+    """Columns that share a likelihood, and their linear predictor W z + b."""
 
     head: Likelihood
     where: slice
@@ -30,7 +30,7 @@ class Block(NamedTuple):
     intercept: nn.Parameter  # (o,)
 
     def linear(self, q: FullGaussian) -> Linear:
-        """The predictor under q."""
+        """The distribution of the predictor under q."""
         return Linear.of(q, self.loadings, self.intercept)
 
     def move(self, step: Tensor) -> None:
@@ -48,13 +48,13 @@ class Block(NamedTuple):
         return self.log_probs(u, z).sum(-1)
 
     def width(self, points: Points) -> int:
-        """Numbers that an expectation computes for one row."""
+        """Numbers that an expectation computes per row."""
         n_nodes = self.head.n_nodes if self.head.separable else len(points.share)
         return n_nodes * len(self.intercept)
 
 
 class Factors(nn.Module):
-    """theta of x_j | z ~ likelihood(W_j z + b_j), z ~ N(0, I), for the codes of a table."""
+    """Parameters of x_j | z ~ likelihood(W_j z + b_j), z ~ N(0, I), for the codes of a table."""
 
     def __init__(self, heads: Sequence[Likelihood], table: Table, n_factors: int):
         super().__init__()
@@ -74,10 +74,10 @@ class Factors(nn.Module):
         n_factors: int,
         rng: Any,
     ) -> Self:
-        """Loadings from the principal components of the scores at z = 0.
+        """Start with loadings from the principal components of the scores.
 
-        The scores are the derivatives of log p(u | eta) where eta does not
-        depend on z; where they are correlated, a factor has something to explain.
+        The scores are the derivatives of log p(u | eta) by eta, at an eta that
+        does not depend on z. A factor explains their correlations.
         """
         factors: Self = cls(heads, table, n_factors).double()
         scores = []
@@ -96,7 +96,7 @@ class Factors(nn.Module):
         loadings = _principal(correlation, n_factors)
         loadings = loadings + _JITTER * torch.from_numpy(rng.standard_normal(loadings.shape))
         loadings = loadings / information.sqrt()[:, None]
-        # Where a column hardly varies, its scores do not say how far.
+        # The scores of a column that hardly varies would make its loadings too long.
         length = torch.linalg.vector_norm(loadings, dim=1, keepdim=True)
         loadings = loadings * (_LONGEST_LOADINGS / length.clamp(min=_LONGEST_LOADINGS))
         sizes = [len(intercept) for intercept in factors.intercepts]
@@ -106,7 +106,7 @@ class Factors(nn.Module):
 
     @property
     def state(self) -> dict[str, Any]:
-        """Everything in NumPy arrays and plain values: what is pickled and saved."""
+        """Everything as NumPy arrays and plain values, for pickling and saving."""
         return {
             "heads": [head_state(cast(Likelihood, head)) for head in self.heads],
             "loadings": [W.numpy(force=True) for W in self.loadings],
@@ -115,12 +115,12 @@ class Factors(nn.Module):
 
     @classmethod
     def of(cls, state: dict[str, Any], table: Table) -> Self:
-        """The parameters of a state.
+        """Rebuild the parameters from their state.
 
         Raises
         ------
         ValueError
-            If its parts do not fit together.
+            If the parts of the state do not fit together.
         """
         heads = [head_of(each) for each in state["heads"]]
         n_factors = {W.shape[1:] for W in state["loadings"]}
@@ -144,7 +144,7 @@ class Factors(nn.Module):
         return (Block(*each) for each in zip(*parts, strict=True))
 
     def width(self, points: Points) -> int:
-        """Numbers that an expectation computes for one row, at most at a time."""
+        """Largest number of values that an expectation computes per row at a time."""
         return max(block.width(points) for block in self.blocks)
 
     @property
@@ -154,7 +154,7 @@ class Factors(nn.Module):
 
     @property
     def n_parameters(self) -> int:
-        """Free parameters: rotations of z, and factors beyond the outputs, change nothing."""
+        """Number of free parameters, without rotations of z and factors beyond the outputs."""
         n_outputs = len(self.intercept)
         rank = min(self.n_factors, n_outputs)
         unused = (self.n_factors - rank) * n_outputs + rank * (rank - 1) // 2
@@ -170,7 +170,7 @@ class Factors(nn.Module):
         return torch.cat(parts, -1)
 
     def rotated(self) -> Self:
-        """The same density with orthogonal loadings, the largest first, signs fixed."""
+        """The same density with orthogonal loadings, the largest first and with fixed signs."""
         rotated = copy.deepcopy(self)
         together = torch.cat(list(self.loadings))
         _, axes = torch.linalg.eigh(together.mT @ together)
@@ -202,12 +202,12 @@ class Factors(nn.Module):
 
 
 def all_normal(heads: Iterable[Any]) -> bool:
-    """Whether the posterior is normal: columns with likelihoods of given variance."""
+    """Whether the posterior is normal, because all columns have given-variance Gaussians."""
     return all(isinstance(head, Gaussian) and head.separable for head in heads)
 
 
 def _principal(correlation: Tensor, k: int) -> Tensor:
-    """Loadings of probabilistic principal components, shape (o, k)."""
+    """Loadings of probabilistic PCA, shape (o, k)."""
     values, vectors = torch.linalg.eigh(correlation)
     values, vectors = values.flip(0), vectors.flip(1)
     rest = values[k:].mean() if len(values) > k else values.new_zeros(())
@@ -216,5 +216,5 @@ def _principal(correlation: Tensor, k: int) -> Tensor:
     largest = loadings.abs().argmax(0)
     signs = torch.where(loadings[largest, torch.arange(loadings.shape[1])] < 0, -1.0, 1.0)
     loadings = loadings * signs
-    missing = k - loadings.shape[1]  # more factors than outputs: they have nothing to explain
+    missing = k - loadings.shape[1]  # factors beyond the outputs explain nothing
     return torch.nn.functional.pad(loadings, (0, missing))

@@ -1,4 +1,4 @@
-"""The M step where there is no closed form: quasi-Newton ascent that never falls."""
+"""The M step where no closed form exists: quasi-Newton ascent that never gets worse."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ValueAndGradients = Callable[[list[Tensor]], tuple[float, list[Tensor]]]
 def maximise(
     parameters: Sequence[Tensor], function: ValueAndGradients, n_iter: int
 ) -> list[Tensor]:
-    """A few L-BFGS iterations from given parameters; the better of start and end.
+    """Run a few L-BFGS iterations from given parameters and return the best point seen.
 
     ``function`` maps parameters to a value and its gradients.
     """

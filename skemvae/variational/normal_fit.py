@@ -1,4 +1,4 @@
-"""Factor analysis from the covariance of a table: the fit of normal columns in closed form."""
+"""Factor analysis from the covariance of a table: the fit for normal columns."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from skemvae.variational.factor_ascent import FactorState
 from skemvae.variational.factor_parameters import Factors
 from skemvae.variational.maximise import maximise
 
-# Quasi-Newton iterations of one step.
+# Quasi-Newton iterations per step.
 _QUASI_NEWTON = 20
 
 
 class NormalAscent:
-    """Ascent of log p(u) itself, from the mean and the covariance of the codes.
+    """Ascent of log p(u) itself, from the mean and covariance of the codes.
 
-    The posterior is q, so the bound is the likelihood. Given the variances of
-    the noise its best loadings are eigenvectors of the covariance in units of
-    the noise; what remains is a function of these variances, and is climbed by
-    a quasi-Newton method.
+    q is the posterior, so the bound equals the log density. Given the noise
+    variances, the best loadings are eigenvectors of the covariance in units of
+    the noise. The result is a function of the noise variances alone, which a
+    quasi-Newton method maximises.
 
     Parameters
     ----------
     u : Tensor of shape (n, d)
     weight : Tensor of shape (n,)
     log_volume : float
-        Of a unit of the codes, in the units of X.
+        Log volume of a unit of the codes, in the units of X.
 
     References
     ----------
@@ -53,12 +53,12 @@ class NormalAscent:
         self._log_volume = log_volume
 
     def begin(self, factors: Factors) -> FactorState:
-        """The best loadings for given variances of the noise."""
+        """The state with the best loadings for the given noise variances."""
         factors.set_intercept(self._mean)
         return self._state(factors)
 
     def step(self, state: FactorState) -> FactorState:
-        """Better variances, and the best loadings for them."""
+        """Improve the noise variances, then find the best loadings for them."""
         factors = copy.deepcopy(state.factors)
         own = list(factors.heads.parameters())
 
@@ -90,12 +90,12 @@ class NormalAscent:
         return FactorState(factors, None, bound)
 
     def _log_density(self, factors: Factors) -> Tensor:
-        """log p(u) in nats per row at the best loadings, in the units of the codes."""
+        """log p(u) at the best loadings, in nats per row and the units of the codes."""
         scale, relative = self._in_units_of_noise(factors)
         values = torch.linalg.eigvalsh(relative)
         k = min(factors.n_factors, len(values))
         explained, rest = values[-k:], values[:-k]
-        # log det and trace of Sigma^-1 C, which is 1 for what a factor explains.
+        # log det Sigma plus the trace of Sigma^-1 C, which is 1 along each explained direction.
         of_factors = torch.where(explained > 1, 1 + explained.clamp(min=1).log(), explained)
         constant = 2 * scale.log().sum() + len(scale) * math.log(2 * math.pi)
         return -0.5 * (constant + of_factors.sum() + rest.sum())

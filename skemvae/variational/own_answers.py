@@ -1,4 +1,4 @@
-"""What a fitted model of one's own answers about rows: NumPy in, NumPy out."""
+"""Posteriors and scores from a fitted user-defined model: NumPy in, NumPy out."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from skemvae.posteriors.importance import (
 from skemvae.variational.blocks import Blocks
 from skemvae.variational.own_fit import FIRST_STEPS, LogJoint, enumerate_states
 
-# A third of the defensive part of a proposal is q, so many times as wide; a third a q at another
-# mode; a third N(0, I), so many times as wide.
+# The defensive part of a proposal is a third q, a third a q at another mode and a third N(0, I),
+# each made this many times as wide.
 _WIDER, _OTHER, _WIDEST = 3.0, 1.5, 2.0
 
 
 class OwnInference(ABC):
-    """Posteriors of the rows of X, and what follows from them."""
+    """Fits a posterior to each row of X and computes scores from it."""
 
     def __init__(self, model: Any, X: Any):
         self._dtype = X.dtype
@@ -47,11 +47,11 @@ class OwnInference(ABC):
 
     @abstractmethod
     def log_conditionals(self) -> Any:
-        """log p(x_j | x_-j), shape (n, d), nats."""
+        """log p(x_j | x_-j), shape (n, d), in nats."""
 
     @abstractmethod
     def kl_to_prior(self) -> Any:
-        """KL(q || p(z)), shape (n,), nats."""
+        """KL(q || p(z)), shape (n,), in nats."""
 
     @abstractmethod
     def elbo(self) -> tuple[Any, Any]:
@@ -70,7 +70,7 @@ class OwnInference(ABC):
 
 
 class EnumeratedInference(OwnInference):
-    """Exact, by enumeration."""
+    """Exact posteriors and scores, by enumeration of the states."""
 
     def posterior_mean(self) -> Any:
         n_states = self._log_joint.noise.shape[1]
@@ -103,10 +103,10 @@ class EnumeratedInference(OwnInference):
 
 @dataclass(frozen=True)
 class Defence:
-    """The defensive part of a proposal, for p(z) is not known by itself.
+    """The defensive part of a proposal, used because p(z) is not known by itself.
 
-    A wider q against light tails; a q at another mode, and points at the scale
-    of all of z, against modes that q does not see.
+    A wider q guards against light tails of q. A q at another mode, and points on
+    the scale of all of z, guard against modes that q misses.
     """
 
     q: FullGaussian
@@ -119,7 +119,7 @@ class Defence:
         return torch.where(third < 2, near, _WIDEST * noise)
 
     def log_prob(self, z: Tensor) -> Tensor:
-        """Of shape (n, S)."""
+        """Log density at z, shape (n, S)."""
         wider = self.q.wider(_WIDER).log_prob(z)
         other = self.other.wider(_OTHER).log_prob(z)
         widest = StandardNormal().log_prob(z / _WIDEST) - z.shape[-1] * math.log(_WIDEST)
@@ -128,7 +128,7 @@ class Defence:
 
 
 class GaussianInference(OwnInference):
-    """A normal q of any covariance, and importance sampling with it."""
+    """A normal q with full covariance, and importance sampling with it."""
 
     family = staticmethod(full)
 
@@ -192,7 +192,7 @@ class GaussianInference(OwnInference):
 
 
 class DiagonalInference(GaussianInference):
-    """The same with independent coordinates."""
+    """The same with a diagonal covariance."""
 
     family = staticmethod(diagonal)
 

@@ -1,4 +1,4 @@
-"""Variational EM for models that users write, by their posterior."""
+"""Variational EM for models that users write, one fit for each kind of posterior."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from skemvae.posteriors.expectations import Expected, by_nodes, fixed_points
 from skemvae.posteriors.gaussians import FullGaussian
 from skemvae.variational.blocks import Blocks
 
-# Steps that take q from its start to its place, and quasi-Newton iterations of an M step.
+# Steps that take q from its start to its optimum, and quasi-Newton iterations of an M step.
 FIRST_STEPS = 100
 _QUASI_NEWTON = 10
-# Nats per sample that make it worth to go on.
+# Least gain of a jump, in nats per sample, that makes it worth continuing.
 _WORTH_A_JUMP = 1e-3
-# Standard deviations of q within which it has seen everything.
+# Points within this many standard deviations of q count as seen.
 _SEEN = 3.0
-# Standard deviation of q where it begins.
+# Standard deviation of q at its start.
 _START_SCALE = 0.2
 
 Parameters = dict[str, Tensor]
@@ -32,7 +32,7 @@ Parameters = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class LogJoint:
-    """log p(x, z) of some rows, under given parameters, as a user has written it.
+    """The user's log p(x, z) for some rows, under given parameters.
 
     Attributes
     ----------
@@ -40,7 +40,7 @@ class LogJoint:
     X : Tensor of shape (n, d)
     parameters : dict of Tensor
     noise : Tensor of shape (1, S, k)
-        Where it is looked at, if q is normal; the states, if they are enumerated.
+        Points of q at which it is evaluated if q is normal, else all states.
     """
 
     model: Any
@@ -49,7 +49,7 @@ class LogJoint:
     noise: Tensor
 
     def rows(self, rows: Any) -> LogJoint:
-        """That of some of them."""
+        """The same for some of the rows."""
         return LogJoint(self.model, self.X[rows], self.parameters, self.noise)
 
     def at(self, z: Tensor) -> Tensor:
@@ -92,8 +92,8 @@ class LogJoint:
     def start(self, seen: FullGaussian | None = None) -> FullGaussian:
         """A narrow q at the best of some points on the scale of N(0, I).
 
-        A posterior may have several modes, and q finds the nearest; points that
-        another q has ``seen`` are left out.
+        A posterior may have several modes, and q finds the nearest. Points near
+        ``seen``, another q, are left out.
         """
         k = self.noise.shape[2]
         centre = torch.zeros(1, 1, k, dtype=self.X.dtype)
@@ -109,13 +109,13 @@ class LogJoint:
 
 @dataclass(frozen=True)
 class OwnState:
-    """Parameters, q of each row, and the bound at them.
+    """Parameters, the q of each row, and the bound at both.
 
     Attributes
     ----------
     parameters : dict of Tensor
     posterior : FullGaussian or Tensor of shape (n, K)
-        q of each row; responsibilities if the states are enumerated.
+        The q of each row; responsibilities if the states are enumerated.
     bound : float
         Nats per sample.
     """
@@ -126,7 +126,7 @@ class OwnState:
 
 
 class OwnFit(Fit):
-    """What all of them share: parameters, the M step, the bound."""
+    """Base of the fits: parameters, the M step, and the bound."""
 
     def __init__(self, model: Any, X: Any, weight: Any, rng: Any, previous: Any):
         self._model = model
@@ -156,15 +156,15 @@ class OwnFit(Fit):
 
     @abstractmethod
     def _points(self, seed: int) -> Tensor:
-        """Where the log joint is looked at."""
+        """The points or states at which the log joint is evaluated."""
 
     @abstractmethod
     def _e_step(self, log_joint: LogJoint, posterior: Any) -> tuple[Any, Tensor]:
-        """The posterior, from an earlier one or None, and the bound of each row."""
+        """The posterior, found from an earlier one or from None, and the bound of each row."""
 
     @abstractmethod
     def _expected(self, log_joint: LogJoint, posterior: Any, rows: slice) -> Tensor:
-        """E_q[log p(x, z)] of some rows, with a graph for the parameters."""
+        """E_q[log p(x, z)] of some rows, differentiable in the parameters."""
 
     def start(self) -> tuple[OwnState, bool]:
         initial = self._initial_parameters()
@@ -187,7 +187,7 @@ class OwnFit(Fit):
 
         self._blocks.climb_parameters(list(parameters.values()), value, _QUASI_NEWTON)
         new = self._state(parameters, state.posterior)
-        # By theory the bound never falls: this catches rounding.
+        # In exact arithmetic the bound never falls; this guards against rounding.
         return new if new.bound >= state.bound else state
 
     def fitted(self, state: OwnState) -> Any:
@@ -201,7 +201,7 @@ class OwnFit(Fit):
         if not np.isfinite(bound):
             raise ValueError(
                 f"The bound of {type(self._model).__name__} is {bound}: its log_joint is not "
-                "finite somewhere. Look at its initial_parameters, at the range of X, and let z "
+                "finite somewhere. Check its initial_parameters and the range of X, and let z "
                 "take any value in R^k."
             )
         return OwnState(parameters, posterior, bound)
@@ -223,7 +223,7 @@ class OwnFit(Fit):
 
 
 class EnumeratedFit(OwnFit):
-    """Exact EM: the posterior over all states by Bayes' rule."""
+    """Exact EM, with the posterior over all states from Bayes' rule."""
 
     def _points(self, seed: int) -> Tensor:
         return torch.arange(self._model.n_latent)[None, :, None]
@@ -246,7 +246,7 @@ def enumerate_states(log_joint: LogJoint) -> tuple[Tensor, Tensor]:
 
 
 class GaussianFit(OwnFit):
-    """A normal q of any covariance for each row."""
+    """Variational EM with a normal q of full covariance for each row."""
 
     family = staticmethod(full)
 
@@ -263,7 +263,7 @@ class GaussianFit(OwnFit):
         return q, expected.value + q.entropy
 
     def jump(self, state: OwnState) -> OwnState | None:
-        """Begin anew with each q, and keep what is better: another mode of a posterior, perhaps."""
+        """Restart each q and keep it where it is better, as at another mode of the posterior."""
         log_joint = LogJoint(self._model, self._X, state.parameters, self._noise)
         old, bound = self._e_step(log_joint, state.posterior)
         new, new_bound = self._e_step(log_joint, None)
@@ -281,7 +281,7 @@ class GaussianFit(OwnFit):
 
 
 class DiagonalFit(GaussianFit):
-    """Independent normal coordinates (mean field)."""
+    """The same with a diagonal covariance (mean field)."""
 
     family = staticmethod(diagonal)
 
