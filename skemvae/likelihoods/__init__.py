@@ -1,4 +1,4 @@
-"""Likelihoods p(x_j | η_j) of columns, one class each. Importing them imports torch."""
+"""Likelihoods p(x_j | η_j) of columns, one class for each kind. Importing them imports torch."""
 
 from skemvae.optional import require
 

@@ -1,4 +1,4 @@
-"""p(x_j | η_j): what stands at the end of a decoder."""
+"""The base class of likelihoods p(x_j | η_j), the heads of a decoder."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from skemvae.typing import Array, FloatArray
 class Likelihood(nn.Module, ABC):
     """The distribution of the columns of one block, given the outputs η of a decoder.
 
-    Columns are independent given η. What does not depend on the row
+    Columns are independent given η. Quantities that do not depend on the row
     (variances, dispersions) are parameters of the likelihood itself; ``bind``
-    makes them when it has seen the training rows.
+    creates them from the training rows.
 
     Shapes: codes u are (..., d), outputs η (..., n_outputs), and the leading
     axes broadcast. So may those of the parameters, which are (d,) as ``bind`` makes
@@ -35,7 +35,7 @@ class Likelihood(nn.Module, ABC):
     separable = True
     # Whether the first outputs are the means of its columns, in the units of codes and features.
     real = False
-    # Numbers that an expectation computes for each output of a separable likelihood.
+    # Numbers that an expectation computes per output of a separable likelihood.
     n_nodes = N_NODES
     # What ``bind`` learns of the columns beside parameters: a file keeps it.
     kept: ClassVar[tuple[str, ...]] = ("n_outputs",)
@@ -44,19 +44,19 @@ class Likelihood(nn.Module, ABC):
     def units(
         self, X: Array, names: tuple[str, ...], weight: FloatArray | None, standardize: bool
     ) -> Units:
-        """How the training columns ``X`` of shape (n, d) are to be written as codes."""
+        """The units that turn the training columns ``X`` of shape (n, d) into codes."""
 
     @abstractmethod
     def bind(self, u: Tensor, weight: Tensor, units: Units) -> Tensor:
-        """Take the size of the block, and start the parameters from its training rows.
+        """Set the size of the block and initialise the parameters from its training rows.
 
-        Returns the outputs η, of shape (n_outputs,), that fit the rows best
-        if they do not depend on z, or nearly so.
+        Returns the outputs η, of shape (n_outputs,), that fit the rows (nearly)
+        best if they do not depend on z.
         """
 
     @abstractmethod
     def log_probs(self, u: Tensor, eta: Tensor) -> Tensor:
-        """log p(u_j | η) of each column, (..., d); nats, in the units of the codes."""
+        """log p(u_j | η) of each column, (..., d), in nats, in the units of the codes."""
 
     def log_prob(self, u: Tensor, eta: Tensor) -> Tensor:
         """log p(u | η), summed over the columns."""
@@ -65,8 +65,8 @@ class Likelihood(nn.Module, ABC):
     def scores(self, u: Tensor, eta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """log p(u_j | η), (..., d), with its derivative and a curvature by each output.
 
-        The curvatures are those of a separate Newton step for each output;
-        where there is no better approximation, the squares of the derivatives.
+        The curvatures serve a separate Newton step for each output. Without a
+        better approximation, they are the squares of the derivatives.
         """
         with torch.enable_grad():
             eta = eta.detach().requires_grad_(True)
@@ -77,20 +77,20 @@ class Likelihood(nn.Module, ABC):
     def expected_at(self, u: Tensor, eta: Tensor, basis: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Sums over points η of shape (n, S, n_outputs), for a likelihood that is not separable.
 
-        ``basis`` of shape (S, B) are functions of the points, times their weights: the
-        first is 1. Returns the mean of log p(u_j | η), of shape (n, d), and those of the
-        derivatives and curvatures of ``scores`` times each function, (n, n_outputs, B).
-        η may be overwritten: memory is what it costs.
+        ``basis``, of shape (S, B), holds functions of the points times their weights; the
+        first function is 1. Returns the mean of log p(u_j | η), of shape (n, d), and the
+        means of the derivatives and curvatures of ``scores`` times each function,
+        (n, n_outputs, B). May overwrite η to save memory.
         """
         values, slopes, bends = self.scores(u[:, None], eta)
         return basis[:, 0] @ values, *(over_points(each, basis) for each in (slopes, bends))
 
     def columns_of_outputs(self, d: int) -> Tensor:
-        """The column, of d, that each output belongs to."""
+        """The column (of d) to which each output belongs."""
         return torch.arange(self.n_outputs) % d
 
     def expected_log_probs(self, u: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
-        """E[log p(u_j | η_j)] for normal η_j, (..., d), with a graph; of separable columns.
+        """E[log p(u_j | η_j)] for normal η_j, (..., d), differentiable; for separable columns.
 
         By quadrature in one dimension, unless there is a closed form.
         """
@@ -98,9 +98,9 @@ class Likelihood(nn.Module, ABC):
         return (self.log_probs(u, mean + scale * nodes) * weights).sum(0)
 
     def expected(self, u: Tensor, mean: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """E[f], E[f'] and -E[f''] of f = log p(u_j | η_j), for normal η_j; of separable columns.
+        """E[f], E[f'] and -E[f''] of f = log p(u_j | η_j) for normal η_j; for separable columns.
 
-        E[f'] is the derivative of E[f] by the mean, and E[f''] twice that by the variance
+        E[f'] is the derivative of E[f] by the mean, and E[f''] is twice that by the variance
         (Bonnet; Price).
         """
         with torch.enable_grad():
@@ -110,9 +110,10 @@ class Likelihood(nn.Module, ABC):
         return values.detach(), by_mean, -by_scale / scale.detach()
 
     def maximise_own(self, u: Tensor, mean: Tensor, scale: Tensor, weight: Tensor) -> bool:
-        """Set the parameters of the likelihood itself to where E[log p(u | η)] is largest.
+        """Set the likelihood's own parameters to those that maximise E[log p(u | η)].
 
-        For normal η_j of separable columns, in closed form. Returns whether there is one.
+        For normal η_j of separable columns. Returns whether a closed form exists; without
+        one it does nothing.
         """
         return False
 
@@ -122,18 +123,18 @@ class Likelihood(nn.Module, ABC):
 
     @abstractmethod
     def sample(self, eta: Tensor, rng: np.random.RandomState) -> FloatArray:
-        """Draw codes, an array of the shape (n, d)."""
+        """Draw codes, an array of shape (n, d)."""
 
     def features(self, u: Tensor) -> Tensor:
-        """What an encoder sees of the codes."""
+        """The inputs of an encoder for these codes."""
         return u
 
     def draw(self, u: Tensor, generator: torch.Generator) -> Tensor:
-        """The codes to train on, if they are random themselves."""
+        """The codes to train on, drawn where they are random themselves."""
         return u
 
     def extra_repr(self) -> str:
-        """Constructor parameters, as they would be written."""
+        """Constructor parameters, written as in a call."""
         return ""
 
     def __repr__(self) -> str:
@@ -141,34 +142,34 @@ class Likelihood(nn.Module, ABC):
 
 
 def over_points(values: Tensor, basis: Tensor) -> Tensor:
-    """Sums over points of (n, S, o), by columns of (S, B): (n, o, B)."""
+    """Sums over the points of ``values`` (n, S, o) times ``basis`` (S, B): (n, o, B)."""
     return (values.movedim(-1, 0) @ basis).movedim(0, 1)
 
 
 def check_floor(name: str, value: Any) -> float:
-    """Return a positive number that float32 holds."""
+    """Return ``value`` as a float, if it is positive and in the range of float32."""
     if not isinstance(value, Real) or not 1e-30 <= float(value) <= 1e30:
         raise ValueError(f"{name}={value!r} must be positive, between 1e-30 and 1e30.")
     return float(value)
 
 
 def positive(x: Tensor, floor: float) -> Tensor:
-    """log(exp(x) + floor): the logarithm of something that stays above ``floor``."""
+    """log(exp(x) + floor), the logarithm of a number above ``floor``."""
     return torch.logaddexp(x, torch.as_tensor(floor, dtype=x.dtype, device=x.device).log())
 
 
 def weighted_mean(u: Tensor, weight: Tensor) -> Tensor:
-    """Mean over the rows."""
+    """Weighted mean over the rows."""
     return (weight @ u) / weight.sum()
 
 
 def weighted_variance(u: Tensor, weight: Tensor) -> Tensor:
-    """Variance over the rows."""
+    """Weighted variance over the rows."""
     return weighted_mean((u - weighted_mean(u, weight)) ** 2, weight)
 
 
 def head_state(head: Likelihood) -> dict[str, Any]:
-    """A likelihood without its tensors, and these as arrays by name."""
+    """A likelihood without its tensors, and the tensors as arrays by name."""
     weights = {name: p.numpy(force=True) for name, p in head.named_parameters(recurse=False)}
     bare = copy.deepcopy(head)
     for name in weights:
@@ -177,7 +178,7 @@ def head_state(head: Likelihood) -> dict[str, Any]:
 
 
 def head_of(state: dict[str, Any]) -> Likelihood:
-    """The likelihood of a state."""
+    """Rebuild a likelihood from its state."""
     head: Likelihood = copy.deepcopy(state["likelihood"])
     for name, array in state["weights"].items():
         head.register_parameter(name, nn.Parameter(torch.tensor(array)))

@@ -1,4 +1,4 @@
-"""A table of mixed columns: which likelihood is whose, and its rows as codes."""
+"""A table of mixed columns: the likelihood of each column, and the rows as codes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LIKELIHOODS: dict[str, type[Likelihood]] = {
 
 
 def named_likelihood(value: Any) -> Likelihood:
-    """Return an unbound likelihood of one's own for a name or an object."""
+    """Return a new unbound likelihood for a name, or a copy of an object."""
     if isinstance(value, Likelihood):
         return copy.deepcopy(value)
     check_choice("likelihood", value, LIKELIHOODS)
@@ -37,7 +37,7 @@ def named_likelihood(value: Any) -> Likelihood:
 
 
 def is_numeric(likelihood: Any) -> bool:
-    """Whether one likelihood asks for finite numbers in all columns."""
+    """Whether ``likelihood`` is a single one that needs finite numbers in all columns."""
     return isinstance(likelihood, str | Likelihood) and named_likelihood(likelihood).numeric
 
 
@@ -53,22 +53,22 @@ def _pairs(likelihood: Any) -> list[tuple[Any, Any]]:
 
 
 def assign_columns(likelihood: Any, X: Any, names: Sequence[Any]) -> list[tuple[Likelihood, Any]]:
-    """Return the blocks ``(likelihood, positions)`` that a parameter asks for.
+    """Return the blocks ``(likelihood, positions)`` that the parameter describes.
 
     Parameters
     ----------
     likelihood : str, Likelihood or list of (str or Likelihood, columns)
         Columns as in scikit-learn's ``ColumnTransformer``.
     X : array or frame
-        A callable is asked for its columns of it.
+        Passed to ``columns`` if that is callable.
     names : sequence of str
         One for each column.
 
     Raises
     ------
     ValueError
-        If a column has no likelihood, or two, or a pair names one that is not there; what
-        else is wrong with the columns is said, too.
+        If a column has no likelihood, or two, or a pair names a column that does not
+        exist. The message also tells what else is wrong with the columns.
     """
     d = len(names)
     if isinstance(likelihood, str | Likelihood):
@@ -118,7 +118,7 @@ def _labels(X: Any, columns: Any) -> Any:
     """Some columns of an array or a frame as objects of any kind."""
     if not hasattr(X, "columns"):
         block = X[:, columns]
-        if block.dtype.kind in "mM":  # in nanoseconds, NumPy makes integers of times
+        if block.dtype.kind in "mM":  # NumPy turns times in nanoseconds into integers
             block = block.astype(block.dtype.kind + "8[us]")
         return block.astype(object)
     block = np.empty((X.shape[0], len(columns)), dtype=object)  # labels keep their types
@@ -128,7 +128,7 @@ def _labels(X: Any, columns: Any) -> Any:
 
 
 def _numbers(series: Sequence[Any], names: Sequence[Any]) -> tuple[Any, list[NoNumbers]]:
-    """Columns as numbers, and those that hold none."""
+    """Columns as numbers (None if one fails), and the columns that do not hold numbers."""
     as_read = [as_numbers(*one) for one in zip(names, series, strict=True)]
     refused = [one for one in as_read if isinstance(one, NoNumbers)]
     return None if refused or not as_read else np.array(as_read).T, refused
@@ -145,8 +145,8 @@ def _values(X: Any, blocks: Iterable[tuple[Any, Sequence[str], bool]]) -> list[A
     Raises
     ------
     TypeError, ValueError
-        That names all columns that should hold numbers and do not; or the first value that
-        is not finite.
+        If a column that should hold numbers does not, or a value is not finite. The message
+        names all such columns, or the first such value.
     """
     values, refused = [], []
     for columns, names, numeric in blocks:
@@ -168,10 +168,10 @@ def _values(X: Any, blocks: Iterable[tuple[Any, Sequence[str], bool]]) -> list[A
 
 @dataclass(frozen=True)
 class Table:
-    """The blocks of a table, and the units of their columns.
+    """The blocks of a table and the units of their columns.
 
-    Codes are stored block after block: those of block b are the columns
-    ``slices[b]`` of a matrix of codes.
+    Codes are stored block after block: those of block b are in the columns
+    ``slices[b]`` of the matrix of codes.
     """
 
     columns: tuple[Any, ...]
@@ -186,7 +186,7 @@ class Table:
         weight: Any,
         standardize: bool,
     ) -> Self:
-        """Learn the units of training rows."""
+        """Determine the units from the training rows."""
         of = [tuple(str(names[j]) for j in columns) for _, columns in blocks]
         pairs = zip(blocks, of, strict=True)
         values = _values(X, ((columns, own, head.numeric) for (head, columns), own in pairs))
@@ -198,7 +198,7 @@ class Table:
 
     @property
     def slices(self) -> list[slice]:
-        """Where the codes of each block are."""
+        """The columns of codes of each block."""
         ends = np.cumsum([len(columns) for columns in self.columns]).tolist()
         return [slice(end - len(c), end) for c, end in zip(self.columns, ends, strict=True)]
 
@@ -225,7 +225,7 @@ class Table:
             codes[:, where] = units.encode(one, exact=exact)
 
     def probabilities(self, codes: Any) -> list[str]:
-        """The names of binary columns that hold more than 0 and 1."""
+        """The names of binary columns that hold values other than 0 and 1."""
         names: list[str] = []
         for where, units in zip(self.slices, self.blocks, strict=True):
             if isinstance(units, Binary):
@@ -235,16 +235,16 @@ class Table:
         return names
 
     def in_order(self, values: Any) -> Any:
-        """Numbers (n, d) for the columns of the codes, in the order of the table."""
+        """Reorder an (n, d) array from the columns of the codes to those of the table."""
         ordered = np.empty_like(values)
         ordered[:, np.concatenate(self.columns)] = values
         return ordered
 
     def decode(self, codes: Any) -> Any:
-        """Rows of the codes, in the order of the table's columns."""
+        """Turn codes into rows, with the columns in the order of the table."""
         labels = [units for units in self.blocks if isinstance(units, Categories)]
         dtype = codes.dtype
-        if labels:  # which float32 need not hold
+        if labels:  # they may not fit in float32
             dtype = np.float64 if all(units.all_numbers for units in labels) else object
         X = np.empty(codes.shape, dtype=dtype)
         for where, columns, units in zip(self.slices, self.columns, self.blocks, strict=True):

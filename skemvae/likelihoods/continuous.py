@@ -23,7 +23,7 @@ _LOG_2PI = math.log(2 * math.pi)
 
 
 def _log1p_square(x: Tensor) -> Tensor:
-    """log(1 + x²), finite with its gradient even where x² overflows."""
+    """log(1 + x²); the value and its gradient are finite even where x² overflows."""
     far = x.abs() > 1e6
     one, zero = torch.ones_like(x), torch.zeros_like(x)
     near_value = torch.log1p(torch.where(far, zero, x) ** 2)
@@ -31,14 +31,14 @@ def _log1p_square(x: Tensor) -> Tensor:
 
 
 def _log1p_square_and_slope(x: Tensor) -> tuple[Tensor, Tensor]:
-    """log(1 + x²) and its derivative; nothing overflows."""
+    """log(1 + x²) and its derivative, without overflow."""
     root = torch.hypot(x, torch.ones_like(x[:1]))
     slope = (x / root).div_(root).mul_(2)
     return root.log_().mul_(2), slope
 
 
 class _Real(Likelihood):
-    """What likelihoods of real numbers share: their units."""
+    """Base of likelihoods of real numbers, which share their units."""
 
     real = True
 
@@ -54,8 +54,8 @@ class Gaussian(_Real):
     Parameters
     ----------
     variance : {"feature", "shared", "row"}, default="feature"
-        One for each column, one for all, or one for each column and row,
-        given by the decoder.
+        One variance for each column, one for all, or one for each column and
+        row, which the decoder outputs.
     min_variance : float, default=1e-6
         Floor of the variance; relative to the variance of the column if
         columns are standardised.
@@ -90,7 +90,7 @@ class Gaussian(_Real):
         return mean
 
     def moments(self, eta: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean of each column, and logarithm of its variance."""
+        """Mean and log variance of each column."""
         if self.variance == "row":
             mean, log_variance = eta.chunk(2, -1)
         else:
@@ -103,7 +103,7 @@ class Gaussian(_Real):
         return -0.5 * (standard**2 + log_variance + _LOG_2PI) - self.log_stretch(u)
 
     def log_stretch(self, u: Tensor) -> Tensor:
-        """Logarithm of how long a unit of the codes is at u, in units of its length at 0."""
+        """Log length of a unit of the codes at u, relative to its length at 0."""
         return torch.zeros_like(u)
 
     def expected_log_probs(self, u: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
@@ -138,14 +138,14 @@ class Gaussian(_Real):
 class LogNormal(Gaussian):
     """Positive numbers whose logarithm is normal, such as amounts, prices and times.
 
-    Densities are those of x itself, 1 / x included:
+    Densities are those of x itself and include the factor 1 / x:
     ``p(x) = N(log x | mean, variance) / x``.
 
     Parameters
     ----------
     variance : {"feature", "shared", "row"}, default="feature"
-        Of log x: one for each column, one for all, or one for each column and
-        row, given by the decoder.
+        Variance of log x: one for each column, one for all, or one for each
+        column and row, which the decoder outputs.
     min_variance : float, default=1e-6
         Floor of the variance; relative to the variance of log x if columns
         are standardised.
@@ -165,7 +165,7 @@ class LogNormal(Gaussian):
         return self._spread_like(u) * u
 
     def mean(self, eta: Tensor) -> Tensor:
-        """The code of E[x | η], which lies above exp(E[log x | η])."""
+        """The code of E[x | η], which is larger than exp(E[log x | η])."""
         mean, log_variance = self.moments(eta)
         return mean + self._spread_like(mean) * torch.exp(log_variance) / 2
 
@@ -174,10 +174,10 @@ class LogNormal(Gaussian):
 
 
 class StudentT(_Real):
-    """Student's t with learned scale and degrees of freedom for each column.
+    """Student's t with a learned scale and learned degrees of freedom for each column.
 
-    Its tails forgive outliers. The degrees of freedom stay above 1, so that
-    the mean exists.
+    Its heavy tails make it robust to outliers. The degrees of freedom stay
+    above 1, so that the mean exists.
 
     Parameters
     ----------
@@ -196,7 +196,7 @@ class StudentT(_Real):
         self.n_outputs = u.shape[1]
         scale = weighted_variance(u, weight).sqrt()
         self.log_scale = nn.Parameter((scale - self.min_scale).clamp(min=self.min_scale).log())
-        # 1 / (df - 1): smaller than a thousandth is as good as a normal distribution.
+        # log of 1 / (df - 1); below a thousandth the distribution is practically normal.
         self.log_tail = nn.Parameter(torch.full_like(scale, -2.0))
         return weighted_mean(u, weight)
 

@@ -21,15 +21,15 @@ from skemvae.likelihoods.quadrature import expectation, softplus
 from skemvae.likelihoods.units import Binary, Categories, Counts, Units
 from skemvae.typing import Array, FloatArray
 
-# exp of it is 3e8: more than a count may be, and far from the overflow of float32.
+# Its exp is 3e8: larger than any allowed count, and far from the overflow of float32.
 _LARGEST_LOG_RATE = 19.5
 
 
 class Bernoulli(Likelihood):
-    """0 or 1, with probability sigmoid(η) of 1.
+    """0 or 1, where 1 has probability sigmoid(η).
 
-    Probabilities in (0, 1), such as grey values, are drawn as 0 or 1 anew for
-    each batch in training. Only 0 and 1 have a probability to score.
+    In training, probabilities in (0, 1), such as grey values, are drawn as 0 or
+    1 anew for each batch. Only 0 and 1 can be scored.
     """
 
     def units(
@@ -44,7 +44,7 @@ class Bernoulli(Likelihood):
 
     def draw(self, u: Tensor, generator: torch.Generator) -> Tensor:
         uniform = torch.rand(u.shape, generator=generator, dtype=u.dtype, device=u.device)
-        return uniform.lt_(u)  # in place: memory is what it costs
+        return uniform.lt_(u)  # in place, to save memory
 
     def log_probs(self, u: Tensor, eta: Tensor) -> Tensor:
         return F.logsigmoid((2 * u - 1) * eta)
@@ -60,7 +60,7 @@ class Bernoulli(Likelihood):
 
 
 class _Count(Likelihood):
-    """What likelihoods of counts share: a logarithmic link."""
+    """Base of likelihoods of counts, which share a logarithmic link."""
 
     def units(
         self, X: Array, names: tuple[str, ...], weight: FloatArray | None, standardize: bool
@@ -75,7 +75,7 @@ class _Count(Likelihood):
 
     @staticmethod
     def _log_mean(u: Tensor, weight: Tensor) -> Tensor:
-        # Half a count more: a column of zeros has a finite rate.
+        # Half a count more, so that a column of zeros has a finite log rate.
         return ((weight @ u + 0.5) / weight.sum()).log()
 
 
@@ -94,7 +94,7 @@ class Poisson(_Count):
 
     @staticmethod
     def _log_probs(u: Tensor, eta: Tensor, log_rate: Tensor) -> Tensor:
-        """u η - exp(log rate) - log u!, around the likeliest rate, u: large terms do not cancel."""
+        """u η - exp(log rate) - log u!, relative to the best rate u, so no large terms cancel."""
         wide = u.double().clamp(min=1)
         log_peak = wide.log()
         peak = torch.where(u > 0, wide * log_peak - wide - torch.lgamma(wide + 1), 0.0)
@@ -124,7 +124,8 @@ class NegativeBinomial(_Count):
     Parameters
     ----------
     min_dispersion : float, default=1e-3
-        Floor of the dispersion; 0 would be the Poisson distribution.
+        Floor of the dispersion; a dispersion of 0 would be the Poisson
+        distribution.
     """
 
     def __init__(self, min_dispersion: float = 1e-3):
@@ -154,7 +155,7 @@ class NegativeBinomial(_Count):
         return self._log_choices(u).to(eta.dtype) - size * stop - u * go_on
 
     def _log_choices(self, u: Tensor) -> Tensor:
-        # Large terms cancel: in float64, once for all samples.
+        # In float64, because large terms cancel; computed once for all samples.
         wide, many = u.double(), self.size.double()
         return torch.lgamma(wide + many) - torch.lgamma(many) - torch.lgamma(wide + 1)
 
@@ -173,12 +174,12 @@ class NegativeBinomial(_Count):
 class Categorical(Likelihood):
     """Labels, with probabilities softmax(η) for those seen in fit.
 
-    All labels that fit has not seen share the mass 1 / (n + 2), where n is
-    the total weight of the training rows: Laplace's rule for "an event not seen in n
-    trials".
+    All labels that fit has not seen share the mass 1 / (n + 2), where n is the
+    total weight of the training rows: Laplace's rule for an event not seen in n
+    trials.
 
-    A column has at most 1,000 labels. Leave identifiers out, and group rare
-    labels: each label is a column of parameters.
+    A column may have at most 1,000 labels, because each label adds a column of
+    parameters. Leave identifiers out, and group rare labels.
     """
 
     numeric = False
@@ -198,7 +199,7 @@ class Categorical(Likelihood):
         return torch.cat([part.log() - part.sum().log() for part in counts.split(self.sizes)])
 
     def features(self, u: Tensor) -> Tensor:
-        """One column of 0 and 1 for each label; an unseen one is nowhere 1."""
+        """One column of 0 and 1 for each label; an unseen label is 0 in all of them."""
         return torch.cat(
             [
                 (column == torch.arange(size, dtype=u.dtype, device=u.device)).to(u.dtype)
@@ -219,14 +220,14 @@ class Categorical(Likelihood):
 
     @torch.no_grad()
     def expected_at(self, u: Tensor, eta: Tensor, basis: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """With p for a curvature: exact, while it is the same everywhere."""
+        """The same, with p as the curvature, which is exact while p is the same everywhere."""
         seen, unseen = math.log1p(-self.unseen_mass), math.log(self.unseen_mass)
         known, index = u >= 0, u.clamp(min=0).long()[:, None]
         values = []
         for j, logits in enumerate(eta.split(self.sizes, -1)):
             of_label = logits.gather(-1, index[..., j : j + 1].expand(*logits.shape[:-1], 1))
             top = logits.amax(-1, keepdim=True)
-            total = logits.sub_(top).exp_().sum(-1, keepdim=True)  # in place: now eta is p
+            total = logits.sub_(top).exp_().sum(-1, keepdim=True)  # in place, so eta becomes p
             logits.div_(total)
             values.append((of_label - top - total.log_())[..., 0] @ basis[:, 0])
         value = torch.where(known, seen + torch.stack(values, -1), unseen)
@@ -242,7 +243,7 @@ class Categorical(Likelihood):
         return torch.cat(modes, -1).to(eta.dtype)
 
     def sample(self, eta: Tensor, rng: np.random.RandomState) -> FloatArray:
-        """Draw from the labels seen in fit: what else there is cannot be named."""
+        """Draw from the labels seen in fit, because the others are unknown."""
         columns = []
         for logits in eta.split(self.sizes, -1):
             gumbel = rng.gumbel(size=logits.shape)

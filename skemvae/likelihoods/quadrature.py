@@ -11,23 +11,23 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-# Nodes of a Gauss-Hermite rule: for a logistic likelihood the error is below 1e-7 nats while the
-# standard deviation of the linear predictor is below 1.5, and 2e-6 up to 2.
+# Nodes of a Gauss-Hermite rule. For a logistic likelihood the error is below 1e-7 nats if the
+# standard deviation of the linear predictor is below 1.5, and below 2e-6 up to 2.
 N_NODES = 20
-# From here on log(1 + exp x) is x, to rounding.
+# Beyond this, log(1 + exp x) equals x up to rounding.
 _LINEAR = 40.0
 
 
 @cache
 def gauss_hermite(n_nodes: int = N_NODES) -> tuple[Tensor, Tensor]:
-    """Nodes and weights of expectations under N(0, 1), exact for polynomials up to 2 n - 1."""
+    """Nodes and weights for N(0, 1), exact for polynomials up to degree 2 n - 1."""
     nodes, weights = np.polynomial.hermite_e.hermegauss(n_nodes)
     return torch.from_numpy(nodes), torch.from_numpy(weights / weights.sum())
 
 
 @cache
 def plane() -> tuple[Tensor, Tensor]:
-    """12 points in the plane and weights, exact under N(0, I) for polynomials of degree 7.
+    """12 weighted points in the plane, exact under N(0, I) for polynomials of degree 7.
 
     References
     ----------
@@ -44,16 +44,16 @@ def plane() -> tuple[Tensor, Tensor]:
 def expected(
     function: Callable[[Tensor], tuple[Tensor, Tensor]], mean: Tensor, scale: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """E[f], E[f'] and E[f''] for normal x, each of its shape.
+    """E[f], E[f'] and E[f''] for normal x, each of the shape of ``mean``.
 
-    ``function`` takes x of shape (Q, *shape), which it may overwrite, to f and f'.
+    ``function`` maps x of shape (Q, *shape), which it may overwrite, to f and f'.
     """
     nodes, weights = gauss_hermite()
-    # The nodes come first: numbers that are added lie side by side.
+    # The nodes are the first axis, which makes the sums over them fast.
     x = torch.addcmul(mean, scale, nodes.reshape(-1, *[1] * mean.ndim))
     values, slopes = (each.flatten(1) for each in function(x))
     value = weights @ values
-    # Stein: E[f''] = E[f' (x - mean)] / variance, which is the derivative of this very sum.
+    # Stein: E[f''] = E[f' (x - mean)] / variance, which is also the exact derivative of this sum.
     slope, bend = torch.stack([weights, weights * nodes]) @ slopes
     value, slope, bend = (each.reshape(mean.shape) for each in (value, slope, bend))
     return value, slope, bend / scale
@@ -62,9 +62,9 @@ def expected(
 def expectation(
     function: Callable[[Tensor], tuple[Tensor, Tensor]], mean: Tensor, scale: Tensor
 ) -> Tensor:
-    """E[f] for normal x, with a graph that knows nothing of nodes: E[f'] and E[f''] are enough.
+    """E[f] for normal x, differentiable by E[f'] and E[f''] instead of through the nodes.
 
-    Second derivatives by the scale leave out those of f beyond the second.
+    Second derivatives by the scale ignore derivatives of f beyond the second.
     """
     near, narrow = mean.detach(), scale.detach()
     value, slope, bend = expected(function, near, narrow)
@@ -73,5 +73,5 @@ def expectation(
 
 
 def softplus(x: Tensor) -> tuple[Tensor, Tensor]:
-    """log(1 + exp x), to rounding, and its derivative, in place of x."""
+    """log(1 + exp x), up to rounding, and its derivative, which overwrites x."""
     return functional.softplus(x, threshold=_LINEAR), x.sigmoid_()

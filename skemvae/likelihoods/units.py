@@ -1,4 +1,4 @@
-"""Between the values of a column and the numbers that a network computes with."""
+"""Conversion between the values of a column and the codes that a network computes with."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ import numpy as np
 from skemvae.tables.numbers import is_missing
 from skemvae.validation import escaped, shown
 
-# Relative to the largest value of a column, a spread that small is rounding error.
+# A spread this small, relative to the first value of a column, is rounding error.
 _CONSTANT = 1e-12
-# Beyond this a value is no longer exact in float32, in which networks are trained.
+# Beyond this, an integer may not be exact in float32, in which networks are trained.
 LARGEST_COUNT = 2**24
-# A column with more labels identifies its rows, or asks for more memory than there is.
+# A column with more labels probably identifies its rows, or would need too much memory.
 _MOST_LABELS = 1_000
 
 
 class Units(ABC):
-    """How the columns of one block are written as numbers ("codes").
+    """Turns the columns of one block into numbers ("codes") and back.
 
-    ``names`` are the columns' own, for errors.
+    ``names`` are the names of the columns, for errors.
     """
 
     names: tuple[str, ...]
@@ -36,7 +36,7 @@ class Units(ABC):
     def encode(self, X: Any, *, exact: bool) -> Any:
         """Codes of the values, float64 of shape (n, d).
 
-        ``exact`` refuses what can be trained on, but has no density.
+        ``exact`` refuses values that can be trained on but have no density.
 
         Raises
         ------
@@ -54,7 +54,7 @@ class Units(ABC):
         return 0.0
 
     def upright(self) -> Self:
-        """The same units, with no column turned round."""
+        """The same units, with no column flipped in sign."""
         return self
 
     def _refuse(self, X: Any, wrong: Any, reason: str) -> None:
@@ -70,8 +70,8 @@ class Units(ABC):
 class Continuous(Units):
     """Real numbers, shifted and scaled.
 
-    A scale may be negative: so the first row that is off the mean is above it
-    in every column, and even a reflection of the data does not change a fit.
+    A scale may be negative: the first row that is off the mean is above it in
+    every column of codes, so that reflecting the data does not change a fit.
     """
 
     names: tuple[str, ...]
@@ -87,16 +87,16 @@ class Continuous(Units):
     def standard(cls, names: tuple[str, ...], X: Any, weight: Any) -> Self:
         """Give each column mean 0 and variance 1; constant columns keep their magnitude."""
         largest = np.abs(X).max(0)
-        # Squares of Z neither overflow nor underflow.
+        # A power of two, so that the squares of Z neither overflow nor underflow.
         unit = np.exp2(np.minimum(np.frexp(largest)[1], 1023))
         Z = X / unit
         first = Z[0]
-        Z = Z - first  # an offset loses no digit
+        Z = Z - first  # so that a large offset costs no digits
         shift = np.average(Z, axis=0, weights=weight)
         spread = np.sqrt(np.average(np.square(Z - shift), axis=0, weights=weight))
         constant = spread <= _CONSTANT * np.abs(first)
         scale = np.where(constant, np.where(largest > 0, largest / unit, 1.0), spread)
-        # The first row off the mean shall lie above it.
+        # Flip columns so that the first row off the mean lies above it.
         off = Z - shift
         row = np.argmax(np.abs(off) > 1e-9 * spread, axis=0)
         below = off[row, np.arange(len(unit))] < 0
@@ -120,8 +120,8 @@ class Continuous(Units):
 class Logarithmic(Continuous):
     """Positive numbers, whose logarithms are shifted and scaled.
 
-    A unit of the codes is ``exp(scale * u)`` times as long at u as at 0, where
-    ``log_volume`` measures it.
+    A unit of the codes is ``exp(scale * u)`` times as long at u as at 0;
+    ``log_volume`` refers to u = 0.
     """
 
     @classmethod
@@ -134,8 +134,8 @@ class Logarithmic(Continuous):
             X,
             X <= 0,
             "a log-normal likelihood needs positive values. Add a constant to the column, or, "
-            "where 0 means that there is none, say so in a column of 0 and 1 and put a typical "
-            "value in its place.",
+            "if 0 means that there is none, mark it in a column of 0 and 1 and replace it by a "
+            "typical value.",
         )
         return np.log(X)
 
@@ -145,7 +145,7 @@ class Logarithmic(Continuous):
     def decode(self, codes: Any) -> Any:
         limits = np.finfo(codes.dtype)
         with np.errstate(over="ignore", under="ignore"):
-            # The least and the largest number stand for what lies beyond them.
+            # Values beyond the range of the dtype become its smallest or largest number.
             return np.exp(super().decode(codes)).clip(limits.smallest_subnormal, limits.max)
 
     @property
@@ -165,9 +165,8 @@ class Binary(Units):
             self._refuse(
                 X,
                 (X != 0) & (X != 1),
-                "a Bernoulli likelihood scores 0 and 1 only, no other value in [0, 1], for "
-                "p^x (1 - p)^(1 - x) is no density between them. Threshold or draw the values "
-                "first.",
+                "a Bernoulli likelihood scores 0 and 1 only, because p^x (1 - p)^(1 - x) is not a "
+                "density on the values between them. Threshold or draw the values first.",
             )
         else:
             self._refuse(X, (X < 0) | (X > 1), "a Bernoulli likelihood needs values in [0, 1].")
@@ -195,7 +194,7 @@ class Counts(Units):
 
 @dataclass(frozen=True)
 class Categories(Units):
-    """Labels of any kind, numbered by first appearance; -1 stands for one not seen in fit."""
+    """Labels of any kind, numbered by first appearance; -1 stands for labels not seen in fit."""
 
     names: tuple[str, ...]
     labels: tuple[tuple[Any, ...], ...]
@@ -246,7 +245,7 @@ class Categories(Units):
         return codes
 
     def _warn_of_types(self, j: int, unseen: Sequence[Any]) -> None:
-        """Say so where labels have another type than in fit, but else the same values."""
+        """Warn if most unseen labels differ from those seen in fit only by their type."""
         seen = {_value_of(label): label for label in self.labels[j]}
         same = [label for label in unseen if _value_of(label) in seen]
         if 2 * len(same) <= len(unseen):
@@ -256,13 +255,13 @@ class Categories(Units):
             return
         warnings.warn(
             f"Column {escaped(self.names[j])} holds labels of type {type(here).__name__}, such as "
-            f"{shown(here)}, where fit has seen {type(there).__name__}, such as {shown(there)}: so "
+            f"{shown(here)}, where fit has seen {type(there).__name__}, such as {shown(there)}, so "
             "most of them count as unseen. Convert the column to the type that it had in fit.",
             stacklevel=2,
         )
 
     def decode(self, codes: Any) -> Any:
-        """Labels of the codes; one not seen in fit has none and becomes None."""
+        """Labels of the codes; None for a label not seen in fit."""
         columns = []
         for j, labels in enumerate(self.labels):
             lookup = np.empty(len(labels) + 1, dtype=object)
@@ -272,7 +271,7 @@ class Categories(Units):
 
 
 def _value_of(label: Any) -> Any:
-    """What labels of several types have in common: the number, or else the text."""
+    """The number, or else the text, that labels of different types have in common."""
     text = label.decode(errors="replace") if isinstance(label, bytes) else str(label).strip()
     try:
         return float(text)

@@ -189,8 +189,8 @@ class VAEFit:
         if grey := self.table.probabilities(codes):
             warnings.warn(
                 f"{len(grey)} columns, such as {escaped(grey[0])}, hold values between 0 and 1, "
-                "which a Bernoulli likelihood takes for probabilities to train on. It scores 0 and "
-                "1 only: score and score_samples refuse such rows, and a search over them ends "
+                "which a Bernoulli likelihood trains on as probabilities. But it scores 0 and 1 "
+                "only: score and score_samples refuse such rows, and a search over them ends "
                 "with NaN. To score them, threshold them or draw bits before the fit.",
                 DoubtfulFitWarning,
                 stacklevel=4,

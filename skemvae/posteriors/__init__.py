@@ -1,4 +1,4 @@
-"""Densities of a continuous z in torch, and estimates of log p(x) from points of them."""
+"""Densities of a continuous z in torch, and estimates of log p(x) from points drawn from them."""
 
 from skemvae.optional import require
 

@@ -1,4 +1,4 @@
-"""The E step: natural-gradient ascent of each row's bound, by steps that never lower it."""
+"""The E step: natural-gradient ascent of each row's bound, in steps that never lower it."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from torch import Tensor
 from skemvae.posteriors.expectations import Expectation, Expected
 from skemvae.posteriors.gaussians import FullGaussian
 
-# A step that lowers the bound of a row is shortened, ever faster: where counts are a million times
-# what they are at the start, it has to become that much shorter.
+# Lengths tried for a step that would lower the bound of a row. They shrink ever faster, because
+# counts a million times those expected at the start need a step that much shorter.
 _LENGTHS = tuple(2.0 ** -(i * (i + 1) // 2) for i in range(10))
-# A precision keeps at least that share of its largest eigenvalue.
+# Least eigenvalue of a precision that had to be made positive, as a share of its largest.
 _LEAST_PRECISION = 1e-6
-# Rows whose bound has less to gain, in nats, have arrived.
+# A row has converged when its bound can gain less than this, in nats.
 _ARRIVED = 1e-10
 
 Family = Callable[[Tensor], Tensor]
 
 
 def full(precision: Tensor) -> Tensor:
-    """Any covariance."""
+    """Leave the precision as it is (full covariance)."""
     return precision
 
 
 def diagonal(precision: Tensor) -> Tensor:
-    """Independent coordinates (mean field)."""
+    """Keep only the diagonal of the precision (mean field)."""
     return torch.diag_embed(precision.diagonal(dim1=-2, dim2=-1))
 
 
@@ -38,21 +38,21 @@ def climb(
     family: Family = full,
     n_steps: int = 1,
 ) -> tuple[FullGaussian, Expected]:
-    """Climb E_q[log p(x, z)] + H[q] over q, row by row.
+    """Maximise E_q[log p(x, z)] + H[q] over q, row by row.
 
-    The natural gradient of a Gaussian points to the precision -E[f''], and
-    from there to the mean of Newton's step. A step of length 1 is exact where
-    f is quadratic; where it would lower the bound of a row it is shortened.
-    A row has arrived when both derivatives promise no gain.
+    The natural gradient of a Gaussian points to the precision -E[f''] and, with
+    this precision, to the mean of a Newton step. A step of length 1 is exact if
+    f is quadratic. It is shortened if it would lower the bound of a row. A row
+    has converged when both derivatives promise no gain.
 
     Parameters
     ----------
     expectation : Expectation
         Of log p(x, z).
     q, expected : FullGaussian, Expected
-        Where to begin, and the expectation there.
+        The start, and the expectation there.
     family : callable
-        Takes a precision to the family of q.
+        Projects a precision onto the family of q.
     n_steps : int
 
     References
@@ -60,7 +60,7 @@ def climb(
     Khan and Lin (2017), "Conjugate-computation variational inference"; Opper
     and Archambeau (2009), "The variational Gaussian approximation revisited".
     """
-    # A row whose value is not finite has no gradient to follow.
+    # A row with a non-finite value has no gradient to follow.
     moving = torch.nonzero(expected.value.isfinite())[:, 0]
     for _ in range(n_steps):
         moving = moving[_promise(*_some(moving, q, expected), family) > _ARRIVED]
@@ -72,14 +72,14 @@ def climb(
 
 
 def _some(rows: Tensor, q: FullGaussian, expected: Expected) -> tuple[FullGaussian, Expected]:
-    """Those of some rows; all of them as they are."""
+    """Select some rows, without a copy if these are all of them."""
     if len(rows) == len(q.mean):
         return q, expected
     return q.rows(rows), expected.rows(rows)
 
 
 def _promise(q: FullGaussian, expected: Expected, family: Family) -> Tensor:
-    """What a step gains where the bound is quadratic, in nats; infinite if it is not finite."""
+    """The gain of a step, in nats, if the bound were quadratic; infinite if that is NaN."""
     by_mean = (expected.gradient[:, None] @ q.scale).square().sum((-2, -1))
     change = q.scale.mT @ (family(expected.curvature) - q.precision) @ q.scale
     promise = by_mean / 2 + change.square().sum((-2, -1)) / 4
@@ -93,7 +93,7 @@ def _step(
     family: Family,
     moving: Tensor,
 ) -> tuple[FullGaussian, Expected, Tensor]:
-    """One step of the rows in ``moving``; also returns which of them it moved."""
+    """Take one step for the rows in ``moving``; also return which of them moved."""
     moved = torch.zeros(len(moving), dtype=torch.bool)
     pending = torch.arange(len(moving))
     for length in _LENGTHS:
@@ -127,7 +127,7 @@ def _moved(q: FullGaussian, expected: Expected, family: Family, length: float) -
 
 
 def _positive(precision: Tensor) -> Tensor:
-    """The precision with its eigenvalues turned positive."""
+    """The precision with the absolute values of its eigenvalues, kept away from 0."""
     values, vectors = torch.linalg.eigh(torch.nan_to_num(precision))
     size = values.abs()
     floor = _LEAST_PRECISION * size.amax(-1, keepdim=True).clamp(min=1e-100)

@@ -1,4 +1,4 @@
-"""E_q[f(z)] of each row, with its derivatives by the mean and the covariance of q."""
+"""E_q[f(z)] for each row, with its derivatives by the mean and the covariance of q."""
 
 from __future__ import annotations
 
@@ -14,28 +14,27 @@ from skemvae.likelihoods.quadrature import gauss_hermite, plane
 from skemvae.posteriors.gaussians import FullGaussian, put
 from skemvae.posteriors.importance import matched_noise
 
-# Fixed points: at least so many, and so many for each dimension, lest each row's q learns their
-# accidents.
+# Fewest fixed points, and their number per dimension: enough that q does not overfit the points.
 _FEWEST_POINTS, _POINTS_PER_DIMENSION = 64, 16
 # Nodes along each dimension of a grid.
 _GRID_NODES = {1: 6, 3: 4}
-# A linear predictor that varies less is taken to vary that much: its square is nothing.
+# Least standard deviation of a linear predictor; its square is negligible.
 _SMALLEST_SCALE = 1e-7
 
 
 @dataclass(frozen=True)
 class Expected:
-    """E_q[f] of n rows, and how it changes with q.
+    """E_q[f] of n rows, and its derivatives by q.
 
     Attributes
     ----------
     value : Tensor of shape (n,)
     gradient : Tensor of shape (n, k)
-        By the mean: E[f'] (Bonnet).
+        Derivative by the mean: E[f'] (Bonnet).
     curvature : Tensor of shape (n, k, k)
         -2 times the derivative by the covariance: -E[f''] (Price).
     scores : tuple of named tuples of Tensor
-        What f was made of: tensors that begin with n as well.
+        The parts that f was computed from, also with n as the first axis.
     """
 
     value: Tensor
@@ -52,12 +51,12 @@ class Expected:
         )
 
     def rows(self, rows: Tensor) -> Expected:
-        """Those of some rows."""
+        """The expectations of some rows."""
         scores = tuple(type(each)(*(part[rows] for part in each)) for each in self.scores)
         return Expected(self.value[rows], self.gradient[rows], self.curvature[rows], scores)
 
     def put(self, rows: Tensor, new: Expected) -> Expected:
-        """The same with others in some rows."""
+        """A copy in which some rows are replaced by ``new``."""
         scores = (
             type(old)(*map(lambda part, other: put(part, rows, other), old, one))
             for old, one in zip(self.scores, new.scores, strict=True)
@@ -71,12 +70,12 @@ class Expected:
 
 
 class Expectation(Protocol):
-    """E_q[f] of some rows as a function of q."""
+    """E_q[f] for some rows, as a function of q."""
 
     def __call__(self, q: FullGaussian) -> Expected: ...
 
     def rows(self, rows: Tensor) -> Self:
-        """That of some of them."""
+        """The same for some of the rows."""
 
 
 def fixed_points(k: int, seed: int) -> Tensor:
@@ -99,16 +98,16 @@ class Points(NamedTuple):
 
     @classmethod
     def equal(cls, noise: Tensor) -> Self:
-        """Points that count the same."""
+        """Points with equal weights."""
         n_points = noise.shape[1]
         return cls(noise, torch.full((n_points,), 1 / n_points, dtype=noise.dtype))
 
     @classmethod
     def of_dimension(cls, k: int, seed: int) -> Self:
-        """Exact for polynomials of degree 7, or random points where these would be too many.
+        """Points exact for polynomials of degree 7, or random ones where that takes too many.
 
-        Of labels, whose outputs vary by 1, the 12 points of the plane miss 9e-3 nats, 64 random
-        points 1e-2; where they vary by 0.5, 3e-4 and 2e-3.
+        For labels whose outputs have standard deviation 1, the 12 points of the plane are off by
+        9e-3 nats and 64 random points by 1e-2; for 0.5, by 3e-4 and 2e-3.
         """
         if k == 2:
             points, weights = plane()
@@ -130,7 +129,7 @@ def standard_normal(q: FullGaussian) -> Expected:
 
 @dataclass(frozen=True)
 class Linear:
-    """A linear predictor W z + b under q: each output is normal.
+    """The distribution of a linear predictor W z + b under q; each output is normal.
 
     Attributes
     ----------
@@ -142,7 +141,7 @@ class Linear:
 
     @classmethod
     def of(cls, q: FullGaussian, loadings: Tensor, intercept: Tensor) -> Self:
-        """For W of shape (o, k) and b of shape (o,)."""
+        """From W of shape (o, k) and b of shape (o,)."""
         outer = loadings[:, :, None] * loadings[:, None, :]
         variance = q.covariance.flatten(1) @ outer.flatten(1).mT
         mean = q.mean @ loadings.mT + intercept
@@ -150,7 +149,7 @@ class Linear:
 
 
 def predictors(z: Tensor, loadings: Tensor, intercept: Tensor) -> Tensor:
-    """W z + b at points z of shape (n, S, k); (n, S, o), with each output by itself in memory."""
+    """W z + b of shape (n, S, o) at z of shape (n, S, k); each output is contiguous in memory."""
     eta = torch.addmm(intercept[:, None], loadings, z.flatten(0, 1).mT)
     return eta.mT.unflatten(0, z.shape[:2])
 
@@ -177,13 +176,14 @@ def of_slopes(values: Tensor, slopes: Tensor, q: FullGaussian, points: Points) -
 def by_covariance(by_root: Tensor, root: Tensor) -> Tensor:
     """Twice the derivative by A A^T, from that by the upper triangular A; both (n, k, k).
 
-    The symmetric H for which H A and the derivative G = E[f' (A^-1 (z - m))^T]
-    have the same upper triangle. For all z it is E[f''] (Stein); for some
-    points G A^-1 is not symmetric, and only H leads to the maximum.
+    This is the symmetric H for which H A and the derivative
+    G = E[f' (A^-1 (z - m))^T] have the same upper triangle. With the exact
+    expectation it is E[f''] (Stein). With a finite set of points, G A^-1 is not
+    symmetric, and only H leads to the maximum.
     """
     bend = torch.zeros_like(by_root)
     for j in range(root.shape[-1]):
-        for i in (slice(0, j), slice(j, j + 1)):  # the diagonal needs what is beside it
+        for i in (slice(0, j), slice(j, j + 1)):  # the diagonal needs the entries beside it
             known = bend[:, i, :j] @ root[:, :j, j, None]
             column = (by_root[:, i, j] - known[..., 0]) / root[:, j, j, None]
             bend[:, i, j] = bend[:, j, i] = column

@@ -1,4 +1,4 @@
-"""Densities of z: the posteriors that an encoder gives, and priors."""
+"""Densities of z: Gaussian posteriors and priors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LOG_2PI = math.log(2 * math.pi)
 
 
 def put(old: Tensor, rows: Any, new: Tensor) -> Tensor:
-    """A copy with other values in some rows."""
+    """A copy in which some rows are replaced by ``new``."""
     both = old.clone()
     both[rows] = new
     return both
@@ -23,7 +23,7 @@ def put(old: Tensor, rows: Any, new: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class DiagonalGaussian:
-    """q(z | x) of n rows: independent normal coordinates.
+    """q(z | x) of n rows: normal, with a diagonal covariance.
 
     Attributes
     ----------
@@ -44,7 +44,7 @@ class DiagonalGaussian:
         return -0.5 * (standard**2).sum(-1) - constant[:, None]
 
     def wider(self, times: float) -> DiagonalGaussian:
-        """The same mean, with so many times the standard deviations."""
+        """The same mean, with standard deviations ``times`` as large."""
         return DiagonalGaussian(self.mean, self.log_scale + math.log(times))
 
     def detach(self) -> DiagonalGaussian:
@@ -54,13 +54,13 @@ class DiagonalGaussian:
 
 @dataclass(frozen=True)
 class FullGaussian:
-    """q(z | x) of n rows: normal, with any covariance.
+    """q(z | x) of n rows: normal, with a full covariance.
 
     Attributes
     ----------
     mean : Tensor of shape (n, k)
     precision_cholesky : Tensor of shape (n, k, k)
-        Lower factors R of the precisions, R R^T.
+        Lower Cholesky factors R of the precisions R R^T.
     """
 
     mean: Tensor
@@ -84,39 +84,39 @@ class FullGaussian:
         return FullGaussian(self.mean[rows], self.precision_cholesky[rows])
 
     def put(self, rows: Any, new: FullGaussian) -> FullGaussian:
-        """The same with other densities in some rows."""
+        """A copy in which some rows are replaced by ``new``."""
         return FullGaussian(
             put(self.mean, rows, new.mean),
             put(self.precision_cholesky, rows, new.precision_cholesky),
         )
 
     def wider(self, times: float) -> FullGaussian:
-        """The same mean, with so many times the standard deviations."""
+        """The same mean, with standard deviations ``times`` as large."""
         return FullGaussian(self.mean, self.precision_cholesky / times)
 
     @cached_property
     def scale(self) -> Tensor:
-        """A root A of the covariances, A A^T: upper triangular."""
+        """Upper triangular roots A of the covariances A A^T."""
         identity = torch.eye(self.mean.shape[1], dtype=self.mean.dtype)
         return torch.linalg.solve_triangular(self.precision_cholesky.mT, identity, upper=True)
 
     @cached_property
     def covariance(self) -> Tensor:
-        """Shape (n, k, k)."""
+        """Covariances, shape (n, k, k)."""
         return self.scale @ self.scale.mT
 
     @property
     def precision(self) -> Tensor:
-        """Shape (n, k, k)."""
+        """Precisions, shape (n, k, k)."""
         return self.precision_cholesky @ self.precision_cholesky.mT
 
     @property
     def entropy(self) -> Tensor:
-        """H[q], shape (n,), nats."""
+        """H[q], shape (n,), in nats."""
         return 0.5 * self.mean.shape[1] * (1 + _LOG_2PI) - self._half_log_det
 
     def kl_to_standard(self) -> Tensor:
-        """KL(q || N(0, I)), shape (n,), nats."""
+        """KL(q || N(0, I)), shape (n,), in nats."""
         k = self.mean.shape[1]
         second_moment = (self.scale**2).sum((-2, -1)) + (self.mean**2).sum(-1)
         return 0.5 * (second_moment + k * _LOG_2PI) - self.entropy
@@ -151,19 +151,19 @@ class Unimodal(Posterior, Protocol):
     """A posterior with one centre."""
 
     def wider(self, times: float) -> Posterior:
-        """The same mean, with so many times the standard deviations."""
+        """The same mean, with standard deviations ``times`` as large."""
 
 
 class Proposal(Protocol):
     """A density of z to draw points from."""
 
     def log_prob(self, z: Tensor) -> Tensor:
-        """Of the leading shape of z."""
+        """Log density at z, of the leading shape of z."""
 
     def at(self, choice: Tensor, noise: Tensor) -> Tensor:
         """Points of shape (S, k), from uniform ``choice`` (S,) and normal ``noise`` (S, k).
 
-        Of shape (n, S, k) if each row has a density of its own.
+        Points of shape (n, S, k) if each row has its own density.
         """
 
 
@@ -171,7 +171,7 @@ class PriorDensity(Proposal, Protocol):
     """p(z)."""
 
     def kl(self, q: DiagonalGaussian, z: Tensor) -> Tensor:
-        """KL(q || p), shape (n, 1); or unbiased terms of it, shape (n, S), at z ~ q."""
+        """KL(q || p), shape (n, 1), or unbiased terms of it at z ~ q, shape (n, S)."""
 
 
 @dataclass(frozen=True)
@@ -191,7 +191,7 @@ class StandardNormal:
 
 @dataclass(frozen=True)
 class GaussianMixture:
-    """Mixture of C Gaussians with independent coordinates.
+    """A mixture of C Gaussians with diagonal covariances.
 
     Attributes
     ----------
@@ -204,9 +204,9 @@ class GaussianMixture:
     log_scale: Tensor
 
     def log_joint(self, z: Tensor) -> Tensor:
-        """log p(z, c) of each component c, of the leading shape of z and (C,); float64."""
-        # The square multiplied out: two thin products instead of an (n, S, C, k) array. Its terms
-        # cancel where components are narrow, hence float64.
+        """log p(z, c) of each component c, in float64, of the leading shape of z and (C,)."""
+        # Multiplying out the square takes two thin products instead of an (n, S, C, k) array. Its
+        # terms cancel where components are narrow, hence float64.
         precision = torch.exp(-2 * self.log_scale.double())
         scaled_mean = self.mean * precision
         constant = (

@@ -1,4 +1,4 @@
-"""log p(x) of each row by importance sampling, with the same points for all rows."""
+"""Importance sampling of log p(x), with the same standard normal points for all rows."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ from torch import Tensor
 from skemvae.core.bound import importance_bound, log_conditionals
 from skemvae.posteriors.gaussians import Posterior, Proposal, Unimodal
 
-# The proposal is about 0.9 q(z | x) + 0.1 p(z): no weight exceeds 10 p(x | z). With q alone
-# the weights have infinite variance wherever q has lighter tails than p(z | x). The price: the
-# logarithm of the mean weight is no longer at least the bound of q on average, for any number of
-# points. Without the share a of the prior it is at least that + log(1 - a).
+# The proposal is about 0.9 q(z | x) + 0.1 p(z), so no weight exceeds 10 p(x | z). With q alone
+# the weights have infinite variance wherever q has lighter tails than p(z | x). The price is that
+# the expected log mean weight may fall below the bound of q, though not by more than
+# -log(1 - a) for a share a of the prior.
 _PRIOR_SHARE = 0.1
-# Without a column that tells much of z the posterior is wider (measured: 2 serves best).
+# Without a column that says much about z, the posterior is wider; a factor of 2 measured best.
 _WIDER = 2.0
-# Standard errors come from the spread of up to that many independent sets, of 8 points or more.
+# Standard errors come from the spread of up to 16 independent sets of at least 8 points.
 _SETS = 16
 _SMALLEST_SET = 8
-# A control variate with a smaller mean square controls nothing.
+# Least variance of a control variate that is of any use.
 _NO_CONTROL = 1e-20
 
 
 @dataclass(frozen=True)
 class Nodes:
-    """Points at which every row is looked at: independent sets of scrambled Sobol points.
+    """Points for importance sampling of every row: independent sets of scrambled Sobol points.
 
-    Each set has the same number of points of q and of the prior, so that the
-    proposal is the same mixture in all of them, and exactly that.
+    Each set has the same numbers of points from q and from the prior, so the
+    proposal is exactly the same mixture in all of them.
 
     Attributes
     ----------
     noise : Tensor of shape (1, n_sets * a, k)
-        Standard normal points, to be placed by q.
+        Standard normal points that q maps to z.
     prior_noise : Tensor of shape (n_sets * b, k)
-        Standard normal points, to be placed by the prior.
+        Standard normal points that the prior maps to z.
     choice : Tensor of shape (n_sets * b,)
         Uniform numbers that choose a component of a mixture prior.
     n_sets : int
@@ -56,7 +56,7 @@ class Nodes:
 
     @classmethod
     def of(cls, n_samples: int, k: int, seed: int, like: Tensor) -> Self:
-        """Make ``n_samples`` points, rounded up to equal sets, of the kind of ``like``."""
+        """Make ``n_samples`` points, rounded up to equal sets, as tensors like ``like``."""
         n_sets = min(_SETS, max(1, n_samples // _SMALLEST_SET))
         of_q, of_prior = _of_cube(n_sets, -(-n_samples // n_sets), k, seed)
         return cls(
@@ -67,9 +67,9 @@ class Nodes:
         )
 
 
-@lru_cache(maxsize=4)  # to scramble takes longer than to score a few rows, again and again
+@lru_cache(maxsize=4)  # scrambling takes longer than scoring a few rows
 def _of_cube(n_sets: int, size: int, k: int, seed: int) -> tuple[Any, Any]:
-    """Uniform points of q and, with a coordinate more, of the prior: set by set."""
+    """Uniform points for q and, with one more coordinate, for the prior, set by set."""
     n_prior = max(1, round(_PRIOR_SHARE * size)) if size >= _SMALLEST_SET else 0
     rng = np.random.RandomState(seed)
     of_q = np.concatenate([sobol(size - n_prior, k, rng) for _ in range(n_sets)])
@@ -78,7 +78,7 @@ def _of_cube(n_sets: int, size: int, k: int, seed: int) -> tuple[Any, Any]:
 
 
 def sobol(size: int, d: int, rng: np.random.RandomState) -> Any:
-    """``size`` points in the open unit cube; beyond the d that Sobol knows, random ones."""
+    """``size`` Sobol points in the open unit cube, or random ones if d is too large for Sobol."""
     if d > qmc.Sobol.MAXDIM or size == 0:
         return rng.uniform(1e-12, 1 - 1e-12, (size, d))
     sobol = qmc.Sobol(d, scramble=True, seed=np.random.default_rng(rng.randint(2**31)))
@@ -87,7 +87,7 @@ def sobol(size: int, d: int, rng: np.random.RandomState) -> Any:
 
 
 def matched_noise(size: int, k: int, seed: int) -> Any:
-    """Standard normal points whose mean is 0 and whose covariance is I, if there are enough.
+    """Standard normal points with mean exactly 0 and covariance exactly I, if there are enough.
 
     Expectations of quadratic functions are then exact.
     """
@@ -102,7 +102,7 @@ def matched_noise(size: int, k: int, seed: int) -> Any:
 def mean_over_sets(values: Tensor, n_sets: int = _SETS) -> tuple[Tensor, Tensor]:
     """Mean over the last axis and its standard error, from runs of neighbouring points.
 
-    The error is that of as many independent sets: too large where all points
+    The error treats the runs as independent sets. It is too large if all points
     together are matched to the moments of their density.
     """
     sets = torch.stack([part.mean(-1) for part in values.tensor_split(n_sets, -1)], -1)
@@ -116,7 +116,7 @@ LogLikelihoods = Callable[[Tensor], tuple[Tensor, Tensor]]
 def _points(prior: Proposal, q: Posterior, nodes: Nodes) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Points z of the defensive proposal r(z | x), with log p(z) - log r and log q - log r."""
     of_q = q.at(nodes.noise)
-    # Points of the prior are the same for all rows: the decoder sees them once.
+    # Points of the prior are the same for all rows, so the decoder sees them only once.
     of_prior = prior.at(nodes.choice, nodes.prior_noise)
     of_prior = of_prior if of_prior.ndim == 3 else of_prior[None]
     prior_share = of_prior.shape[1] / (of_q.shape[1] + of_prior.shape[1])
@@ -131,7 +131,7 @@ def _points(prior: Proposal, q: Posterior, nodes: Nodes) -> Iterator[tuple[Tenso
 def log_weights(
     log_likelihood: LogLikelihood, prior: Proposal, q: Posterior, nodes: Nodes
 ) -> tuple[Tensor, Tensor]:
-    """Weights at points of the defensive proposal r(z | x).
+    """Importance weights at points of the defensive proposal r(z | x).
 
     ``log_likelihood`` maps z of shape (n or 1, S, k) to log p(x | z) of shape (n, S).
 
@@ -163,10 +163,10 @@ def posterior_mean(
     q: Posterior,
     nodes: Nodes,
 ) -> Tensor:
-    """E[f(z) | x], by self-normalised weights at points of the defensive proposal.
+    """Estimate E[f(z) | x] with self-normalised weights at points of the defensive proposal.
 
-    ``function`` maps z of shape (n or 1, S, k) to f of shape (n or 1, S, C); the result
-    has the shape (n, C). Where all weights underflow, they are equal.
+    ``function`` maps z of shape (n or 1, S, k) to f of shape (n or 1, S, C). The result
+    has shape (n, C). Where all weights underflow, they are taken as equal.
     """
     weights, values = [], []
     for z, log_p_over_r, _ in _points(prior, q, nodes):
@@ -183,7 +183,7 @@ def posterior_mean(
 
 @dataclass(frozen=True)
 class _Broadened:
-    """A mixture of q, for the first half of ``size`` points, and of a wider one."""
+    """A mixture of q, with the first half of ``size`` points, and a wider q with the rest."""
 
     narrow: Posterior
     wide: Posterior
@@ -209,7 +209,7 @@ class _Broadened:
 def estimate_log_conditionals(
     log_likelihoods: LogLikelihoods, prior: Proposal, q: Unimodal, nodes: Nodes
 ) -> Tensor:
-    """log p(x_j | x_-j) of each column, shape (n, d), at points of the defensive proposal.
+    """Estimate log p(x_j | x_-j), shape (n, d), at points of the defensive proposal.
 
     ``log_likelihoods`` maps z of shape (n or 1, S, k) to log p(x | z) of shape
     (n, S) and log p(x_j | z, x_-j) of shape (n, S, d).
@@ -226,11 +226,11 @@ def estimate_log_conditionals(
 def log_evidence(log_weight: Tensor, control: Tensor) -> tuple[Tensor, Tensor]:
     """Return the estimate of log p(x) and its standard error, each of shape (n,).
 
-    Where q is close to the posterior, what remains of the variance comes from
-    the mixture in the proposal: the control variate takes it away. Its
-    coefficient for a set of points comes from the other sets, so that the
-    estimate of p(x) stays unbiased. The error is that of a mean over
-    independent sets, carried to the logarithm; NaN for a single set.
+    If q is close to the posterior, the remaining variance comes from the mixture
+    in the proposal, and the control variate removes it. Its coefficient for a
+    set of points comes from the other sets, which keeps the estimate of p(x)
+    unbiased. The error is that of a mean over independent sets, propagated to
+    the logarithm; it is NaN for a single set.
 
     References
     ----------
@@ -245,7 +245,7 @@ def log_evidence(log_weight: Tensor, control: Tensor) -> tuple[Tensor, Tensor]:
     largest = torch.where(plain.isfinite(), plain, torch.zeros_like(plain))
     weight = torch.exp(log_weight - largest[:, None, None])
     means, error = weight.mean(-1), weight.mean(-1).std(-1) / math.sqrt(n_sets)
-    rest = n_sets - 1  # sets that a coefficient comes from
+    rest = n_sets - 1  # the sets behind each coefficient
     mean_weight = _of_others(means) / rest
     mean_control = _of_others(control.mean(-1)) / rest
     covariance = _of_others((weight * control).mean(-1)) / rest - mean_weight * mean_control
@@ -254,7 +254,7 @@ def log_evidence(log_weight: Tensor, control: Tensor) -> tuple[Tensor, Tensor]:
     controlled = means - coefficient * control.mean(-1)
     estimate = controlled.mean(-1)
     controlled_error = controlled.std(-1) / math.sqrt(n_sets) / estimate
-    # Where a few points carry all the weight, their coefficients are no good.
+    # Where a few points carry all the weight, the coefficients are useless.
     better = (estimate > 0) & (controlled_error < error)
     zero = torch.zeros_like(plain)
     shift = torch.where(better, torch.where(better, estimate, zero + 1).log(), zero)
@@ -262,5 +262,5 @@ def log_evidence(log_weight: Tensor, control: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _of_others(sums: Tensor) -> Tensor:
-    """For each set the sum over all others."""
+    """For each set, the sum over all others."""
     return sums.sum(-1, keepdim=True) - sums

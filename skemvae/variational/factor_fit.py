@@ -36,7 +36,7 @@ class FactorFit(Fit):
         }
         if previous is None:
             table = Table.of(blocks, X, names, weight, standardize=True)
-            # Columns are turned round by the order of the rows, which must not matter here.
+            # Undo the sign flips of columns, which depend on the order of the rows.
             upright = tuple(units.upright() for units in table.blocks)
             self._table = replace(table, blocks=upright)
             self._seed = int(rng.randint(2**31))
