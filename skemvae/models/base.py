@@ -1,4 +1,4 @@
-"""What ``VariationalEM`` needs of a model: how it is fitted, and what it answers then."""
+"""The interface between ``VariationalEM`` and its models: fitting and scoring."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ from skemvae.typing import Array, FloatArray, Tabular, TrainingRows
 class Model(BaseEstimator, ABC):
     """A family of densities p_theta(x, z), with its family of q(z).
 
-    Constructor parameters say which; they can be cloned and searched. ``fit``
-    returns another instance, whose fitted parameters end in an underscore and
-    which answers all below. Rows are already validated.
+    Constructor parameters choose the family; they can be cloned and searched.
+    A fit makes another instance, which holds the fitted parameters, with names
+    that end in an underscore, and supports all methods below. Rows are already
+    validated.
     """
 
     @property
     @abstractmethod
     def has_discrete_latent(self) -> bool:
-        """Whether z is one of K states, and E[z] a vector of K responsibilities."""
+        """Whether z is one of K states, so that E[z] is a vector of K responsibilities."""
 
     @property
     def is_numeric(self) -> bool:
@@ -45,24 +46,24 @@ class Model(BaseEstimator, ABC):
         rng: np.random.RandomState,
         previous: Self | None,
     ) -> Fit:
-        """Check the parameters, and prepare the ascent on training rows.
+        """Check the parameters and prepare the ascent on training rows.
 
         Parameters
         ----------
         X : array or frame of shape (n, d), or Table
-            A table, with its weights, where the model ``reads_tables``.
+            A table, with its weights, if the model ``reads_tables``.
         weight : array of shape (n,) or None
             Positive; counts of rows.
         names : sequence of length d
             Of the columns.
         rng : RandomState
         previous : Model or None
-            The fitted model that a warm start goes on from.
+            The fitted model from which a warm start continues.
 
         Returns
         -------
         Fit
-            Whose ``fitted`` makes a fitted model of a state.
+            Its ``fitted`` method turns a state into a fitted model.
         """
 
     # Fitted.
@@ -76,19 +77,19 @@ class Model(BaseEstimator, ABC):
 
     @abstractmethod
     def log_density(self, X: Tabular) -> tuple[FloatArray, FloatArray]:
-        """log p(x) of each row, and its standard error; each of shape (n,), nats."""
+        """log p(x) of each row and its standard error, each of shape (n,), in nats."""
 
     @abstractmethod
     def elbo(self, X: Tabular) -> tuple[FloatArray, FloatArray]:
-        """The lower bound of each row, and its standard error; each of shape (n,), nats."""
+        """The bound of each row and its standard error, each of shape (n,), in nats."""
 
     @abstractmethod
     def log_conditionals(self, X: Tabular) -> FloatArray:
-        """``log p(x_j | x_-j)``, but for a constant of each column; shape (n, d), nats."""
+        """``log p(x_j | x_-j)`` up to a constant of each column, shape (n, d), in nats."""
 
     @abstractmethod
     def kl_to_prior(self, X: Tabular) -> FloatArray:
-        """KL(q(z|x) || p(z)) of each row, shape (n,), nats."""
+        """KL(q(z|x) || p(z)) of each row, shape (n,), in nats."""
 
     @abstractmethod
     def posterior_mean(self, X: Tabular) -> FloatArray:

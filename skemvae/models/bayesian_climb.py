@@ -1,4 +1,4 @@
-"""How a Bayesian mixture climbs: steps, and merges and splits where steps do not lead on."""
+"""The ascent of a Bayesian mixture: steps, then merges and splits once they converge."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from skemvae.mixtures.bayesian_mixture import State, VariationalBayes
 from skemvae.mixtures.merging import merged
 from skemvae.models.splitting import Splitter
 
-# Steps that the prior takes to follow a split.
+# Steps in which the prior adapts to a split.
 _STEPS = 4
-# A jump must gain so much, nats in total: less is rounding, and tells nothing of the rows.
+# Least gain of a jump, in nats in total; anything less is rounding.
 _WORTH = 1e-2
 
 
@@ -27,9 +27,9 @@ class Climb:
     ascent : VariationalBayes
         On the rows.
     sample : Rows
-        A sample of them, with weights that add up to all.
+        A sample of the rows, with weights that add up to those of all rows.
     initialiser : Initialiser
-        With the sketch that splits are tried on.
+        Holds the sketch on which splits are tried.
     rng : RandomState
     """
 
@@ -39,11 +39,11 @@ class Climb:
     rng: np.random.RandomState
 
     def jump(self, state: State) -> State | None:
-        """A better state that steps do not reach, or None."""
+        """A better state that plain steps do not reach, or None."""
         return self.merged(state) or self._split(state)
 
     def merged(self, state: State) -> State | None:
-        """After merges, and further ones, as long as the bound rises."""
+        """The state after merging as long as the bound rises, or None if no merge raises it."""
         best = None
         while (
             model := merged(state.model, state.expectation.moments, self.sample)
@@ -61,5 +61,5 @@ class Climb:
 
 
 def is_better(new: State, state: State) -> bool:
-    """Whether the bound is higher, and not by rounding."""
+    """Whether the bound is higher by more than rounding."""
     return new.bound > state.bound + _WORTH / state.expectation.total

@@ -26,35 +26,36 @@ from skemvae.models.bayesian_starts import Starts
 if TYPE_CHECKING:
     from skemvae import models
 
-# Regularisation of the EM that finds starts, and the least width of a fitted prior.
+# Ridge of the EM that finds starts, and the least width of a fitted prior.
 START_RIDGE = 1e-6
-# With so many components, all of them in use, there may be too few; fewer are chosen on purpose.
+# With this many components, all in use, there may be too few; a smaller number is deliberate.
 _MANY = 5
 
 
 class BayesianMixtureFit(Fit):
     """Variational Bayes on a table.
 
-    Starts of one component and more, each from the tournament of exact EM, climb on a sketch of
-    the table, and the best is taken: so many components end no worse than few. When a climb
-    converges, merges and splits are tried, and it goes on from the better ones.
+    Starts with one component and more, each from a tournament of exact EM, are improved on a
+    sketch of the table, and the best one is fitted to the table. So a large ``n_components`` ends
+    no worse than a small one. When an ascent converges, merges and splits are tried, and it
+    continues from those that raise the bound.
 
     Parameters
     ----------
     model : BayesianMixture
         With valid parameters.
     table : Table
-        In a frame of its own.
+        In its own frame.
     summary : Summary
         Of the table.
     initialiser : Initialiser
         Of the table.
     prior : core.BayesianMixture
-        Of no row, in the frame.
+        The mixture before it has seen any row, in the frame.
     rng : RandomState
-        Where randomness comes from.
+        Source of randomness.
     previous : BayesianMixture or None
-        The fitted model that a warm start goes on from.
+        The fitted model from which a warm start continues.
     """
 
     def __init__(
@@ -89,7 +90,7 @@ class BayesianMixtureFit(Fit):
         return em.start(start.model), interrupted
 
     def _continued(self, previous: core.BayesianMixture) -> core.BayesianMixture:
-        """The parameters of an earlier fit, with what was fitted of their prior."""
+        """The parameters of an earlier fit, with the fitted parts of its prior."""
         prior, earlier = self._prior.prior.components, previous.prior.components
         if self._prior.hyperprior.fits_covariance:
             prior = replace(prior, covariance=earlier.covariance)
@@ -114,13 +115,13 @@ class BayesianMixtureFit(Fit):
         means = table.frame.origin + table.frame.scale * q.mean
         variances = np.where(is_active[:, None], q.covariance.variances, np.nan)
         yield from columns.collapse(means, variances, _least_variances(model))
-        has_converged = result.status is Status.CONVERGED  # otherwise they may yet run empty
+        has_converged = result.status is Status.CONVERGED  # else some may still become empty
         if has_converged and is_active.all() and len(is_active) >= _MANY:
             yield (
                 f"All n_components={len(is_active)} components are in use: more may be needed, or "
-                "the density is no mixture of a few Gaussians. Raise n_components until some stay "
-                "empty, and compare held-out nats (score), which judge the density; for clusters "
-                "compare EMGaussianMixture.icl of a few numbers of components."
+                "the density is not a mixture of a few Gaussians. Raise n_components until some "
+                "stay empty, and compare held-out nats (score), which judge the density; for "
+                "clusters compare EMGaussianMixture.icl of a few numbers of components."
             )
 
     def fitted(self, state: core.State) -> models.BayesianMixture:
@@ -129,10 +130,10 @@ class BayesianMixtureFit(Fit):
 
 
 def _least_variances(model: core.BayesianMixture) -> Array:
-    """What the variances were if all rows of each active component were equal, shape (K, d)."""
+    """The variances that equal rows in each active component would give, shape (K, d)."""
     q, prior = model.q.components, model.prior.components
     held = np.where(model.is_active, model.held, 0.0)
-    # The mean of the rows is further from the prior's than the mean of q.
+    # The mean of the rows is further from the prior's mean than the mean of q is.
     ratio = np.where(held > 0, q.mean_precision / np.maximum(held, 1.0), 0.0)
     means = prior.mean + ratio[:, None] * (q.mean - prior.mean)
     equal = Moments(held, means, np.zeros_like(means), np.zeros(q.covariance.values.shape))

@@ -33,38 +33,38 @@ from skemvae.validation import check_choice, check_range
 class BayesianMixture(Model):
     """Gaussian mixture with a prior on weights, means and precisions.
 
-    The bound costs what the parameters cost, so that it can be compared
-    between numbers of components, priors and structures; superfluous
-    components are emptied. Fitted by ``VariationalEM``.
+    The bound includes the cost of the parameters, so it can be compared between
+    numbers of components, priors and structures. Superfluous components become
+    empty. Fitted by ``VariationalEM``.
 
     Parameters
     ----------
     n_components : int, default=10
-        Most components K. It may exceed the number of rows.
+        Largest number of components K. It may exceed the number of rows.
     covariance_type : {"full", "tied", "diag", "spherical"}, default="full"
         As in ``EMGaussianMixture``.
     weight_concentration_prior_type : str, default="dirichlet_process"
         "dirichlet_process" (truncated stick-breaking) or
         "dirichlet_distribution".
     weight_concentration_prior : float, default=None
-        Concentration of each component (Dirichlet) or of the process; small
-        values prefer few components. None means 1 / K.
+        Concentration of each component (Dirichlet distribution) or of the
+        process. Small values prefer few components. None means 1 / K.
     mean_prior : array-like of shape (n_features,), default=None
-        Centre of the means. None means the mean of the rows.
+        Prior mean of the components' means. None means the mean of the rows.
     mean_precision_prior : float, default=None
-        How many rows the centre is worth. None means that it is fitted: few, if
-        the means of the components are far apart.
+        How many rows ``mean_prior`` is worth. None means that it is fitted; the
+        further apart the components, the smaller it is.
     degrees_of_freedom_prior : float, default=None
-        How many rows ``covariance_prior`` is worth: of the Wishart
-        distribution ("full", "tied"; above d - 1), or of each gamma distribution
-        ("diag", "spherical"; above 0). None means d, or 1.
+        How many rows ``covariance_prior`` is worth: degrees of freedom of the
+        Wishart distribution ("full", "tied"; above d - 1) or of each gamma
+        distribution ("diag", "spherical"; above 0). None means d, or 1.
     covariance_prior : array-like, default=None
-        Inverse scale of the Wishart distribution, d x d ("full", "tied"), of
-        shape (d,) ("diag"), or a number ("spherical"): the prior expectation of
+        Inverse scale of the Wishart distribution: d x d ("full", "tied"), of
+        shape (d,) ("diag"), or a number ("spherical"). The prior expectation of
         the precision is ``degrees_of_freedom_prior`` times its inverse. None
-        means that it is fitted: components are expected to be as wide as they
-        are as a rule, the table as a whole counting as two more of them (with the
-        correlations of the rows, shrunk as by d + 1 more rows of independent features).
+        means that it is fitted to the typical width of the components. The whole
+        table then counts as two more components, with the correlations of the
+        rows, shrunk as by d + 1 more rows of independent features.
 
     Attributes
     ----------
@@ -72,27 +72,27 @@ class BayesianMixture(Model):
         Expected weights.
     means_ : ndarray of shape (n_components, n_features)
     covariances_, precisions_ : ndarray
-        Inverse of the expected precisions, and these; laid out as in
-        ``EMGaussianMixture``.
+        Inverses of the expected precisions, and the expected precisions; laid
+        out as in ``EMGaussianMixture``.
     weight_concentration_ : ndarray of shape (n_components,) or (2, n_components - 1)
         Of the Dirichlet distribution, or of the beta distribution of each stick.
     mean_precision_, degrees_of_freedom_ : ndarray of shape (n_components,)
     n_active_components_ : int
-        Components that hold more than one row.
+        Number of components that hold more than one row.
     mean_prior_ : ndarray of shape (n_features,)
     mean_precision_prior_, degrees_of_freedom_prior_ : float
     covariance_prior_ : ndarray or float
-        The prior, as the parameters of these names would give it, with what
-        has been fitted of it.
+        The prior that was used, including its fitted parts, in the form of the
+        parameters of these names.
     n_parameters_ : int
-        Free parameters of the Gaussian mixture with K components.
+        Number of free parameters of the Gaussian mixture with K components.
 
     References
     ----------
     Bishop (2006), "Pattern Recognition and Machine Learning", section 10.2;
     Blei and Jordan (2006), "Variational inference for Dirichlet process
-    mixtures"; Rasmussen (2000), "The infinite Gaussian mixture model", where
-    the prior of the components is learned as well.
+    mixtures"; Rasmussen (2000), "The infinite Gaussian mixture model", which
+    also learns the prior of the components.
 
     Examples
     --------

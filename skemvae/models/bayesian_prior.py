@@ -30,10 +30,10 @@ def prior_of(
     summary: Summary,
     scatter: Array,
 ) -> BayesianMixture:
-    """The mixture of no row, in the frame of the table.
+    """The mixture before it has seen any row, in the frame of the table.
 
-    What the model leaves open of the prior is at first that of a component which is like the
-    whole table. ``scatter`` is that of the hyperprior.
+    Parts of the prior that the model does not set start as those of a component like the whole
+    table. ``scatter`` is that of the hyperprior.
 
     Raises
     ------
@@ -82,7 +82,7 @@ def prior_of(
 def pooled(
     structure: type[MatrixCovariance], table: Table, summary: Summary
 ) -> tuple[Array, float]:
-    """The covariance of all rows, in the frame of the table, and their weight."""
+    """The covariance of all rows, in the frame of the table, and their total weight."""
     d = len(table.frame.origin)
     unit = structure.identity(1, d)
     # The posterior of a mixture of one component is 1.
@@ -103,10 +103,10 @@ def _inverse_scale(given: object, structure: type[MatrixCovariance], table: Tabl
 
 
 def _shrunk(covariance: Array, n_rows: float) -> Array:
-    """Shrink correlations as far as that brings them nearer to those of all rows there could be.
+    """Shrink correlations to bring them closer to those of the population.
 
-    By the oracle approximating intensity, and at least as by d + 1 more rows, so that few rows or
-    collinear features leave no singularity.
+    The intensity is that of oracle approximating shrinkage, but at least that of d + 1 more rows,
+    so that the result is not singular with few rows or collinear features.
 
     References
     ----------

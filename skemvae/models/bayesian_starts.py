@@ -1,4 +1,4 @@
-"""Starts of a Bayesian mixture: of few components and of many, the best of them."""
+"""Starts of a Bayesian mixture with different numbers of components, and the best of them."""
 
 from __future__ import annotations
 
@@ -12,29 +12,30 @@ from skemvae.engine.starts.initialisation import Initialiser
 from skemvae.mixtures.bayesian_mixture import BayesianMixture, State
 from skemvae.models.bayesian_climb import Climb, is_better
 
-# Starts are tried of each number of components up to so many, then of numbers that grow by a part.
+# Starts are tried with each number of components up to _EACH, then with numbers that grow by the
+# fraction _GROWTH.
 _EACH, _GROWTH = 10, 1 / 4
-# So many places that they lead to are climbed from with splits, too.
+# The best of their ends, this many, are also improved with splits.
 _FINALISTS = 3
-# How far climbs go: nats per sample that may be missing, and iterations.
+# Limits of an ascent: nats per sample that may be missing, and iterations.
 _TOL, _MOST_ITERATIONS = 1e-2, 100
-# Steps that the prior takes to follow the components of a start.
+# Steps in which the prior adapts to the components of a start.
 _STEPS = 10
 
 
 @dataclass(frozen=True)
 class Starts:
-    """Climbs on a sketch of the table, from starts of one component and more.
+    """Ascents on a sketch of the table, from starts with one component and more.
 
-    Starts of few components do not depend on how many there may be, so a fit that may have more
-    ends no worse.
+    Starts with few components do not depend on ``n_components``, so a fit with a larger
+    ``n_components`` ends no worse.
 
     Attributes
     ----------
     prior : BayesianMixture
-        Of no row, with the largest number of components.
+        The mixture before it has seen any row, with the largest number of components.
     initialiser : Initialiser
-        Its tournaments tell where exact EM begins best.
+        Its tournaments find the best start of exact EM.
     climb : Climb
         On the sketch.
     """
@@ -44,7 +45,7 @@ class Starts:
     climb: Climb
 
     def best(self, rng: np.random.RandomState) -> tuple[State, bool]:
-        """Where the best of them leads to, and whether the user asked to stop meanwhile."""
+        """The best end of an ascent, and whether the user interrupted the search."""
         seed = rng.randint(2**31)
         states: list[State] = []
         interrupted = False
@@ -61,7 +62,7 @@ class Starts:
         return best, interrupted
 
     def _of(self, k: int, rng: np.random.RandomState) -> tuple[State, bool]:
-        """Where a start of k components leads to by steps and merges."""
+        """The end of the ascent, by steps and merges, from a start with k components."""
         start = replace(self.initialiser, n_components=k).tournament(rng)
         moments = self.climb.ascent.em.start(start.model).expectation.moments
         model = self.prior.settled(moments.padded(self.initialiser.n_components), _STEPS)
@@ -82,7 +83,7 @@ class Starts:
 
 
 def _sizes(n_components: int) -> list[int]:
-    """Of how many components starts are tried."""
+    """The numbers of components with which starts are tried."""
     sizes = [1]
     while sizes[-1] < n_components:
         sizes.append(sizes[-1] + (1 if sizes[-1] < _EACH else int(_GROWTH * sizes[-1])))
@@ -90,7 +91,7 @@ def _sizes(n_components: int) -> list[int]:
 
 
 def _best_places(states: list[State]) -> list[State]:
-    """The best of those that are not the same, the best first; the earlier of equal ones."""
+    """The best distinct states, in descending order; of equal ones, the earliest."""
     places: list[State] = []
     for state in states:
         if all(is_better(state, place) or is_better(place, state) for place in places):

@@ -22,8 +22,8 @@ if TYPE_CHECKING:  # torch is imported when a factor model is fitted
 class FactorModel(Model):
     """Generalised latent factor model: x_j | z ~ likelihood(W_j z + b_j), z ~ N(0, I).
 
-    Each row has a q(z) of its own, normal with any covariance; so there is no
-    encoder, and no amortisation gap. Fitted by ``VariationalEM``.
+    Each row has its own q(z), normal with a full covariance, so there is no
+    encoder and no amortisation gap. Fitted by ``VariationalEM``.
 
     Parameters
     ----------
@@ -37,21 +37,21 @@ class FactorModel(Model):
         ``skemvae.likelihoods``, or pairs ``(likelihood, columns)`` for mixed
         tables, with columns as in scikit-learn's ``ColumnTransformer``.
     n_score_samples : int, default=256
-        Points at which ``score_samples`` looks at each row where log p(x) has no
-        closed form; at least 16.
+        Number of points with which ``score_samples`` estimates log p(x) of each
+        row if it has no closed form; at least 16.
 
     Attributes
     ----------
     loadings_ : ndarray of shape (n_outputs, n_factors)
-        W, with orthogonal columns, the largest first. One output for each
-        column, one for each label of a categorical one, in the order of the
-        likelihoods; real columns have mean 0 and variance 1 inside.
+        W, with orthogonal columns, the largest first. There is one output for
+        each column, or for each label of a categorical column, in the order of
+        the likelihoods. Real columns are scaled to mean 0 and variance 1 first.
     intercept_ : ndarray of shape (n_outputs,)
         b.
     likelihoods_ : list of Likelihood
         With their fitted parameters.
     n_parameters_ : int
-        Free parameters; rotations of z change nothing and do not count.
+        Number of free parameters; rotations of z change nothing and do not count.
 
     References
     ----------
@@ -167,7 +167,7 @@ class FactorModel(Model):
         )
 
     def _set(self, factors: Factors, table: Table, points: Any, seed: int, design: Any) -> Self:
-        self._as_fitted = factors  # the points of the fit lie on its axes of z
+        self._as_fitted = factors  # not rotated, because the points of the fit use its axes of z
         self._factors = factors.rotated()
         self._table = table
         self._points = points

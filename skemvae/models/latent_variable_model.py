@@ -1,4 +1,4 @@
-"""``LatentVariableModel``: the base class of a model of one's own."""
+"""``LatentVariableModel``: the base class for user-defined models."""
 
 from __future__ import annotations
 
@@ -21,40 +21,44 @@ if TYPE_CHECKING:  # torch is imported when a model is fitted
 
 
 class LatentVariableModel(Model):
-    """A model p(x, z) that you write: its log density, its first parameters, its samples.
+    """Base class for a model p(x, z) that you write: log density, initial parameters, samples.
 
-    A subclass has constructor parameters as any estimator of scikit-learn has,
-    the property ``n_latent``, and the three methods ``initial_parameters``,
+    A subclass has constructor parameters like any scikit-learn estimator, the
+    property ``n_latent``, and the three methods ``initial_parameters``,
     ``log_joint`` and ``sample``. ``VariationalEM`` does the rest: the E step,
     the M step, scores and their errors. ``mean``, ``log_prior`` and
     ``log_probs`` are optional.
 
     ``posterior`` names the family of q(z) of each row:
 
-    - ``"full"``: normal with any covariance, z in R^k with k = ``n_latent``;
+    - ``"full"``: normal with a full covariance, z in R^k with k = ``n_latent``;
     - ``"diagonal"``: normal with independent coordinates;
     - ``"enumerated"``: z is one of K = ``n_latent`` states; the posterior is then
       exact, and so are the E step and ``score_samples``.
 
-    Where q is normal, expectations are means over fixed points with mean 0 and
-    covariance I, at least 16 for each dimension of z: so the bound of
-    ``lower_bounds_`` never falls. ``elbo`` uses other points, and has an error.
+    If q is normal, expectations are means over fixed points with mean 0 and
+    covariance I, at least 16 for each dimension of z. The points stay fixed, so
+    the bound of ``lower_bounds_`` never falls. ``elbo`` uses other points and
+    has an error.
 
-    What to mind: z takes any value in R^k, on the scale of N(0, I); parameters
-    take any real value (write log sigma); a trial step may be extreme, so plain
-    formulas, or ``validate_args=False`` for ``torch.distributions``;
-    ``initial_parameters`` sees each row once, whatever its weight.
+    Requirements:
+
+    - z may take any value in R^k; let its scale be that of N(0, I).
+    - Parameters may take any real value, so use log sigma instead of sigma.
+    - A trial step may be extreme: write plain formulas, or pass
+      ``validate_args=False`` to ``torch.distributions``.
+    - ``initial_parameters`` sees each row once, whatever its weight.
 
     Attributes
     ----------
     parameters_ : dict of ndarray
-        Fitted, by name.
+        Fitted parameters by name.
     n_parameters_ : int
-        The size of all parameters together.
+        The total size of all parameters.
 
     Examples
     --------
-    A curved line, with noise about it:
+    A curved line with noise around it:
 
     >>> import numpy as np
     >>> import torch
@@ -95,33 +99,33 @@ class LatentVariableModel(Model):
 
     @abstractmethod
     def initial_parameters(self, X: FloatArray, rng: np.random.RandomState) -> dict[str, ArrayLike]:
-        """First values of the parameters, arrays of any shape, free to take any real value.
+        """Initial values of the parameters: arrays of any shape that may take any real value.
 
         Parameters
         ----------
         X : ndarray of shape (n, d)
             The training rows.
         rng : RandomState
-            Where randomness comes from.
+            Source of randomness.
 
         Returns
         -------
         dict of ndarray
-            By name.
+            Parameters by name.
         """
 
     @abstractmethod
     def log_joint(self, X: Tensor, Z: Tensor, parameters: dict[str, Tensor]) -> Tensor:
-        """log p(x, z) in torch, float64, nats, with all constants.
+        """log p(x, z) in nats, in torch and float64, with all constants.
 
         Parameters
         ----------
         X : Tensor of shape (n, 1, d)
             Rows.
         Z : Tensor of shape (n, S, k), or of integers (1, K)
-            Points, S for each row; or all states.
+            S points for each row, or all states.
         parameters : dict of Tensor
-            By name.
+            Parameters by name.
 
         Returns
         -------
@@ -138,18 +142,18 @@ class LatentVariableModel(Model):
         Parameters
         ----------
         n : int
-            How many.
+            Number of rows.
         parameters : dict of ndarray
-            By name.
+            Parameters by name.
         rng : RandomState
-            Where randomness comes from.
+            Source of randomness.
 
         Returns
         -------
         X : ndarray of shape (n, d)
             Rows.
         Z : ndarray of shape (n, k) or (n,)
-            The latent point or the state of each.
+            The latent point or the state of each row.
         """
 
     def mean(self, Z: FloatArray, parameters: dict[str, Array]) -> ArrayLike:
@@ -160,15 +164,15 @@ class LatentVariableModel(Model):
         Z : ndarray of shape (n, k) or (n, K)
             Latent points, or responsibilities of the states.
         parameters : dict of ndarray
-            By name.
+            Parameters by name.
 
         Returns
         -------
         ndarray of shape (n, d)
-            In the units of X.
+            Expected rows, in the units of X.
         """
         raise NotImplementedError(
-            f"{type(self).__name__} does not say what x is expected given z: write its method "
+            f"{type(self).__name__} does not define E[x | z]: write its method "
             "mean(Z, parameters) to use inverse_transform."
         )
 
@@ -180,19 +184,19 @@ class LatentVariableModel(Model):
         Z : Tensor of shape (n, S, k), or of integers (1, K)
             Points, or all states.
         parameters : dict of Tensor
-            By name.
+            Parameters by name.
 
         Returns
         -------
         Tensor of shape (n, S) or (1, K)
-            Nats.
+            In nats.
         """
         raise NotImplementedError
 
     def log_probs(self, X: Tensor, Z: Tensor, parameters: dict[str, Tensor]) -> Tensor:
         """log p(x_j | z, all other columns) in torch, for ``feature_scores``; optional.
 
-        Where columns are independent given z, that is log p(x_j | z).
+        If columns are independent given z, this is log p(x_j | z).
 
         Parameters
         ----------
@@ -201,12 +205,12 @@ class LatentVariableModel(Model):
         Z : Tensor of shape (n, S, k), or of integers (1, K)
             Points, or all states.
         parameters : dict of Tensor
-            By name.
+            Parameters by name.
 
         Returns
         -------
         Tensor of shape (n, S, d) or (n, K, d)
-            Nats.
+            In nats.
         """
         raise NotImplementedError
 
@@ -246,13 +250,13 @@ class LatentVariableModel(Model):
     def log_conditionals(self, X: Tabular) -> FloatArray:
         if not self._writes("log_probs"):
             raise NotImplementedError(
-                f"{type(self).__name__} does not say how probable each column is: write its "
+                f"{type(self).__name__} does not define the log density of each column: write its "
                 "method log_probs(X, Z, parameters) to use feature_scores."
             )
         return self._inference(X).log_conditionals()
 
     def kl_to_prior(self, X: Tabular) -> FloatArray:
-        if not self._writes("log_prior"):  # it says p(x, z), but not p(z)
+        if not self._writes("log_prior"):  # the model defines p(x, z), but not p(z)
             return np.full(X.shape[0], np.nan, dtype=X.dtype)
         return self._inference(X).kl_to_prior()
 
@@ -266,7 +270,7 @@ class LatentVariableModel(Model):
         return self.sample(n, self.parameters_, rng)
 
     def _writes(self, optional: str) -> bool:
-        """Whether the model has an optional method of its own."""
+        """Whether the model defines an optional method."""
         return getattr(type(self), optional) is not getattr(LatentVariableModel, optional)
 
     def _inference(self, X: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Splits: which components of a Bayesian mixture are better as two."""
+"""Splits of those components of a Bayesian mixture that are better as two."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from skemvae.engine.passes.numpy_pass import map_rows
 from skemvae.engine.starts.initialisation import Initialiser
 from skemvae.mixtures.bayesian_mixture import BayesianMixture, Parameters
 
-# Components that hold less are empty; and such as hold less are not split: rows.
+# Components with fewer rows than _EMPTY are empty; those with fewer than _SPLIT are not split.
 _EMPTY, _SPLIT = 0.5, 4.0
-# Iterations in which two components must become better than one.
+# Iterations within which two components must become better than one.
 _ITERATIONS = 10
 
 
@@ -35,7 +35,7 @@ class Splitter:
     Attributes
     ----------
     initialiser : Initialiser
-        Of the mixture, with the sketch.
+        Of the mixture; holds the sketch.
     rng : RandomState
     """
 
@@ -43,13 +43,15 @@ class Splitter:
     rng: Any
 
     def splits(self, model: BayesianMixture, moments: Moments) -> Iterator[Moments]:
-        """Moments with components split: all that gain by it and find an empty one; then the best.
+        """Moments after splits: first of all components that gain, then of the best one alone.
+
+        Each split fills an empty component, so there are no more splits than those.
 
         Parameters
         ----------
         model : BayesianMixture
         moments : Moments
-            Of the rows of the table, as ``model`` sees them.
+            Of the rows of the table, under ``model``.
         """
         (empty,) = np.nonzero(moments.count < _EMPTY)
         if not len(empty):
@@ -68,7 +70,7 @@ class Splitter:
         scale = np.sqrt(q.covariance.variances[k])
         start, part = self.initialiser.halves(share, q.mean[k], scale, self.rng)
         rows = Rows.of(part.rows.X, part.weights / sketch.fraction)
-        # What the rows of the others say of a precision that all share is known.
+        # A shared precision starts from q, which holds what the other rows say about it.
         components = (q if q.covariance.is_shared else model.prior.components).take(
             np.array([k, k])
         )
