@@ -1,4 +1,4 @@
-"""What a fitted VAE answers: densities, latent means, reconstructions, samples."""
+"""Methods of a fitted VAE: densities, latent means, reconstructions, samples."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from skemvae.core.decomposition import BoundDecomposition
 from skemvae.tables.reading import check_rows
 from skemvae.typing import Array, ArrayLike, FloatArray, IntArray, MatrixLike, Scores
 
-# Rows whose codes are held at a time.
+# Rows whose codes are in memory at a time.
 _CHUNK_ROWS = 2**14
 
 
@@ -34,8 +34,8 @@ def _has_mixture_prior(estimator: Any) -> bool:
 class DeepDensity(LatentDensityEstimator):
     """Methods of an estimator that has a ``module_`` and a table of codes, ``_table``.
 
-    ``_score_seed`` fixes the points at which every row is looked at,
-    ``_optimiser`` is what ``partial_fit`` remembers.
+    ``_score_seed`` fixes the points for estimates, and ``_optimiser`` is the
+    state that ``partial_fit`` keeps.
     """
 
     _optimiser: Any
@@ -44,36 +44,36 @@ class DeepDensity(LatentDensityEstimator):
     def score_samples(self, X: MatrixLike, return_std: bool = False) -> Scores:
         """Estimate log p(x) of each row by importance sampling.
 
-        The value is the logarithm of an estimate of p(x), so on average it
-        lies below log p(x), and it converges to log p(x) as
-        ``n_score_samples`` grows. With few points it can lie below ``elbo``:
-        about a tenth of the points come from the prior. All rows are looked
-        at with the same quasi-random points, so the value of a row depends
-        neither on the other rows nor on the call.
+        The value is the logarithm of an estimate of p(x). On average it lies
+        below log p(x), and it converges to log p(x) as ``n_score_samples``
+        grows. With few points it can lie below ``elbo``, because about a tenth
+        of the points come from the prior. All rows use the same quasi-random
+        points, so the value of a row depends neither on the other rows nor on
+        the call.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Rows to score. float32 is computed in float32, all else in float64.
+            Rows to score. float32 is processed in float32, all else in float64.
         return_std : bool, default=False
             Whether to return standard errors, too.
 
         Returns
         -------
         log_density : ndarray of shape (n_samples,)
-            Nats, in the units of X: of a density for continuous columns, of a
+            In nats and the units of X: log density for continuous columns, log
             probability for discrete ones. The lower, the more anomalous.
         std : ndarray of shape (n_samples,)
             Standard error of each value, from independent sets of points.
-            Only if ``return_std``. Errors near 1 say that a few points carry
-            all the weight: the value is then a lower bound and no more.
+            Only if ``return_std``. An error near 1 means that a few points
+            carry all the weight; the value is then only a lower bound.
 
         References
         ----------
         Burda, Grosse and Salakhutdinov (2016), "Importance weighted
-        autoencoders"; the proposal is about 0.9 q(z|x) + 0.1 p(z), see Hesterberg
-        (1995), "Weighted average importance sampling and defensive mixture
-        distributions".
+        autoencoders". For the proposal, about 0.9 q(z|x) + 0.1 p(z), see
+        Hesterberg (1995), "Weighted average importance sampling and defensive
+        mixture distributions".
         """
         if return_std:
             self._check_errors("return_std=True")
@@ -99,7 +99,7 @@ class DeepDensity(LatentDensityEstimator):
         Returns
         -------
         ndarray of shape (n_samples,)
-            Nats, in the units of X. It lies below log p(x) by
+            In nats and the units of X. It lies below log p(x) by
             KL(q(z|x) || p(z|x)).
         """
         bound = self._by_chunks(
@@ -111,11 +111,11 @@ class DeepDensity(LatentDensityEstimator):
 
     @in_kind
     def decompose_bound(self, X: MatrixLike) -> BoundDecomposition:
-        """Explain the bound of each row: what z explains, what q costs, what is lost.
+        """Split the bound of each row into what z explains, what q costs, and the gaps.
 
-        For the amortisation gap the best q of the encoder's family is sought
-        for each row by itself, which takes some forty times as long as
-        ``score_samples``: some hundred rows are enough for a mean.
+        For the amortisation gap, each row is searched for the best q of the
+        encoder's family. This takes about forty times as long as
+        ``score_samples``; a few hundred rows are enough for a mean.
 
         Parameters
         ----------
@@ -125,16 +125,15 @@ class DeepDensity(LatentDensityEstimator):
         Returns
         -------
         BoundDecomposition
-            Nats for each row. ``log_likelihood`` is estimated with the best q as
-            proposal, hence sharper than ``score_samples``. The search may miss
-            the very best q; then a part of the amortisation gap is counted as
-            approximation gap.
+            In nats for each row. ``log_likelihood`` is estimated with the best q
+            as proposal, and so is more precise than ``score_samples``. If the
+            search misses the very best q, a part of the amortisation gap is
+            counted as approximation gap.
 
         Raises
         ------
         ValueError
-            If ``n_score_samples`` is below 16, which leaves no error to
-            estimate.
+            If ``n_score_samples`` is below 16, too few to estimate errors.
         """
         self._check_errors("decompose_bound")
         columns = self._by_chunks(
@@ -159,7 +158,7 @@ class DeepDensity(LatentDensityEstimator):
         Returns
         -------
         ndarray of shape (n_samples, n_components)
-            Of the dtype of X if that is float32, else float64.
+            In float32 if X is float32, else in float64.
         """
         return self._by_chunks(
             X, lambda inference, codes: inference.posterior_mean(codes), exact=False
@@ -180,8 +179,8 @@ class DeepDensity(LatentDensityEstimator):
         Returns
         -------
         ndarray of shape (n_samples, n_prior_components)
-            E[p(c | z) | x] by importance sampling at the points of
-            ``score_samples``, the same at every call. Rows sum to 1.
+            E[p(c | z) | x] by importance sampling with the points of
+            ``score_samples``, so every call gives the same values. Rows sum to 1.
         """
         return self._by_chunks(
             X,
@@ -206,7 +205,7 @@ class DeepDensity(LatentDensityEstimator):
         Returns
         -------
         ndarray of shape (n_samples,)
-            Labels from 0 on.
+            Component labels, starting from 0.
         """
         return self.predict_proba(X).argmax(axis=1)
 
@@ -217,13 +216,13 @@ class DeepDensity(LatentDensityEstimator):
         Parameters
         ----------
         Z : array-like of shape (n_samples, n_components)
-            Latent points, such as ``transform`` returns.
+            Latent points, such as those that ``transform`` returns.
 
         Returns
         -------
         ndarray of shape (n_samples, n_features)
-            In the units of the training rows; for labels, which have no mean,
-            the most probable one. Of dtype object if labels are not numbers.
+            In the units of the training rows. Labels have no mean; their columns
+            hold the most probable one. Of dtype object if labels are not numbers.
         """
         check_is_fitted(self)
         points = check_array(Z, dtype=[np.float64, np.float32], input_name="Z")
@@ -233,7 +232,7 @@ class DeepDensity(LatentDensityEstimator):
             )
         return self._table.decode(self._inference(points.dtype).decode(points))
 
-    # Behind all of these.
+    # What these methods share.
 
     def _draw(self, n: int, rng: np.random.RandomState) -> tuple[Any, Any]:
         codes, Z = self._inference(np.float64).sample(n, rng)

@@ -1,4 +1,4 @@
-"""What a fitted model of ``VariationalEM`` answers: densities, bounds, latent means, samples."""
+"""Methods of a fitted ``VariationalEM``: densities, bounds, latent means, samples."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class ModelDensity(LatentDensityEstimator):
 
     @in_kind
     def score_samples(self, X: MatrixLike, return_std: bool = False) -> Scores:
-        """log p(x) of each row: exact where it can be had, else an importance estimate.
+        """log p(x) of each row: exact where possible, else an importance estimate.
 
-        Bayesian mixtures give the predictive density, E_q[p(x | parameters)].
+        Bayesian mixtures return the predictive density, log E_q[p(x | parameters)].
 
         Parameters
         ----------
@@ -43,9 +43,9 @@ class ModelDensity(LatentDensityEstimator):
         Returns
         -------
         log_density : ndarray of shape (n_samples,)
-            Nats, in the units of X. The lower, the more anomalous.
+            In nats and the units of X. The lower, the more anomalous.
         std : ndarray of shape (n_samples,)
-            Standard error of each value, 0 where it is exact. Only if
+            Standard error of each value, 0 if it is exact. Only if
             ``return_std``.
         """
         log_density, std = self._fitted.log_density(self._rows(X))
@@ -65,12 +65,12 @@ class ModelDensity(LatentDensityEstimator):
         Returns
         -------
         elbo : ndarray of shape (n_samples,)
-            Nats, in the units of X. It lies below log p(x) by
-            KL(q(z|x) || p(z|x)); for a Bayesian mixture, where q is that of z
-            and of the parameters, also by what the parameters' uncertainty
-            costs.
+            In nats and the units of X. It lies below log p(x) by
+            KL(q(z|x) || p(z|x)). For a Bayesian mixture, whose q covers z and
+            the parameters, it is lower by the cost of the parameters'
+            uncertainty, too.
         std : ndarray of shape (n_samples,)
-            Standard error of each value, 0 where no draw is involved. Only if
+            Standard error of each value, 0 if no sampling is involved. Only if
             ``return_std``.
         """
         elbo, std = self._fitted.elbo(self._rows(X))
@@ -78,7 +78,7 @@ class ModelDensity(LatentDensityEstimator):
 
     @in_kind
     def decompose_bound(self, X: MatrixLike) -> BoundDecomposition:
-        """Explain the bound of each row: what z explains, what q costs, what is lost.
+        """Split the bound of each row into what z explains, what q costs, and the gaps.
 
         Parameters
         ----------
@@ -88,10 +88,10 @@ class ModelDensity(LatentDensityEstimator):
         Returns
         -------
         BoundDecomposition
-            Nats for each row. No amortisation gap, for each row has a q of
-            its own. Of a Bayesian mixture q is that of z and of the
-            parameters: what these cost is a part of the gap, and exp E[log
-            weight] stands for the prior of z.
+            In nats for each row. There is no amortisation gap, because each row
+            has its own q. For a Bayesian mixture, q covers z and the parameters:
+            the cost of the parameters is part of the gap, and exp E[log weight]
+            stands for the prior of z.
         """
         rows = self._rows(X)
         return BoundDecomposition.own_posteriors(
@@ -112,7 +112,7 @@ class ModelDensity(LatentDensityEstimator):
         Returns
         -------
         ndarray of shape (n_samples, n_latent)
-            Responsibilities where z is discrete.
+            Responsibilities if z is discrete.
         """
         return self._fitted.posterior_mean(self._rows(X))
 
@@ -123,13 +123,14 @@ class ModelDensity(LatentDensityEstimator):
         Parameters
         ----------
         Z : array-like of shape (n_samples, n_latent)
-            Latent points or responsibilities, as ``transform`` returns them.
+            Latent points or responsibilities, such as those that ``transform``
+            returns.
 
         Returns
         -------
         ndarray of shape (n_samples, n_features)
-            In the units of the training rows; labels, which have no mean, by
-            the most probable one.
+            In the units of the training rows. Labels have no mean; their columns
+            hold the most probable one.
         """
         model = self._fitted
         points = check_array(Z, dtype=[np.float64, np.float32], input_name="Z")
@@ -159,7 +160,7 @@ class ModelDensity(LatentDensityEstimator):
     @available_if(_has_discrete_latent)
     @in_kind
     def predict(self, X: MatrixLike) -> IntArray:
-        """The most probable state of z of each row.
+        """The most probable state of z for each row.
 
         Parameters
         ----------
@@ -169,7 +170,7 @@ class ModelDensity(LatentDensityEstimator):
         Returns
         -------
         ndarray of shape (n_samples,)
-            Labels from 0 on.
+            Labels, starting from 0.
         """
         return self._fitted.posterior_mean(self._rows(X)).argmax(1)
 

@@ -46,14 +46,14 @@ _INTEGERS = {
 
 
 class VAEEstimator(DeepDensity):
-    """Variational autoencoder: one network q(z|x) for all rows, climbed together with p(x, z).
+    """Variational autoencoder: p(x, z), trained together with one network q(z|x) for all rows.
 
-    A decoder turns a latent z into the distribution of a row x, an encoder
-    guesses z from x, and both climb the evidence lower bound
-    E_q[log p(x, z)] + H[q] <= log p(x). Over the encoder alone that is EM's E
-    step, over the decoder and the prior alone its M step. Densities are in
-    nats and in the units of X, with every constant, hence comparable with
-    those of ``EMGaussianMixture``.
+    A decoder maps a latent z to the distribution of a row x, and an encoder
+    maps x to q(z|x). Both maximise the evidence lower bound
+    E_q[log p(x, z)] + H[q] <= log p(x). Maximising it over the encoder alone is
+    EM's E step, over the decoder and the prior alone its M step. Densities are
+    in nats and in the units of X, with every constant, and so are comparable
+    with those of ``EMGaussianMixture``.
 
     Needs torch (``pip install "skemvae[vae]"``), which is imported when a VAE
     is fitted.
@@ -63,11 +63,12 @@ class VAEEstimator(DeepDensity):
     n_components : int, default=2
         Number of latent dimensions.
     hidden_layer_sizes : tuple of int, default=(128, 128)
-        Hidden layers of the encoder; the decoder has them in reverse order.
-        () means affine maps both ways: with a Gaussian likelihood that is
-        factor analysis, from which training begins. Real columns have an
-        affine map past the hidden layers, too, and training goes on from the
-        factor model where that has the higher density at the first plateau.
+        Sizes of the encoder's hidden layers; the decoder has them in reverse
+        order. () means affine maps in both directions: with a Gaussian
+        likelihood this is factor analysis, from which training starts. Real
+        columns also have an affine map past the hidden layers. At the first
+        plateau, training continues from the factor model if that has the higher
+        density.
     activation : str, default="relu"
         "identity", "logistic", "tanh", "relu", "softplus", "elu", "silu" or
         "gelu".
@@ -76,16 +77,16 @@ class VAEEstimator(DeepDensity):
         amounts), "student_t", "bernoulli", "poisson", "negative_binomial" or
         "categorical", an object of ``skemvae.likelihoods`` such as
         ``Gaussian(variance="row")``, or pairs for mixed tables, with columns
-        as in scikit-learn's ``ColumnTransformer``; each column in exactly one
-        pair.
+        as in scikit-learn's ``ColumnTransformer``. Each column must be in
+        exactly one pair.
     prior : {"normal", "mixture", "vamp"}, default="normal"
-        p(z): standard normal, a learned mixture of Gaussians, or the mean
-        posterior of learned pseudo-inputs.
+        p(z): standard normal, a learned mixture of Gaussians, or a learned
+        average of the posteriors of learned pseudo-inputs (VampPrior).
     n_prior_components : int, default=16
-        Number of Gaussians or pseudo-inputs.
+        Number of Gaussians or pseudo-inputs of the prior.
     objective : {"elbo", "iwae"}, default="elbo"
-        The bound that is climbed; the importance-weighted one is tighter with
-        more samples.
+        The bound to maximise. The importance-weighted bound ("iwae") becomes
+        tighter with more samples.
     n_importance_samples : int, default=1
         Samples of z for each row and step.
     gradient : str, default="reparameterization"
@@ -93,81 +94,83 @@ class VAEEstimator(DeepDensity):
         the path only) or "score_function" (REINFORCE; at least 2 samples).
         All are unbiased.
     update : {"joint", "alternating"}, default="joint"
-        Climb over both at once, or epoch by epoch over the encoder alone (an
-        E step) and over the rest alone (an M step).
+        "joint" updates all networks at once; "alternating" updates in turns,
+        for an epoch each, the encoder alone (an E step) and the rest alone (an
+        M step).
     kl_warmup : int, default=30
-        Epochs over which the weight of the KL term rises to 1, against
-        posterior collapse; at most a quarter of ``max_iter``, and none where
-        training goes on from earlier weights. Reported bounds have weight 1
-        always.
+        Epochs over which the weight of the KL term rises to 1, to prevent
+        posterior collapse; at most a quarter of ``max_iter``, and none if
+        training continues from earlier weights. Reported bounds always have
+        weight 1.
     learning_rate : {"adaptive", "constant", "cosine"}, default="adaptive"
-        "adaptive" divides the rate by 3 at a plateau, goes on from the best
-        weights, and ends at a plateau before which that has not raised the best
-        bound by more than ``tol``; "constant" ends at the first plateau;
-        "cosine" falls to 0 over all of ``max_iter``.
+        "adaptive" divides the rate by 3 at a plateau and continues from the
+        best weights; it stops at a plateau if the best bound has risen by no
+        more than ``tol`` since the one before. "constant" stops at the first
+        plateau. "cosine" falls to 0 over all of ``max_iter``.
     learning_rate_init : float, default=3e-3
-        First rate of Adam.
+        Initial learning rate of Adam.
     batch_size : int or "auto", default="auto"
-        Rows of a batch; "auto" takes a sixteenth of the rows, between 64 and
+        Rows per batch; "auto" takes a sixteenth of the rows, between 64 and
         256.
     max_iter : int, default=500
-        Most epochs. 0 returns the untrained start.
+        Largest number of epochs. 0 returns the untrained start.
     early_stopping : bool, default=True
-        Whether the bound that is watched is that of held-out rows, not that of
-        the training rows.
+        Whether to watch the bound on held-out rows instead of that on the
+        training rows.
     validation_fraction : float, default=0.1
-        Share of the rows that is held out then.
+        Share of the rows that is held out for ``early_stopping``.
     n_iter_no_change : int, default=10
-        A plateau is reached when the mean bound of that many epochs is not
-        more than ``tol`` above that of as many epochs before, both since the
-        last plateau or the end of the warm-up. Of up to three times as many
-        epochs where that is a quarter of them.
+        Epochs of the means that detect a plateau: it is reached when the mean
+        bound of the last epochs is at most ``tol`` above that of as many epochs
+        before. Only epochs since the last plateau or the end of the warm-up
+        count; if a quarter of them is more, the means cover that quarter, up to
+        three times ``n_iter_no_change``.
     tol : float, default=1e-3
-        Nats per sample.
+        Smallest gain that counts, in nats per sample.
     standardize : bool, default=True
-        Whether real columns get mean 0 and variance 1 inside. Densities are
-        in the units of X either way.
+        Whether to scale real columns to mean 0 and variance 1 first. Densities
+        are in the units of X either way.
     n_score_samples : int, default=256
-        Points at which ``score_samples`` looks at each row: the more, the
-        closer it comes to log p(x). Rounded up to a multiple of 16.
+        Number of points with which ``score_samples`` estimates log p(x) of each
+        row; the more, the closer. Rounded up to a multiple of 16.
     device : str, default="auto"
         "cpu", "cuda" or another device of torch; "auto" takes a GPU if there
         is one. Fitted networks are kept on the CPU.
     random_state : int, Generator, RandomState or None, default=None
-        Seed of everything random. Same seed, same machine: same result, to
-        the last bit, whatever the number of threads or jobs.
+        Seed of everything random. On the same machine, the same seed gives the
+        same result to the last bit, whatever the number of threads or jobs.
     warm_start : bool, default=False
-        Whether ``fit`` goes on from the weights of the last one, if any.
+        Whether ``fit`` continues from the weights of the last fit, if any.
     verbose : int or None, default=None
-        None shows one line, on a terminal only, while a fit takes more than
-        ten seconds; 0 is silent. 1 prints every tenth epoch, 2 also bound,
-        gain and time. For a progress bar use scikit-learn's callbacks (from
-        version 1.9 on).
+        None shows one line, on a terminal only, if a fit takes more than ten
+        seconds; 0 is silent. 1 prints every tenth epoch, 2 also bound, gain and
+        time. For a progress bar use scikit-learn's callbacks (from version 1.9
+        on).
 
     Attributes
     ----------
     lower_bounds_ : ndarray of shape (n_iter + 1,)
         The bound on the training rows in nats per sample: at the start, then
-        the mean over each epoch, while the weights move. Calls that go on
-        append to it.
+        the mean over each epoch, while the weights change. Calls that continue
+        training append to it.
     validation_lower_bounds_ : ndarray of shape (n_iter + 1,) or None
         The bound on held-out rows at the start and after each epoch, at the
-        mean of the weights over the last 100 steps or the last epoch (with a
-        cosine at the weights); None without early stopping, NaN for epochs of
-        earlier calls without it.
+        mean of the weights over the last 100 steps or the last epoch (with
+        "cosine" at the weights themselves). None without early stopping; NaN
+        for epochs of earlier calls without it.
     lower_bound_ : float
-        The bound on the training rows at the weights that are kept: those
-        with the best bound that was watched, since the warm-up.
+        The bound on the training rows at the returned weights, which are those
+        with the best watched bound since the warm-up.
     n_iter_ : int
-        Epochs of this call; with ``partial_fit`` of all calls.
+        Number of epochs of this call, or of all calls with ``partial_fit``.
     converged_ : bool
-        Whether the stopping rule was met, or a cosine has come to its end.
+        Whether the stopping rule was met or a cosine schedule was completed.
     status_ : str
         "converged", "max_iter", "interrupted", "stopped_by_callback" or
         "diverged".
     n_active_units_ : int
-        Latent dimensions whose posterior mean varies between rows (variance
-        above 0.01).
+        Number of latent dimensions whose posterior mean varies between rows
+        (variance above 0.01).
     n_parameters_ : int
         Number of free parameters of p(x, z): decoder, likelihood and prior.
     module_ : torch.nn.Module
@@ -258,7 +261,7 @@ class VAEEstimator(DeepDensity):
         ----------
         X : array-like of shape (n_samples, n_features)
             Training rows; a frame or an array of objects for labels that are
-            not numbers. They are held in memory once more, as float32 codes.
+            not numbers. A copy is held in memory, as float32 codes.
         y : Ignored
             Present for the API only.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -268,7 +271,7 @@ class VAEEstimator(DeepDensity):
         Returns
         -------
         self
-            After Ctrl-C usable, with the best weights so far.
+            The fitted estimator; after Ctrl-C, with the best weights so far.
 
         Raises
         ------
@@ -296,8 +299,8 @@ class VAEEstimator(DeepDensity):
     ) -> Self:
         """Train for one epoch over these rows.
 
-        The first call makes the networks and fixes the units: its rows should
-        be representative, and hold every label.
+        The first call creates the networks and fixes the units, so its rows
+        should be representative and hold every label.
 
         Parameters
         ----------
@@ -311,14 +314,15 @@ class VAEEstimator(DeepDensity):
         Returns
         -------
         self
-            With one epoch more; ``n_iter_`` counts them all.
+            Trained for one more epoch; ``n_iter_`` counts all epochs.
 
         Raises
         ------
         ValueError, FloatingPointError
-            As ``fit``; after the latter the weights are those before.
+            As in ``fit``. After a FloatingPointError the weights are those
+            before the call.
         KeyboardInterrupt
-            After Ctrl-C, with the weights before.
+            After Ctrl-C; the weights are those before the call.
         """
         self._check_parameters()
         with fitting(self) as draft:
@@ -364,7 +368,7 @@ class VAEEstimator(DeepDensity):
             fit.trainer.optimiser.load_state_dict(self._optimiser)
         result: Result[Any] = fit.run(1)
         if result.status is Status.INTERRUPTED:
-            raise KeyboardInterrupt  # the loop is the caller's
+            raise KeyboardInterrupt  # the caller's loop must stop, too
         self._set(
             **fit.attributes(result, last=True)
             | {
@@ -375,10 +379,10 @@ class VAEEstimator(DeepDensity):
         return result
 
     def _report(self, result: Result[Any]) -> None:
-        """Say how the fit ended, unless all is well."""
+        """Raise or warn unless the fit ended well."""
         if result.status is Status.DIVERGED:
             raise FloatingPointError(
-                f"The bound became non-finite after epoch {result.n_iter}, at any learning rate; "
+                f"The bound became non-finite after epoch {result.n_iter}, at every learning rate; "
                 "the best weights before that are kept. Lower learning_rate_init, look for "
                 "extreme values in X, or raise the floor of the variance."
             )
@@ -392,8 +396,8 @@ class VAEEstimator(DeepDensity):
         elif self.n_active_units_ == 0 and self.max_iter > 0:
             message = (
                 "Posterior collapse: n_active_units_=0, q(z|x) is the same for all rows, and z "
-                "explains nothing. Increase kl_warmup, choose a smaller n_components or a larger "
-                "learning_rate_init; or the columns are independent."
+                "explains nothing. Increase kl_warmup, or choose a smaller n_components or a "
+                "larger learning_rate_init, unless the columns are independent."
             )
         else:
             return

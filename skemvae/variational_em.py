@@ -1,4 +1,4 @@
-"""``VariationalEM``: EM where the posterior is intractable."""
+"""``VariationalEM``: EM for models with an intractable posterior."""
 
 from __future__ import annotations
 
@@ -33,52 +33,52 @@ from skemvae.validation import (
 class VariationalEM(ModelDensity):
     """Variational EM for a model p(x, z) of your choice.
 
-    The E step finds the best q of the model's family, the M step the best
-    parameters (or their q, if they have a prior); the bound never falls.
+    The E step finds the best q in the model's family, and the M step the best
+    parameters (or their q, if they have a prior). The bound never falls.
 
     Parameters
     ----------
     model : Model, str or None, default=None
         An object of ``skemvae.models``, or "bayesian_mixture" or
         "factor_model" for one with default parameters; None means the
-        Bayesian Gaussian mixture. Its parameters are searched as
+        Bayesian Gaussian mixture. In a search, name its parameters as
         ``model__n_components`` and so on.
     tol : float, default=1e-3
-        Stop when the gain that remains is estimated to be below ``tol``, in
-        nats per sample (by Aitken extrapolation, or by the slowest rate that
-        the acceleration has seen). 0 runs to ``max_iter``.
+        The fit stops when the remaining gain is estimated to be below ``tol``,
+        in nats per sample (by Aitken extrapolation, or from the slowest rate
+        that the acceleration has seen). 0 runs to ``max_iter``.
     max_iter : int, default=200
-        Most iterations of a start. 0 returns the start itself.
+        Largest number of iterations of a start. 0 returns the start itself.
     n_init : int, default=1
         Number of starts; the one with the best bound is kept.
     acceleration : {"auto"} or None, default="auto"
-        "auto" extrapolates iterations of the Bayesian mixture and of factor
-        models by a quasi-Newton method where they gain slowly, as in
-        ``EMGaussianMixture``; the bound never falls. Models of one's own climb
-        without. None is plain variational EM.
+        "auto" speeds up slow iterations of the Bayesian mixture and of factor
+        models by quasi-Newton extrapolation, as in ``EMGaussianMixture``; the
+        bound never falls. Models that you write are not accelerated. None is
+        plain variational EM.
     random_state : int, Generator, RandomState or None, default=None
         Seed of the starts, and of ``sample``.
     warm_start : bool, default=False
-        Whether ``fit`` goes on from the fitted model, if there is one. The
+        Whether ``fit`` continues from the fitted model, if there is one. The
         history ``lower_bounds_`` then continues, provided that the data are
         the same.
     verbose : int or None, default=None
-        None shows one line, on a terminal only, while a fit takes more than
-        ten seconds; 0 is silent. 1 prints the iterations, 2 also bound,
-        gain and time. For a progress bar use scikit-learn's callbacks (from
-        version 1.9 on).
+        None shows one line, on a terminal only, if a fit takes more than ten
+        seconds; 0 is silent. 1 prints the iterations, 2 also bound, gain and
+        time. For a progress bar use scikit-learn's callbacks (from version 1.9
+        on).
     verbose_interval : int, default=10
         Number of iterations between prints.
 
     Attributes
     ----------
     model_ : Model
-        The fitted model: its parameters, under its own names.
+        The fitted model, with its parameters under their own names.
     lower_bound_ : float
-        The bound at the returned parameters, nats per sample, in the units of
-        X: the mean of ``elbo`` over the training rows, less what the parameters
-        cost divided by the number of rows, where they have a prior: KL(q || prior),
-        and what the prior costs where it is fitted.
+        The bound at the returned parameters, in nats per sample and the units
+        of X: the mean of ``elbo`` over the training rows. If the parameters have
+        a prior, the bound is lower by their cost divided by the number of rows:
+        KL(q || prior) and, if the prior is fitted, the cost of the prior.
     lower_bounds_ : ndarray of shape (n_iter + 1,)
         The bound at the start and after each iteration.
     converged_ : bool
@@ -136,29 +136,31 @@ class VariationalEM(ModelDensity):
         self.verbose_interval = verbose_interval
 
     def set_params(self, **params: object) -> Self:
-        """Set parameters, those of the model as ``model__name``.
+        """Set parameters; those of the model are called ``model__name``.
 
         Parameters
         ----------
         **params : dict
-            By name. ``model__name`` makes an object of a model that is None or a name.
+            Parameters by name. ``model__name`` replaces a model that is None or a string
+            by an object.
 
         Returns
         -------
         self
-            Changed.
+            The changed estimator.
 
         Raises
         ------
         ValueError
-            If there is no such parameter; one of the model is offered as ``model__name``.
+            If a parameter does not exist. For one of the model, the message suggests
+            ``model__name``.
         """
         own = {name: value for name, value in params.items() if not name.startswith("model__")}
         unknown = own.keys() - self.get_params(deep=False).keys()
         for name in sorted(unknown & self._chosen_model().get_params().keys() if unknown else ()):
             raise ValueError(
-                f"Invalid parameter {name!r} for estimator {self!r}: it is one of its model, set "
-                f"it as 'model__{name}'."
+                f"Invalid parameter {name!r} for estimator {self!r}: it belongs to its model, so "
+                f"set it as 'model__{name}'."
             )
         super().set_params(**own)
         if len(own) < len(params):
@@ -173,9 +175,9 @@ class VariationalEM(ModelDensity):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Training rows; a frame or an array of objects where the model
-            takes labels that are not numbers. For a Bayesian mixture also rows
-            that need not be in memory, as in ``EMGaussianMixture``.
+            Training rows; a frame or an array of objects if the model takes
+            labels that are not numbers. For a Bayesian mixture also rows that
+            are not in memory, as in ``EMGaussianMixture``.
         y : Ignored
             Present for the API only.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -184,23 +186,23 @@ class VariationalEM(ModelDensity):
         Returns
         -------
         self
-            After Ctrl-C usable, with the best parameters so far; before there
-            are any, KeyboardInterrupt is raised.
+            The fitted estimator; after Ctrl-C, with the best parameters so far.
+            If there are none yet, KeyboardInterrupt is raised.
 
         Raises
         ------
         ValueError
-            If X holds NaN, inf or a value that the model gives no density, or
-            if a parameter is out of range.
+            If X holds NaN, inf or a value to which the model gives no density,
+            or if a parameter is out of range.
 
         Warns
         -----
         ConvergenceWarning
-            If the best start did not converge, or was interrupted.
+            If the best start did not converge or was interrupted.
         DoubtfulFitWarning
-            Of Bayesian mixtures: if columns determine each other linearly, or
-            components have collapsed on values that are repeated; if all of 5
-            components or more hold rows, so that there may be too few of them.
+            For Bayesian mixtures, if columns determine each other linearly, if
+            components have collapsed on repeated values, or if there are 5
+            components or more and all hold rows, so that there may be too few.
         """
         self._check_parameters()
         model = self._chosen_model()
@@ -215,7 +217,7 @@ class VariationalEM(ModelDensity):
     def _fit(
         self, model: Model, X: Any, y: Any, sample_weight: Any
     ) -> tuple[Result[Any], list[str]]:
-        """Fit a model, with valid parameters; what there is to doubt, too."""
+        """Fit a model, with valid parameters; also return the doubts about it."""
         metadata = None if sample_weight is None else {"sample_weight": sample_weight}
         rows, weight = self._read(model, X, sample_weight)
         fit, earlier = self._begin(model, rows, weight)
@@ -241,14 +243,14 @@ class VariationalEM(ModelDensity):
         return result, doubts
 
     def _read(self, model: Model, X: Any, sample_weight: Any) -> tuple[Any, Any]:
-        """Valid rows, as the model wants them, and their weights."""
+        """Validated rows in the form that the model reads, and their weights."""
         if model.reads_tables:
             return read(self, X, sample_weight), None
         rows = check_rows(self, X, numeric=model.is_numeric, reset=True)
         return counting_rows(rows, sample_weight)
 
     def _begin(self, model: Model, rows: Any, weight: Any) -> tuple[Fit, Any]:
-        """The fit of a model to these rows, and the bounds of the one that it continues."""
+        """The fit of a model to these rows, and the bounds of the fit that it continues."""
         names = getattr(self, "feature_names_in_", range(self.n_features_in_))
         rng = check_random_state(self.random_state)
         if not (self.warm_start and hasattr(self, "model_")):
@@ -264,7 +266,7 @@ class VariationalEM(ModelDensity):
         return {"model_": model, "n_parameters_": model.n_parameters_}
 
     def _chosen_model(self) -> Model:
-        """An unfitted model of the fit's own."""
+        """A new unfitted model, as ``model`` asks for it."""
         if self.model is None:
             return MODELS["bayesian_mixture"]()
         if isinstance(self.model, str):
