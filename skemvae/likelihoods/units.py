@@ -166,7 +166,7 @@ class Binary(Units):
                 X,
                 (X != 0) & (X != 1),
                 "a Bernoulli likelihood scores 0 and 1 only, because p^x (1 - p)^(1 - x) is not a "
-                "density on the values between them. Threshold or draw the values first.",
+                "density of values in [0, 1]. Threshold or draw the values first.",
             )
         else:
             self._refuse(X, (X < 0) | (X > 1), "a Bernoulli likelihood needs values in [0, 1].")
