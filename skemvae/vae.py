@@ -120,16 +120,16 @@ class VAEEstimator(DeepDensity):
     validation_fraction : float, default=0.1
         Share of the rows that is held out for ``early_stopping``.
     n_iter_no_change : int, default=10
-        Epochs of the means that detect a plateau: it is reached when the mean
-        bound of the last epochs is at most ``tol`` above that of as many epochs
-        before. Only epochs since the last plateau or the end of the warm-up
-        count; if a quarter of them is more, the means cover that quarter, up to
-        three times ``n_iter_no_change``.
+        Number of epochs over which the plateau test averages. A plateau is
+        reached when the mean bound of these epochs is at most ``tol`` above that
+        of as many epochs before, all since the last plateau or the end of the
+        warm-up. If a quarter of the epochs since then is more, it averages over
+        that quarter, but at most over three times ``n_iter_no_change``.
     tol : float, default=1e-3
         Smallest gain that counts, in nats per sample.
     standardize : bool, default=True
-        Whether to scale real columns to mean 0 and variance 1 first. Densities
-        are in the units of X either way.
+        Whether to scale real columns to mean 0 and variance 1 internally.
+        Densities are in the units of X either way.
     n_score_samples : int, default=256
         Number of points with which ``score_samples`` estimates log p(x) of each
         row; the more, the closer. Rounded up to a multiple of 16.

@@ -45,7 +45,7 @@ class FactorModel(Model):
     loadings_ : ndarray of shape (n_outputs, n_factors)
         W, with orthogonal columns, the largest first. There is one output for
         each column, or for each label of a categorical column, in the order of
-        the likelihoods. Real columns are scaled to mean 0 and variance 1 first.
+        the likelihoods. Real columns are scaled to mean 0 and variance 1.
     intercept_ : ndarray of shape (n_outputs,)
         b.
     likelihoods_ : list of Likelihood

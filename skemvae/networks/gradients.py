@@ -112,7 +112,7 @@ def iwae_doubly_reparameterized(
     share = torch.softmax(log_ratio, -1).detach()
     if z.requires_grad:
         # θ needs Σ share ∇ log w; φ, through z, needs Σ share² ∇ log w if β = 1. Leaving out the
-        # score of q is unbiased only with this factor, which takes off β share (1 - share).
+        # score of q is unbiased only with this factor, which subtracts β share (1 - share).
         factor = 1 - beta * (1 - share)
         z.register_hook(lambda gradient: factor[..., None] * gradient)
     return (share * log_ratio).sum(-1), _average((likelihood - kl).detach())

@@ -202,7 +202,7 @@ class Factors(nn.Module):
 
 
 def all_normal(heads: Iterable[Any]) -> bool:
-    """Whether the posterior is normal, because all columns have given-variance Gaussians."""
+    """Whether all columns are Gaussian with a variance free of z, so the posterior is normal."""
     return all(isinstance(head, Gaussian) and head.separable for head in heads)
 
 

@@ -263,7 +263,7 @@ class GaussianFit(OwnFit):
         return q, expected.value + q.entropy
 
     def jump(self, state: OwnState) -> OwnState | None:
-        """Restart each q and keep it where it is better, as at another mode of the posterior."""
+        """Restart each q and keep the new one if it is better, for example at another mode."""
         log_joint = LogJoint(self._model, self._X, state.parameters, self._noise)
         old, bound = self._e_step(log_joint, state.posterior)
         new, new_bound = self._e_step(log_joint, None)
