@@ -13,16 +13,19 @@ import pytest
 import torch
 from scipy.integrate import dblquad
 from scipy.special import expit, gammaln
+from scipy.stats import multivariate_t
 from torch import nn
 
 import skemvae
 from skemvae import EMGaussianMixture, VAEEstimator, VariationalEM
 from skemvae.core.bound import POSTERIORS, Posterior
+from skemvae.core.moments import Moments
 from skemvae.likelihoods import LIKELIHOODS, Likelihood
 from skemvae.likelihoods.units import Counts
 from skemvae.models import FactorModel
 from skemvae.networks.priors import PRIORS, Prior
 from skemvae.structures.dense import Full
+from skemvae.structures.dense_scan import DifferenceScan
 from skemvae.structures.registry import STRUCTURES
 
 
@@ -241,3 +244,104 @@ def test_the_log_probability_of_the_likelihood_is_right():
     expected = np.log(poisson + zero * (k == 0))
     actual = head.log_probs(torch.tensor(k)[:, None], torch.tensor(0.7))[:, 0].detach()
     np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)
+
+
+# A component that is not Gaussian: Student's t with five degrees of freedom.
+
+
+@dataclass(frozen=True)
+class StudentMoments(Moments):
+    """A row counts the less, the further it is from the mean; ``held`` are counts as usual."""
+
+    held: np.ndarray
+
+    @property
+    def shares(self):
+        return self.held
+
+    @property
+    def covariances(self):
+        return super().covariances * (self.count / self.held)[:, None, None]
+
+
+class StudentScan(DifferenceScan):
+    """-2 log density of t, less the constant of a Gaussian with the same matrix."""
+
+    DOF = 5.0
+
+    def squared_distances(self, features, workspace):
+        d, nu = self.means.shape[1], self.DOF
+        squares = super().squared_distances(features, workspace)
+        constant = gammaln((nu + d) / 2) - gammaln(nu / 2) + d / 2 * np.log(2 / nu)
+        return (nu + d) * np.log1p(squares / nu) - 2 * constant
+
+    def reweighted(self, features, responsibility):
+        squares = (features**2).sum(1)
+        return responsibility * (self.DOF + features.shape[1]) / (self.DOF + squares)
+
+    def second(self, features, weight, workspace):
+        weighted = self.reweighted(features, weight)
+        square = super().second(features, weighted, workspace).reshape(len(weight), -1)
+        return np.concatenate([square, weight.sum(1, keepdims=True)], axis=1)
+
+    def moments(self, count, first, second):
+        square = second[:, :-1].reshape(len(count), *self.cholesky.shape[1:])
+        usual = super().moments(count, first, square)
+        return StudentMoments(usual.count, usual.origin, usual.first, usual.second, second[:, -1])
+
+    def sharper(self, moments):
+        return None
+
+
+class Student(Full):
+    """Scale matrices of Student's t."""
+
+    name = "student"
+
+    @classmethod
+    def races_as(cls):
+        return Full
+
+    @classmethod
+    def nearest(cls, covariance, noise):
+        return cls(covariance.values)
+
+    def scan(self, means):
+        return StudentScan(means, self.cholesky, self.precision_cholesky)
+
+    def draw(self, labels, rng):
+        scale = np.sqrt(rng.chisquare(StudentScan.DOF, len(labels)) / StudentScan.DOF)
+        return super().draw(labels, rng) / scale[:, None]
+
+
+def test_a_component_that_is_not_gaussian(tmp_path):
+    rng = np.random.default_rng(0)
+    X = rng.standard_t(5, (1500, 2)) @ [[1.0, 0.3], [0.0, 0.5]]
+    X[:500] += 12
+    with patch.dict(STRUCTURES, student=Student):
+        mixture = EMGaussianMixture(
+            2, covariance_type="student", random_state=0, tol=1e-8, max_iter=500
+        ).fit(X)
+        assert np.diff(mixture.lower_bounds_).min() >= -1e-9
+        gaussian = EMGaussianMixture(2, random_state=0).fit(X)
+        assert mixture.score(X) > gaussian.score(X) + 0.02
+        theirs = [
+            np.log(weight) + multivariate_t(mean, scale, StudentScan.DOF).logpdf(X)
+            for weight, mean, scale in zip(
+                mixture.weights_, mixture.means_, mixture.covariances_, strict=True
+            )
+        ]
+        np.testing.assert_allclose(mixture.score_samples(X), np.logaddexp(*theirs), rtol=1e-9)
+
+        def score(step, name, direction):
+            moved = {n: getattr(mixture, n) for n in ("weights_", "means_", "covariances_")}
+            moved[name] = moved[name] + step * direction
+            own = EMGaussianMixture.from_parameters(*moved.values(), covariance_type="student")
+            return own.score(X)
+
+        for name, direction in (("means_", np.ones((2, 2))), ("covariances_", np.eye(2)[None])):
+            slope = (score(1e-3, name, direction) - score(-1e-3, name, direction)) / 2e-3
+            assert abs(slope) < 1e-3
+        drawn, _ = mixture.sample(30_000)
+        np.testing.assert_allclose(np.median(drawn, 0), np.median(X, 0), atol=0.3)
+        assert_survives(mixture, X, tmp_path)

@@ -220,8 +220,8 @@ class Covariance(ABC):
         """
 
     @abstractmethod
-    def draw(self, labels: AnyArray, normal: Array) -> Array:
-        """Turn standard normal rows into rows with the covariance of their component."""
+    def draw(self, labels: AnyArray, rng: Any) -> Array:
+        """Rows of mean 0 with the distribution of their component, one for each label."""
 
     @abstractmethod
     def scatter(self, noise: Array) -> Array:

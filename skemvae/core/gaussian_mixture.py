@@ -75,7 +75,7 @@ class GaussianMixture:
         """The M step, in closed form; a component without weight stays where it was."""
         return replace(
             self,
-            weights=moments.count / moments.count.sum(),
+            weights=moments.shares / moments.shares.sum(),
             means=moments.where_counted(moments.means, lambda: self.means),
             covariance=self.covariance.maximise(moments, self.noise),
         )
@@ -122,8 +122,7 @@ class GaussianMixture:
     def sample(self, n: int, rng: Any) -> tuple[Array, AnyArray]:
         """Draw n rows and the components they come from, in random order."""
         labels = rng.choice(len(self.weights), size=n, p=self.weights)
-        normal = rng.standard_normal((n, self.means.shape[1]))
-        return self.means[labels] + self.covariance.draw(labels, normal), labels
+        return self.means[labels] + self.covariance.draw(labels, rng), labels
 
     @property
     def divergence(self) -> float:

@@ -107,6 +107,11 @@ class Moments:
         second = self.second + self._outer(shift, self.first) + self._outer(first, shift)
         return replace(self, origin=origin, first=first, second=second)
 
+    @property
+    def shares(self) -> Array:
+        """How much of all rows each component holds, shape (K,): the counts."""
+        return self.count
+
     @cached_property
     def means(self) -> Array:
         """The mean of each component, shape (K, d); its origin where nothing was counted."""

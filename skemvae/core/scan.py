@@ -86,6 +86,13 @@ class Scan(Metric):
         squares, variances = self.residuals(features)
         return -0.5 * (squares + np.log(2 * np.pi * variances)[:, :, None])
 
+    def reweighted(self, features: Array, responsibility: Array) -> Array:
+        """What each row counts in the first moments of each component, shape (K, n).
+
+        Components that trust some of their rows less than others, such as Student's t, say so here.
+        """
+        return responsibility
+
     @abstractmethod
     def second(self, features: Array, weight: Array, workspace: Workspace) -> Array:
         """Weighted second moments in the scan's own coordinates; may overwrite ``features``.

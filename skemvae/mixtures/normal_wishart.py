@@ -207,7 +207,7 @@ class NormalWishart:
         size = self.covariance.radial_size
         chi_square = rng.chisquare((self._power - size)[labels, None], (n, d // size))
         inflation = self.dof * (self.mean_precision + 1) / self.mean_precision
-        normal = self.covariance.draw(labels, rng.standard_normal((n, d)))
+        normal = self.covariance.draw(labels, rng)
         drawn: Array = self.mean[labels] + normal * np.sqrt(inflation[labels, None] / chi_square)
         return drawn
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -88,7 +88,8 @@ class AxisAlignedCovariance(MatrixCovariance):
     def condition(self, free: AnyArray, given: AnyArray) -> tuple[Array, Self]:
         return np.zeros((self.n_components, len(free), len(given))), self.marginal(free)
 
-    def draw(self, labels: AnyArray, normal: Array) -> Array:
+    def draw(self, labels: AnyArray, rng: Any) -> Array:
+        normal = rng.standard_normal((len(labels), self.n_features))
         rows: Array = normal * np.sqrt(self.values)[labels]
         return rows
 

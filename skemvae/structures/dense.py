@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from scipy.linalg import solve_triangular
@@ -119,7 +119,8 @@ class DenseCovariance(MatrixCovariance):
         rest = lower[:, d_given:, d_given:]
         return gain, type(self)(rest @ rest.transpose(0, 2, 1))
 
-    def draw(self, labels: AnyArray, normal: Array) -> Array:
+    def draw(self, labels: AnyArray, rng: Any) -> Array:
+        normal: Array = rng.standard_normal((len(labels), self.n_features))
         rows = np.empty_like(normal)
         for k, factor in enumerate(self.cholesky):
             rows[labels == k] = normal[labels == k] @ factor.T

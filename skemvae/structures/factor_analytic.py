@@ -184,7 +184,8 @@ class FactorAnalytic(Covariance):
         values = np.concatenate([loadings, rest.values[:, :, -1:]], axis=2)
         return loadings @ known._directions, type(self)(values)
 
-    def draw(self, labels: AnyArray, normal: Array) -> Array:
+    def draw(self, labels: AnyArray, rng: Any) -> Array:
+        normal: Array = rng.standard_normal((len(labels), self.n_features))
         # A symmetric root, Ψ^1/2 (I + A A^T)^1/2 with A = Ψ^-1/2 Λ: as many numbers as features.
         rows = np.empty_like(normal)
         for k, (turn, stretch) in enumerate(zip(*self._stretches, strict=True)):

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial, singledispatch
+from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -22,8 +23,15 @@ from skemvae.engine.passes.threads import Region, in_region
 from skemvae.kernel import native
 from skemvae.kernel.small_matrices import readable, symmetric, unwhiten
 from skemvae.structures.axis_scan import AxisScan, ExpandedScan, SphericalScan
-from skemvae.structures.dense_scan import DenseScan, SingleScan, TiedScan
-from skemvae.structures.factor_scan import FactorMoments, FactorScan
+from skemvae.structures.dense_scan import (
+    DenseScan,
+    DifferenceScan,
+    SingleScan,
+    TiedScan,
+    UnitScan,
+    WhitenedScan,
+)
+from skemvae.structures.factor_scan import ExpandedFactorScan, FactorMoments, FactorScan
 
 # Bytes that a tile may take of a core's own cache, and its fewest and most rows; what is computed
 # in float32 needs more, since its sums are added up as float64 at the end of each tile (measured).
@@ -186,15 +194,11 @@ def compiled_keys(level: str, rows: Rows, slope: Array, shift: float) -> Array:
 
 def compiled(scan: Scan, log_normaliser: Array) -> CompiledPass | None:
     """The pass of a scan by the kernel, or None where there is none."""
-    return None if native.level is None else _pass(scan, log_normaliser)
+    # A class that derives from one of these may compute something else.
+    make = None if native.level is None else _PASSES.get(type(scan))
+    return None if make is None else make(scan, log_normaliser)
 
 
-@singledispatch
-def _pass(scan: Scan, log_normaliser: Array) -> CompiledPass | None:
-    return None
-
-
-@_pass.register
 def _dense(scan: DenseScan, log_normaliser: Array) -> CompiledPass:
     k, d = scan.means.shape
     means = readable(scan.means)
@@ -208,7 +212,6 @@ def _dense(scan: DenseScan, log_normaliser: Array) -> CompiledPass:
     )
 
 
-@_pass.register
 def _single(scan: SingleScan, log_normaliser: Array) -> CompiledPass:
     double = _dense(scan, log_normaliser)
     means = double.means.astype(np.float32)
@@ -229,7 +232,6 @@ def _dense_moments(means: Array, cholesky: Array, sums: Array) -> Moments:
     return Moments(sums[:, 0], means, *unwhiten(cholesky, sums))
 
 
-@_pass.register
 def _shared(scan: TiedScan, log_normaliser: Array) -> CompiledPass:
     k, d = scan.means.shape
     lower, upper = scan.cholesky[0], scan.precision_cholesky[0]
@@ -248,8 +250,6 @@ def _shared(scan: TiedScan, log_normaliser: Array) -> CompiledPass:
     )
 
 
-@_pass.register(AxisScan)
-@_pass.register(ExpandedScan)
 def _axes(scan: AxisScan | ExpandedScan, log_normaliser: Array) -> CompiledPass:
     k, d = scan.means.shape
 
@@ -267,7 +267,6 @@ def _axes(scan: AxisScan | ExpandedScan, log_normaliser: Array) -> CompiledPass:
     )
 
 
-@_pass.register
 def _spherical(scan: SphericalScan, log_normaliser: Array) -> CompiledPass:
     k, d = scan.means.shape
     # Coefficients of |z|^2 and of z; what is constant goes to the normaliser.
@@ -288,7 +287,6 @@ def _spherical(scan: SphericalScan, log_normaliser: Array) -> CompiledPass:
     )
 
 
-@_pass.register
 def _factors(scan: FactorScan, log_normaliser: Array) -> CompiledPass | None:
     if not scan.is_stable:
         return None
@@ -309,3 +307,17 @@ def _factors(scan: FactorScan, log_normaliser: Array) -> CompiledPass | None:
         Cost(k * (1 + 2 * d + d * q), k * (q + 1) + 2 * d + 3, k * (d * (2 * q + 6) + _OTHER_WORK)),
         moments,
     )
+
+
+_PASSES: dict[type[Scan], Callable[[Any, Array], CompiledPass | None]] = {
+    DifferenceScan: _dense,
+    UnitScan: _dense,
+    WhitenedScan: _dense,
+    SingleScan: _single,
+    TiedScan: _shared,
+    AxisScan: _axes,
+    ExpandedScan: _axes,
+    SphericalScan: _spherical,
+    FactorScan: _factors,
+    ExpandedFactorScan: _factors,
+}

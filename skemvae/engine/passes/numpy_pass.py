@@ -139,8 +139,9 @@ class ScannedPass(SummingPass):
         total = evidence.sum() if weight is None else weight @ evidence
         if self.second_scan is not self.scan:
             features = self.second_scan.features(z, workspace)
+        first = self.second_scan.reweighted(features, responsibility) @ z.T
         second = self.second_scan.second(features, responsibility, workspace)
-        return Sums((responsibility @ z.T, second), float(total))
+        return Sums((first, second), float(total))
 
     def moments(self, sums: Sums) -> Moments:
         # The last row of z holds ones, so the last column of the first moments holds the counts.

@@ -8,7 +8,8 @@ large operations. What the sums over blocks mean only the scan of ``core`` says.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from functools import singledispatch
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,7 +17,14 @@ from torch import Tensor
 from skemvae.core.arrays import AnyArray
 from skemvae.core.scan import Scan
 from skemvae.structures.axis_scan import AxisScan, ExpandedScan, SphericalScan
-from skemvae.structures.dense_scan import DenseScan, TiedScan, WhitenedScan
+from skemvae.structures.dense_scan import (
+    DenseScan,
+    DifferenceScan,
+    SingleScan,
+    TiedScan,
+    UnitScan,
+    WhitenedScan,
+)
 from skemvae.structures.factor_scan import ExpandedFactorScan, FactorScan
 
 
@@ -190,17 +198,32 @@ class _ExpandedFactors(TorchScan):
         return torch.cat([products.transpose(1, 2), squares[:, :, None]], 2)
 
 
-@singledispatch
 def on_device(scan: Scan, device: torch.device) -> TorchScan:
-    """The same arithmetic, on a device."""
-    raise NotImplementedError(type(scan))
+    """The same arithmetic, on a device.
+
+    Raises
+    ------
+    ValueError
+        If the scan is of a class that torch does not know.
+    """
+    if type(scan) not in _SCANS:
+        raise ValueError(
+            f"device={device.type!r}: a GPU knows the built-in covariance types only, not "
+            f"{type(scan).__name__}: set device='cpu'."
+        )
+    return _SCANS[type(scan)](scan, device)
 
 
-on_device.register(WhitenedScan, _Whitened)
-on_device.register(DenseScan, _Differences)
-on_device.register(TiedScan, _Tied)
-on_device.register(AxisScan, _Axis)
-on_device.register(ExpandedScan, _Expanded)
-on_device.register(SphericalScan, _Spherical)
-on_device.register(FactorScan, _Factors)
-on_device.register(ExpandedFactorScan, _ExpandedFactors)
+# By the very class: one that derives from another may compute something else.
+_SCANS: dict[type[Scan], Callable[[Any, torch.device], TorchScan]] = {
+    WhitenedScan: _Whitened,
+    SingleScan: _Whitened,
+    DifferenceScan: _Differences,
+    UnitScan: _Differences,
+    TiedScan: _Tied,
+    AxisScan: _Axis,
+    ExpandedScan: _Expanded,
+    SphericalScan: _Spherical,
+    FactorScan: _Factors,
+    ExpandedFactorScan: _ExpandedFactors,
+}
