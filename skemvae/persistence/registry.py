@@ -365,6 +365,12 @@ def record_of(cls: type) -> Record | None:
     return _BY_PATH.get(path_of(cls))
 
 
+def is_likelihood(cls: type) -> bool:
+    """Whether a class is a likelihood."""
+    base = sys.modules.get("skemvae.likelihoods.base")
+    return base is not None and issubclass(cls, base.Likelihood)
+
+
 def registered() -> dict[str, Record]:
     """How likelihoods of one's own in the registry of likelihoods are written, by tag."""
     columns = sys.modules.get("skemvae.likelihoods.columns")  # torch: only who has some needs it

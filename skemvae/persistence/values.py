@@ -20,7 +20,7 @@ from skemvae.core.arrays import AnyArray
 from skemvae.persistence.checks import Sizes
 from skemvae.persistence.container import storable
 from skemvae.persistence.records import OwnModelRecord, Record
-from skemvae.persistence.registry import RECORDS, record_of, registered
+from skemvae.persistence.registry import RECORDS, is_likelihood, record_of, registered
 from skemvae.validation import escaped, gives_zeros_only, shown
 
 _PLAIN = (type(None), bool, int, str)
@@ -164,6 +164,11 @@ class Encoder:
 
 def _refuse(value: Any, where: str) -> NoReturn:
     kind, said = type(value), f"{escaped(where)}={shown(value)}"
+    if is_likelihood(kind):
+        raise TypeError(
+            f"{said} is a likelihood of your own: put its class into "
+            "skemvae.likelihoods.LIKELIHOODS, before you save and before you load."
+        )
     if callable(value):
         raise TypeError(
             f"{said} is code, which skemvae.save does not store: set the parameter to something "
