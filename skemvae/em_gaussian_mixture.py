@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from numbers import Integral, Real
 from typing import Any, Self
 
 import numpy as np
-from sklearn.utils import check_scalar
 
 from skemvae.base import fitting
 from skemvae.callbacks import with_callbacks
@@ -26,20 +24,43 @@ from skemvae.engine.starts.initialisation import METHODS
 from skemvae.fitting import best_of_starts, warn_unless_converged
 from skemvae.mixture_density import MixtureDensity
 from skemvae.mixtures.stream import Stream
+from skemvae.parameters import (
+    check_parameters,
+    choice,
+    either,
+    flag,
+    integer,
+    number,
+    optional,
+    verbosity,
+)
 from skemvae.partial_fit import remembered, step_on_batch
 from skemvae.structures.registry import STRUCTURES
 from skemvae.tables.reading import check_extent, check_rows, read
 from skemvae.typing import ArrayLike, IntArray, MatrixLike, RandomState
 from skemvae.validation import (
-    check_acceleration,
     check_choice,
     check_enough,
-    check_flags,
     check_range,
-    check_verbose,
     check_weights,
     keywords_named,
 )
+
+_RULES = {
+    "n_components": integer(1),
+    "covariance_type": choice(STRUCTURES),
+    "tol": number(),
+    "reg_covar": either("auto", number()),
+    "max_iter": integer(0),
+    "n_init": integer(1),
+    "n_factors": integer(1),
+    "posterior": choice(POSTERIORS),
+    "acceleration": optional(choice(("auto",))),
+    "warm_start": flag,
+    "verbose": verbosity,
+    "verbose_interval": integer(1),
+    "learning_decay": number(0, 1),
+}
 
 
 class EMGaussianMixture(MixtureDensity):
@@ -483,30 +504,7 @@ class EMGaussianMixture(MixtureDensity):
     # Parameters.
 
     def _check_parameters(self) -> type[Covariance]:
-        check_choice("covariance_type", self.covariance_type, STRUCTURES)
-        check_choice("posterior", self.posterior, POSTERIORS)
-        for name in ("n_components", "n_factors"):
-            if isinstance(getattr(self, name), bool):
-                raise TypeError(f"{name}={getattr(self, name)} must be an int.")
-        check_scalar(self.n_components, "n_components", Integral, min_val=1)
-        check_scalar(self.n_factors, "n_factors", Integral, min_val=1)
-        check_scalar(self.max_iter, "max_iter", Integral, min_val=0)
-        check_scalar(self.n_init, "n_init", Integral, min_val=1)
-        check_verbose(self.verbose)
-        check_scalar(self.verbose_interval, "verbose_interval", Integral, min_val=1)
-        check_acceleration(self.acceleration)
-        check_flags(self, "warm_start")
-        check_scalar(self.tol, "tol", Real, min_val=0)
-        check_scalar(self.learning_decay, "learning_decay", Real, min_val=0, max_val=1)
-        numbers = ["tol", "learning_decay"]
-        if isinstance(self.reg_covar, str):
-            check_choice("reg_covar", self.reg_covar, ("auto",))
-        else:
-            check_scalar(self.reg_covar, "reg_covar", Real, min_val=0)
-            numbers.append("reg_covar")
-        for name in numbers:
-            if not np.isfinite(getattr(self, name)):
-                raise ValueError(f"{name}={getattr(self, name)} must be finite.")
+        check_parameters(self, _RULES)
         if not callable(self.init_params) and np.ndim(self.init_params) not in (1, 2):
             check_choice("init_params", self.init_params, METHODS)
         return STRUCTURES[self.covariance_type].with_factors(self.n_factors)

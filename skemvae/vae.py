@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Sequence
-from numbers import Integral, Real
+from numbers import Integral
 from typing import Any, Self
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_scalar
 
 from skemvae.base import fitting
 from skemvae.callbacks import LoopProgress, with_callbacks
@@ -18,30 +16,41 @@ from skemvae.core.iterate import Result, Status, conclude
 from skemvae.deep_density import DeepDensity
 from skemvae.engine.passes.threads import in_region
 from skemvae.optional import require
-from skemvae.typing import ArrayLike, LikelihoodLike, MatrixLike, RandomState
-from skemvae.validation import (
-    check_choice,
-    check_flags,
-    check_integer_or,
-    check_verbose,
-    keywords_named,
+from skemvae.parameters import (
+    check_parameters,
+    choice,
+    either,
+    flag,
+    integer,
+    number,
+    verbosity,
 )
+from skemvae.typing import ArrayLike, LikelihoodLike, MatrixLike, RandomState
+from skemvae.validation import keywords_named
 
-_CHOICES = {
-    "activation": {"identity", "logistic", "tanh", "relu", "softplus", "elu", "silu", "gelu"},
-    "objective": {"elbo", "iwae"},
-    "gradient": {"reparameterization", "doubly_reparameterized", "score_function"},
-    "update": {"joint", "alternating"},
-    "learning_rate": {"adaptive", "constant", "cosine"},
-}
-_INTEGERS = {
-    "n_components": 1,
-    "n_prior_components": 1,
-    "n_importance_samples": 1,
-    "n_score_samples": 1,
-    "n_iter_no_change": 1,
-    "kl_warmup": 0,
-    "max_iter": 0,
+_RULES = {
+    "n_components": integer(1),
+    "activation": choice(
+        {"identity", "logistic", "tanh", "relu", "softplus", "elu", "silu", "gelu"}
+    ),
+    "n_prior_components": integer(1),
+    "objective": choice({"elbo", "iwae"}),
+    "gradient": choice({"reparameterization", "doubly_reparameterized", "score_function"}),
+    "n_importance_samples": integer(1),
+    "n_score_samples": integer(1),
+    "update": choice({"joint", "alternating"}),
+    "learning_rate": choice({"adaptive", "constant", "cosine"}),
+    "learning_rate_init": number(boundaries="neither"),
+    "batch_size": either("auto", integer(1)),
+    "kl_warmup": integer(0),
+    "max_iter": integer(0),
+    "n_iter_no_change": integer(1),
+    "tol": number(),
+    "early_stopping": flag,
+    "validation_fraction": number(0, 1, boundaries="neither"),
+    "standardize": flag,
+    "warm_start": flag,
+    "verbose": verbosity,
 }
 
 
@@ -406,31 +415,13 @@ class VAEEstimator(DeepDensity):
     # Parameters.
 
     def _check_parameters(self) -> None:
-        for name, choices in _CHOICES.items():
-            check_choice(name, getattr(self, name), choices)
+        check_parameters(self, _RULES)
         for size in np.atleast_1d(np.asarray(self.hidden_layer_sizes, dtype=object)):
             if isinstance(size, bool) or not isinstance(size, Integral) or size < 1:
                 raise ValueError(
                     f"hidden_layer_sizes={self.hidden_layer_sizes} must hold positive integers; "
                     "() means affine maps."
                 )
-        for name, smallest in _INTEGERS.items():
-            value = getattr(self, name)
-            if isinstance(value, bool):
-                raise TypeError(f"{name}={value} must be an int.")
-            check_scalar(value, name, Integral, min_val=smallest)
-        check_verbose(self.verbose)
-        check_scalar(self.tol, "tol", Real, min_val=0, max_val=math.inf)
-        for name, largest in (("learning_rate_init", math.inf), ("validation_fraction", 1.0)):
-            value = getattr(self, name)
-            check_scalar(
-                value, name, Real, min_val=0, max_val=largest, include_boundaries="neither"
-            )
-        for name in ("tol", "learning_rate_init", "validation_fraction"):
-            if math.isnan(getattr(self, name)):
-                raise ValueError(f"{name}=nan is not a number.")
-        check_integer_or("auto", "batch_size", self.batch_size, 1)
-        check_flags(self, "early_stopping", "standardize", "warm_start")
         if self.gradient == "score_function" and self.n_importance_samples < 2:
             raise ValueError(
                 f"gradient='score_function' takes the other samples as a baseline: "

@@ -99,30 +99,6 @@ def gives_zeros_only(rng: np.random.RandomState) -> bool:
     return not any(drawn[_TWISTER:])
 
 
-def check_acceleration(acceleration: Any) -> None:
-    """Raise ValueError unless ``acceleration`` is "auto" or None."""
-    if acceleration is not None and not _is(acceleration, "auto"):
-        raise ValueError(f"acceleration={shown(acceleration)} must be 'auto' or None.")
-
-
-def check_flags(estimator: Any, *names: str) -> None:
-    """Raise TypeError unless these parameters are True, False, 1 or 0."""
-    for name in names:
-        value = getattr(estimator, name)
-        if not isinstance(value, bool | np.bool_ | Integral) or value not in (0, 1):
-            raise TypeError(f"{name}={shown(value)} must be True or False.")
-
-
-def check_integer_or(word: str, name: str, value: Any, smallest: int) -> None:
-    """Raise TypeError or ValueError unless ``value`` is ``word`` or an integer >= ``smallest``."""
-    if _is(value, word):
-        return
-    if isinstance(value, bool) or not isinstance(value, Integral):
-        raise TypeError(f"{name}={shown(value)} must be an integer or {word!r}.")
-    if value < smallest:
-        raise ValueError(f"{name}={value} must be at least {smallest}, or {word!r}.")
-
-
 def check_splits(cv: Any, X: Any, groups: Any = None) -> list[Any]:
     """Return the splits of the rows for a parameter ``cv``, at least one."""
     try:
@@ -402,9 +378,3 @@ def _slice_of_names(columns: slice, names: list[str], parameter: str) -> slice:
     start = None if columns.start is None else names.index(columns.start)
     stop = None if columns.stop is None else names.index(columns.stop) + 1
     return slice(start, stop, columns.step)
-
-
-def check_verbose(value: Any) -> None:
-    """Raise an error unless ``verbose`` is None or a non-negative integer."""
-    if value is not None:
-        utils.check_scalar(value, "verbose", Integral, min_val=0)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import math
-from numbers import Integral, Real
 from typing import Any, Self
 
 from sklearn.base import clone
-from sklearn.utils import check_scalar
 
 from skemvae.base import fitting
 from skemvae.callbacks import with_callbacks
@@ -17,17 +14,28 @@ from skemvae.engine.passes.threads import in_region
 from skemvae.fitting import best_of_starts, warn_unless_converged
 from skemvae.model_density import ModelDensity
 from skemvae.models import MODELS, Model
+from skemvae.parameters import (
+    check_parameters,
+    choice,
+    flag,
+    integer,
+    number,
+    optional,
+    verbosity,
+)
 from skemvae.tables.reading import check_rows, read
 from skemvae.typing import ArrayLike, MatrixLike, RandomState
-from skemvae.validation import (
-    check_acceleration,
-    check_choice,
-    check_flags,
-    check_random_state,
-    check_verbose,
-    counting_rows,
-    keywords_named,
-)
+from skemvae.validation import check_choice, check_random_state, counting_rows, keywords_named
+
+_RULES = {
+    "tol": number(),
+    "max_iter": integer(0),
+    "n_init": integer(1),
+    "acceleration": optional(choice(("auto",))),
+    "warm_start": flag,
+    "verbose": verbosity,
+    "verbose_interval": integer(1),
+}
 
 
 class VariationalEM(ModelDensity):
@@ -204,7 +212,7 @@ class VariationalEM(ModelDensity):
             components have collapsed on repeated values, or if there are 5
             components or more and all hold rows, so that there may be too few.
         """
-        self._check_parameters()
+        check_parameters(self, _RULES)
         model = self._chosen_model()
         with fitting(self) as draft:
             result, doubts = in_region(lambda _: draft._fit(model, X, y, sample_weight))
@@ -279,14 +287,3 @@ class VariationalEM(ModelDensity):
             )
         model: Model = clone(self.model)
         return model
-
-    def _check_parameters(self) -> None:
-        integers = {"max_iter": 0, "n_init": 1, "verbose_interval": 1}
-        for name, smallest in integers.items():
-            check_scalar(getattr(self, name), name, Integral, min_val=smallest)
-        check_verbose(self.verbose)
-        check_acceleration(self.acceleration)
-        check_flags(self, "warm_start")
-        check_scalar(self.tol, "tol", Real, min_val=0)
-        if not math.isfinite(self.tol):
-            raise ValueError(f"tol={self.tol} must be finite.")

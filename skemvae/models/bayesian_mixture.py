@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from numbers import Integral, Real
 from typing import Any, Self, cast
 
 import numpy as np
-from sklearn.utils import check_scalar
 
 from skemvae.core.bound import Posterior
 from skemvae.core.gaussian_mixture import frame_of
@@ -23,11 +21,22 @@ from skemvae.mixtures.weights import MIXING_WEIGHTS
 from skemvae.models.base import Model
 from skemvae.models.bayesian_fit import START_RIDGE, BayesianMixtureFit
 from skemvae.models.bayesian_prior import prior_of
+from skemvae.parameters import check_parameters, choice, integer, number, optional
 from skemvae.structures.matrices import MatrixCovariance
 from skemvae.structures.registry import STRUCTURES
 from skemvae.tables.reading import check_extent
 from skemvae.typing import ArrayLike, FloatArray, IntArray, Tabular, TrainingRows
-from skemvae.validation import check_choice, check_range
+from skemvae.validation import check_range
+
+_PRIOR = optional(number(1e-100, 1e100, boundaries="neither"))
+_RULES = {
+    "n_components": integer(1),
+    "covariance_type": choice(STRUCTURES),
+    "weight_concentration_prior_type": choice(MIXING_WEIGHTS),
+    "weight_concentration_prior": _PRIOR,
+    "mean_precision_prior": _PRIOR,
+    "degrees_of_freedom_prior": _PRIOR,
+}
 
 
 class BayesianMixture(Model):
@@ -158,24 +167,7 @@ class BayesianMixture(Model):
         return BayesianMixtureFit(self, table, summary, initialiser, prior, rng, previous)
 
     def _check_parameters(self) -> type[MatrixCovariance]:
-        check_choice("covariance_type", self.covariance_type, STRUCTURES)
-        check_choice(
-            "weight_concentration_prior_type", self.weight_concentration_prior_type, MIXING_WEIGHTS
-        )
-        if isinstance(self.n_components, bool):
-            raise TypeError(f"n_components={self.n_components} must be an int.")
-        check_scalar(self.n_components, "n_components", Integral, min_val=1)
-        for name in (
-            "weight_concentration_prior",
-            "mean_precision_prior",
-            "degrees_of_freedom_prior",
-        ):
-            value = getattr(self, name)
-            if value is None:
-                continue
-            check_scalar(value, name, Real, min_val=0, include_boundaries="neither")
-            if not 1e-100 < value < 1e100:
-                raise ValueError(f"{name}={value} must lie between 1e-100 and 1e100.")
+        check_parameters(self, _RULES)
         structure: type[Any] = STRUCTURES[self.covariance_type]
         if not structure.is_conjugate:
             conjugate = [name for name in STRUCTURES if STRUCTURES[name].is_conjugate]

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from numbers import Integral
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-from sklearn.utils import check_scalar
 
 from skemvae.core.iterate import Fit
 from skemvae.models.base import Model
 from skemvae.optional import require
+from skemvae.parameters import check_parameters, integer
 from skemvae.typing import Array, FloatArray, LikelihoodLike, Tabular, TrainingRows
 
 if TYPE_CHECKING:  # torch is imported when a factor model is fitted
@@ -104,10 +103,7 @@ class FactorModel(Model):
         require("torch", purpose="FactorModel")
         from skemvae.variational.factor_fit import FactorFit
 
-        for name, smallest in (("n_factors", 1), ("n_score_samples", 16)):
-            if isinstance(getattr(self, name), bool):
-                raise TypeError(f"{name}={getattr(self, name)} must be an int.")
-            check_scalar(getattr(self, name), name, Integral, min_val=smallest)
+        check_parameters(self, {"n_factors": integer(1), "n_score_samples": integer(16)})
         return FactorFit(self, X, weight, names, rng, previous)
 
     # Fitted.

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from numbers import Integral
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-from sklearn.utils import check_scalar
 
 from skemvae.core.iterate import Fit
 from skemvae.models.base import Model
 from skemvae.optional import require
+from skemvae.parameters import check_parameters, choice, integer
 from skemvae.typing import Array, ArrayLike, FloatArray, Tabular, TrainingRows
-from skemvae.validation import check_choice
 
 if TYPE_CHECKING:  # torch is imported when a model is fitted
     from torch import Tensor
@@ -229,8 +227,7 @@ class LatentVariableModel(Model):
         require("torch", purpose=type(self).__name__)
         from skemvae.variational.own_fit import FITS
 
-        check_choice("posterior", self.posterior, FITS)
-        check_scalar(self.n_latent, "n_latent", Integral, min_val=1)
+        check_parameters(self, {"posterior": choice(FITS), "n_latent": integer(1)})
         return FITS[self.posterior](self, X, weight, rng, previous)
 
     # Fitted.
