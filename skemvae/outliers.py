@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from numbers import Integral, Real
+from numbers import Integral
 from typing import Any, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, OutlierMixin, clone
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, RobustScaler, StandardScaler
-from sklearn.utils import _safe_indexing, check_scalar, indexable
+from sklearn.utils import _safe_indexing, indexable
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
@@ -17,14 +17,19 @@ from skemvae.array_api import as_numpy, in_kind
 from skemvae.base import DensityEstimator, fitting, scores_of
 from skemvae.core.arrays import quietly
 from skemvae.em_gaussian_mixture import EMGaussianMixture
+from skemvae.parameters import check_parameters, either, integer, number
 from skemvae.tables.frames import as_set
 from skemvae.tables.numbers import check_is_table
 from skemvae.thresholds import Occurrences, lower_tail
 from skemvae.typing import ArrayLike, FloatArray, IntArray, MatrixLike, Scores, Splits, Tabular
-from skemvae.validation import check_splits, check_weights, keywords_named, shown
+from skemvae.validation import check_splits, check_weights, keywords_named
 
 # Steps that shift and scale each column separately, which leaves feature scores unchanged.
 _COLUMNWISE = (StandardScaler, MinMaxScaler, MaxAbsScaler, RobustScaler)
+
+
+_RATE = number(0, 0.5, boundaries="right")
+_RULES = {"contamination": either("auto", _RATE), "false_alarm_rate": _RATE}
 
 
 class DensityOutlierDetector(OutlierMixin, BaseEstimator):
@@ -259,35 +264,9 @@ class DensityOutlierDetector(OutlierMixin, BaseEstimator):
     # Shared by these.
 
     def _check_parameters(self) -> None:
-        if isinstance(self.contamination, str):
-            if self.contamination != "auto":
-                raise ValueError(
-                    f"contamination={shown(self.contamination)} must be 'auto' or a number in "
-                    "(0, 0.5]."
-                )
-        else:
-            check_scalar(
-                self.contamination,
-                "contamination",
-                Real,
-                min_val=0,
-                max_val=0.5,
-                include_boundaries="right",
-            )
-        check_scalar(
-            self.false_alarm_rate,
-            "false_alarm_rate",
-            Real,
-            min_val=0,
-            max_val=0.5,
-            include_boundaries="right",
-        )
-        for name in ("contamination", "false_alarm_rate"):
-            value = getattr(self, name)
-            if value != value:
-                raise ValueError(f"{name}={value} must be a number in (0, 0.5].")
+        check_parameters(self, _RULES)
         if isinstance(self.cv, Integral):
-            check_scalar(self.cv, "cv", Integral, min_val=2)
+            integer(2)("cv", self.cv)
 
     def _chosen_density(self) -> Any:
         return EMGaussianMixture() if self.estimator is None else self.estimator

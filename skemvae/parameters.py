@@ -66,13 +66,13 @@ def optional(rule: Rule) -> Rule:
 
 
 def either(word: str, rule: Rule) -> Rule:
-    """A word, or what another rule allows; other words are refused by name."""
+    """A word, or the numbers that another rule allows."""
 
     def check(name: str, value: Any) -> None:
-        if isinstance(value, str):
-            check_choice(name, value, (word,))
-        else:
+        if not isinstance(value, str):
             rule(name, value)
+        elif value != word:
+            raise ValueError(f"{name}={shown(value)} must be {word!r} or a number.")
 
     return check
 

@@ -261,7 +261,7 @@ def test_what_cannot_be_explained_is_named(density, message):
         ({"contamination": 0.0}, ValueError, "contamination == 0.0"),
         ({"contamination": 0.6}, ValueError, "contamination == 0.6"),
         ({"contamination": "some"}, ValueError, "contamination='some' must be 'auto' or a number"),
-        ({"contamination": np.nan}, ValueError, "contamination=nan must be a number"),
+        ({"contamination": np.nan}, ValueError, "contamination=nan must be finite"),
         ({"contamination": [0.1]}, TypeError, "contamination must be an instance of"),
         ({"false_alarm_rate": 0.0}, ValueError, "false_alarm_rate == 0.0"),
         ({"false_alarm_rate": 1.0}, ValueError, "false_alarm_rate == 1.0"),
