@@ -6,8 +6,6 @@ import copy
 import inspect
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from numbers import Integral
@@ -76,36 +74,6 @@ def warn_of_other_version(name: str, version: str, *, stacklevel: int) -> None:
             VersionMismatchWarning,
             stacklevel=stacklevel + 1,
         )
-
-
-@contextmanager
-def fitting(estimator: _Estimator) -> Iterator[_Estimator]:
-    """Fit a draft, and finally move its attributes to the estimator.
-
-    Parameters
-    ----------
-    estimator : estimator
-        Unchanged until the end, or if an error is raised within. A single
-        assignment sets all new attributes, so after an interrupt the fitted
-        attributes are either all old or all new.
-
-    Yields
-    ------
-    estimator
-        The draft, a shallow copy.
-    """
-    before = estimator.__dict__.copy()
-    draft = object.__new__(type(estimator))
-    draft.__dict__ = before.copy()
-    yield draft
-    after = draft.__dict__
-    new = {name: value for name, value in after.items() if before.get(name, draft) is not value}
-    kept = {
-        name: value
-        for name, value in estimator.__dict__.items()
-        if name in after or name not in before
-    }
-    estimator.__dict__ = {**kept, **new}
 
 
 def weighted_sum(values: Any, weight: Any) -> float:

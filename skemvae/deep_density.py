@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from numbers import Integral
 from typing import Any
 
 import numpy as np
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_array, check_scalar
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
@@ -14,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from skemvae.array_api import in_kind
 from skemvae.base import LatentDensityEstimator, with_error
 from skemvae.core.decomposition import BoundDecomposition
+from skemvae.core.iterate import Result, Status
 from skemvae.tables.reading import check_rows
 from skemvae.typing import Array, ArrayLike, FloatArray, IntArray, MatrixLike, Scores
 
@@ -304,3 +307,29 @@ class DeepDensity(LatentDensityEstimator):
         self.module_ = vae_of(state["module_"], self._design["architecture"], self._table)
         if self._optimiser is not None:
             self._optimiser = optimiser_of(self._optimiser, self.module_)
+
+
+def report(estimator: DeepDensity, result: Result[Any]) -> None:
+    """Raise or warn unless the fit ended well."""
+    if result.status is Status.DIVERGED:
+        raise FloatingPointError(
+            f"The bound became non-finite after epoch {result.n_iter}, at every learning rate; "
+            "the best weights before that are kept. Lower learning_rate_init, look for "
+            "extreme values in X, or raise the floor of the variance."
+        )
+    if result.status is Status.INTERRUPTED:
+        message = f"Interrupted after {result.n_iter} epochs: the best weights are kept."
+    elif result.status is Status.MAX_ITER and estimator.max_iter > 0:
+        message = (
+            f"max_iter={estimator.max_iter} epochs were not enough: the bound still rises. "
+            "Increase max_iter or learning_rate_init, or set learning_rate='cosine' to end there."
+        )
+    elif estimator.n_active_units_ == 0 and estimator.max_iter > 0:
+        message = (
+            "Posterior collapse: n_active_units_=0, q(z|x) is the same for all rows, and z "
+            "explains nothing. Increase kl_warmup, or choose a smaller n_components or a "
+            "larger learning_rate_init, unless the columns are independent."
+        )
+    else:
+        return
+    warnings.warn(message, ConvergenceWarning, stacklevel=3)

@@ -7,7 +7,6 @@ from typing import Any, Self
 
 import numpy as np
 
-from skemvae.base import fitting
 from skemvae.callbacks import with_callbacks
 from skemvae.core.arrays import power_of_two
 from skemvae.core.bound import POSTERIORS
@@ -21,7 +20,7 @@ from skemvae.engine.climbs.whole_steps import State
 from skemvae.engine.passes.threads import in_region
 from skemvae.engine.samples.summary import Extent, Summary
 from skemvae.engine.starts.initialisation import METHODS
-from skemvae.fitting import best_of_starts, warn_unless_converged
+from skemvae.fitting import best_of_starts, fitting, warn_unless_converged
 from skemvae.mixture_density import MixtureDensity
 from skemvae.mixtures.stream import Stream
 from skemvae.parameters import (

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -25,6 +26,37 @@ from skemvae.core.iterate import (
 from skemvae.engine.climbs.acceleration import Accelerator
 
 S = TypeVar("S", bound=State)
+E = TypeVar("E")
+
+
+@contextmanager
+def fitting(estimator: E) -> Iterator[E]:
+    """Fit a draft, and finally move its attributes to the estimator.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Unchanged until the end, or if an error is raised within. A single
+        assignment sets all new attributes, so after an interrupt the fitted
+        attributes are either all old or all new.
+
+    Yields
+    ------
+    estimator
+        The draft, a shallow copy.
+    """
+    before = estimator.__dict__.copy()
+    draft = object.__new__(type(estimator))
+    draft.__dict__ = before.copy()
+    yield draft
+    after = draft.__dict__
+    new = {name: value for name, value in after.items() if before.get(name, draft) is not value}
+    kept = {
+        name: value
+        for name, value in estimator.__dict__.items()
+        if name in after or name not in before
+    }
+    estimator.__dict__ = {**kept, **new}
 
 
 def best_of_starts(

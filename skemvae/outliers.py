@@ -14,9 +14,10 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
 from skemvae.array_api import as_numpy, in_kind
-from skemvae.base import DensityEstimator, fitting, scores_of
+from skemvae.base import DensityEstimator, scores_of
 from skemvae.core.arrays import quietly
 from skemvae.em_gaussian_mixture import EMGaussianMixture
+from skemvae.fitting import fitting
 from skemvae.parameters import check_parameters, either, integer, number
 from skemvae.tables.frames import as_set
 from skemvae.tables.numbers import check_is_table

@@ -81,3 +81,10 @@ def verbosity(name: str, value: Any) -> None:
     """None or a non-negative integer, True and False among them."""
     if value is not None:
         check_scalar(value, name, Integral, min_val=0)
+
+
+def sizes(name: str, value: Any) -> None:
+    """Positive integers, any number of them."""
+    for size in np.atleast_1d(np.asarray(value, dtype=object)):
+        if isinstance(size, bool) or not isinstance(size, Integral) or size < 1:
+            raise ValueError(f"{name}={value} must hold positive integers; () means affine maps.")

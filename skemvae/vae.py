@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
-from numbers import Integral
 from typing import Any, Self
 
-import numpy as np
-from sklearn.exceptions import ConvergenceWarning
-
-from skemvae.base import fitting
 from skemvae.callbacks import LoopProgress, with_callbacks
 from skemvae.core.iterate import Result, Status, conclude
-from skemvae.deep_density import DeepDensity
+from skemvae.deep_density import DeepDensity, report
 from skemvae.engine.passes.threads import in_region
+from skemvae.fitting import fitting
 from skemvae.optional import require
 from skemvae.parameters import (
     check_parameters,
@@ -23,6 +18,7 @@ from skemvae.parameters import (
     flag,
     integer,
     number,
+    sizes,
     verbosity,
 )
 from skemvae.typing import ArrayLike, LikelihoodLike, MatrixLike, RandomState
@@ -30,6 +26,7 @@ from skemvae.validation import keywords_named
 
 _RULES = {
     "n_components": integer(1),
+    "hidden_layer_sizes": sizes,
     "activation": choice(
         {"identity", "logistic", "tanh", "relu", "softplus", "elu", "silu", "gelu"}
     ),
@@ -300,7 +297,7 @@ class VAEEstimator(DeepDensity):
         self._check_parameters()
         with fitting(self) as draft:
             result = in_region(lambda _: draft._fit(X, y, sample_weight))
-        self._report(result)
+        report(self, result)
         return self
 
     def partial_fit(
@@ -337,7 +334,7 @@ class VAEEstimator(DeepDensity):
         with fitting(self) as draft:
             result = in_region(lambda _: draft._train(X, sample_weight))
         if result.status is Status.DIVERGED:
-            self._report(result)
+            report(self, result)
         return self
 
     @with_callbacks
@@ -387,41 +384,10 @@ class VAEEstimator(DeepDensity):
         )
         return result
 
-    def _report(self, result: Result[Any]) -> None:
-        """Raise or warn unless the fit ended well."""
-        if result.status is Status.DIVERGED:
-            raise FloatingPointError(
-                f"The bound became non-finite after epoch {result.n_iter}, at every learning rate; "
-                "the best weights before that are kept. Lower learning_rate_init, look for "
-                "extreme values in X, or raise the floor of the variance."
-            )
-        if result.status is Status.INTERRUPTED:
-            message = f"Interrupted after {result.n_iter} epochs: the best weights are kept."
-        elif result.status is Status.MAX_ITER and self.max_iter > 0:
-            message = (
-                f"max_iter={self.max_iter} epochs were not enough: the bound still rises. Increase "
-                "max_iter or learning_rate_init, or set learning_rate='cosine' to end there."
-            )
-        elif self.n_active_units_ == 0 and self.max_iter > 0:
-            message = (
-                "Posterior collapse: n_active_units_=0, q(z|x) is the same for all rows, and z "
-                "explains nothing. Increase kl_warmup, or choose a smaller n_components or a "
-                "larger learning_rate_init, unless the columns are independent."
-            )
-        else:
-            return
-        warnings.warn(message, ConvergenceWarning, stacklevel=3)
-
     # Parameters.
 
     def _check_parameters(self) -> None:
         check_parameters(self, _RULES)
-        for size in np.atleast_1d(np.asarray(self.hidden_layer_sizes, dtype=object)):
-            if isinstance(size, bool) or not isinstance(size, Integral) or size < 1:
-                raise ValueError(
-                    f"hidden_layer_sizes={self.hidden_layer_sizes} must hold positive integers; "
-                    "() means affine maps."
-                )
         if self.gradient == "score_function" and self.n_importance_samples < 2:
             raise ValueError(
                 f"gradient='score_function' takes the other samples as a baseline: "

@@ -6,12 +6,11 @@ from typing import Any, Self
 
 from sklearn.base import clone
 
-from skemvae.base import fitting
 from skemvae.callbacks import with_callbacks
 from skemvae.core.iterate import Fit, Result
 from skemvae.doubts import warn_of_doubts
 from skemvae.engine.passes.threads import in_region
-from skemvae.fitting import best_of_starts, warn_unless_converged
+from skemvae.fitting import best_of_starts, fitting, warn_unless_converged
 from skemvae.model_density import ModelDensity
 from skemvae.models import MODELS, Model
 from skemvae.parameters import (

@@ -12,7 +12,6 @@ from sklearn.compose import ColumnTransformer
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.validation import has_fit_parameter
 
-from skemvae.base import fitting
 from skemvae.bijections import bijection_of
 from skemvae.bijections.base import check_known, rows_where
 from skemvae.bijections.elementary import ELEMENTARY
@@ -20,6 +19,7 @@ from skemvae.bijections.function import differentiate
 from skemvae.bijections.in_place import InPlace
 from skemvae.bijections.one_to_one import check_one_to_one
 from skemvae.callbacks import fit_part, with_callbacks
+from skemvae.fitting import fitting
 from skemvae.tables.numbers import naming_columns
 from skemvae.transformed.answers import DensityInOriginalUnits
 from skemvae.transformed.truncation import log_mass_within
