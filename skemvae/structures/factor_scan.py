@@ -19,8 +19,8 @@ from skemvae.core.moments import Moments
 from skemvae.core.scan import RESOLVED, Scan
 from skemvae.core.workspace import Workspace
 
-# Squares of so much are subtracted from each other with an error of some 1e-9.
-_STABLE = 1e7
+# Squares of so much are subtracted from each other with an error of some 1e-11.
+_STABLE = 1e5
 
 
 @dataclass(frozen=True)

@@ -163,7 +163,7 @@ def test_a_singular_scatter_gives_a_usable_covariance(structure):
 def test_samples_have_the_covariance(covariance, seed):
     rng = np.random.default_rng(seed)
     n, k = 20_000, covariance.n_components - 1
-    draws = covariance.draw(np.full(n, k), rng.standard_normal((n, covariance.n_features)))
+    draws = covariance.draw(np.full(n, k), rng)
     deviation = np.linalg.solve(np.linalg.cholesky(covariance.dense()[k]), draws.T)
     np.testing.assert_allclose(deviation @ deviation.T / n, np.eye(len(deviation)), atol=0.08)
 
