@@ -1,4 +1,4 @@
-"""Names for the array types of the core, and the numbers that limit them."""
+"""Array types of the core, the limits of float64, and two numerical helpers."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ R = TypeVar("R")
 
 
 def quietly(function: Callable[..., R], *arguments: Any) -> R:
-    """Call a function without NumPy's warnings of what is not finite.
+    """Call a function without NumPy's floating-point warnings.
 
-    In a context of its own, which no interrupt can keep from ending. In regions
-    ``np.errstate`` is as good, since they give it back.
+    The call runs in its own context, so even an interrupt cannot leave the
+    warnings turned off.
     """
 
     def quiet() -> R:
@@ -36,8 +36,8 @@ def quietly(function: Callable[..., R], *arguments: Any) -> R:
 def power_of_two(x: Array) -> Array:
     """Return the power of two nearest to each ``x > 0`` on a log scale, within 2^+-1000.
 
-    Multiplying by it is exact, so a change of units by a power of two leaves
-    every later digit as it was.
+    Multiplying by it is exact, so a change of units by a power of two causes
+    no rounding.
     """
     exponent = np.maximum(np.minimum(np.rint(np.log2(x)), 1000.0), -1000.0)
     power: Array = np.ldexp(1.0, exponent.astype(np.intc))

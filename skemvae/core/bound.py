@@ -1,17 +1,17 @@
-"""The free energy and its relatives, one row at a time, in nats.
+"""The free energy (bound) and its relatives, for each row, in nats.
 
-Every function takes the same three arrays, whose last axis is the *latent
-axis* L: either the K enumerated states of a discrete z, weighted by their
-responsibilities, or S samples of a continuous z, each weighted 1/S. NumPy
-arrays and torch tensors are both welcome.
+The bounds take the same three arrays, whose last axis is the *latent axis*
+L: either the K enumerated states of a discrete z, weighted by their
+responsibilities, or S samples of a continuous z, each weighted 1/S. Both
+NumPy arrays and torch tensors are accepted.
 
 ``log_joint``
     log p(x, z_l), shape (n, L).
 ``log_q``
     log q(z_l | x), shape (n, L).
 ``weight``
-    The weight of state l in the expectation under q, shape (n, L). A zero
-    weight contributes nothing, whatever the logarithms beside it say.
+    The weight of state l in the expectation under q, shape (n, L). A state of
+    weight zero contributes nothing, whatever its logarithms are.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def _namespace(x: Any) -> Any:
 
 
 def free_energy(log_joint: Any, log_q: Any, weight: Any) -> Any:
-    """E_q[log p(x, z) - log q(z | x)], the evidence lower bound of each row.
+    """Return E_q[log p(x, z) - log q(z | x)], the evidence lower bound of each row.
 
     Returns
     -------
@@ -54,13 +54,13 @@ def free_energy(log_joint: Any, log_q: Any, weight: Any) -> Any:
 
 
 def importance_bound(log_joint: Any, log_q: Any, weight: Any) -> Any:
-    """log sum_l w_l p(x, z_l) / q(z_l | x), the importance-weighted bound of each row.
+    """Return log sum_l w_l p(x, z_l) / q(z_l | x), the importance-weighted bound of each row.
 
     Returns
     -------
     array of shape (n,)
-        Nats. With samples it lies between the free energy and log p(x) in
-        expectation; with all states enumerated it is log p(x).
+        Nats. With samples, its expectation lies between the free energy and
+        log p(x); with all states enumerated, it is log p(x).
 
     References
     ----------
@@ -76,7 +76,7 @@ def importance_bound(log_joint: Any, log_q: Any, weight: Any) -> Any:
 
 
 def log_conditionals(log_joint: Any, log_given: Any) -> Any:
-    """log p(x_j | all other columns) of each column j.
+    """Return log p(x_j | all other columns) for each column j.
 
     Since p(x_-j, z) = p(x, z) / p(x_j | z, x_-j), the posterior mean of
     1 / p(x_j | z, x_-j) is 1 / p(x_j | x_-j).
@@ -84,36 +84,36 @@ def log_conditionals(log_joint: Any, log_given: Any) -> Any:
     Parameters
     ----------
     log_joint : array of shape (n, L)
-        log p(x, z_l) for all states; for samples the log weights
-        log p(x, z_l) - log q(z_l | x). What is the same for all l does not matter.
+        log p(x, z_l) for all states; for samples, the log weights
+        log p(x, z_l) - log q(z_l | x). A constant that all l share cancels.
     log_given : array of shape (n, L, d)
         log p(x_j | z_l, x_-j).
 
     Returns
     -------
     array of shape (n, d)
-        Nats; -inf where it underflows. No state is favoured where p(x)
-        underflows in all of them.
+        Nats; -inf where it underflows. Where p(x) underflows in all states,
+        they count equally.
 
     References
     ----------
     Gelfand, Dey and Chang (1992), "Model determination using predictive
-    distributions", have the identity for rows.
+    distributions", give the identity for rows.
     """
     xp = _namespace(log_joint)
     zero = xp.zeros_like(log_joint)
     largest = xp.amax(log_joint, -1)[:, None]
     reachable = xp.isfinite(largest)
-    # Relative to the largest, so that a single state loses no digit.
+    # Relative to the largest, so that a single state loses no precision.
     log_joint = xp.where(reachable, log_joint, zero) - xp.where(reachable, largest, zero[:, :1])
     with np.errstate(invalid="ignore"):
         without = log_joint[:, :, None] - log_given
-    without = xp.where(xp.isnan(without), -xp.inf, without)  # a state that explains neither
+    without = xp.where(xp.isnan(without), -xp.inf, without)  # -inf - -inf: an impossible state
     return _log_sum_exp(log_joint)[:, None] - _log_sum_exp(without)
 
 
 def _log_sum_exp(x: Any) -> Any:
-    """Over axis 1."""
+    """log sum exp over axis 1."""
     xp = _namespace(x)
     largest = xp.amax(x, 1)
     shift = xp.where(xp.isfinite(largest), largest, xp.zeros_like(largest))
@@ -142,9 +142,9 @@ class Posterior:
     def exact(cls, log_joint: Array, out: Array | None = None) -> Posterior:
         """Normalise ``log_joint`` over its last axis, writing the weights to ``out``.
 
-        That may be ``log_joint`` itself, which is then lost, and with it what depends on it.
-        Where p(x) underflows in every state the evidence is -inf, and no state
-        is favoured.
+        ``out`` may be ``log_joint`` itself; then ``log_joint`` is lost, and with it
+        ``log_q``, ``entropy`` and ``kl``. Where p(x) underflows in every state, the
+        evidence is -inf and all states have the same weight.
         """
         largest = log_joint.max(-1, keepdims=True)
         unreachable = ~np.isfinite(largest[..., 0])
@@ -155,7 +155,7 @@ class Posterior:
         if unreachable.any():
             weight[unreachable] = 1.0
         total = weight.sum(-1, keepdims=True)
-        weight *= 1 / total  # faster than to divide
+        weight *= 1 / total  # faster than dividing
         log_evidence = (largest + np.log(total))[..., 0]
         log_evidence[unreachable] = -np.inf
         return cls(log_joint, weight, log_evidence)
@@ -180,7 +180,7 @@ class Posterior:
         return kl
 
 
-# How a fit shares a row among the components, by the name that users give it. Each takes
-# log p(x, z) of shape (n, K), and returns a posterior whose ``weight`` is q and whose
-# ``log_evidence`` is the free energy of q. "exact" alone makes that log p(x).
+# The posteriors a fit can use, by the name that users give. Each takes log p(x, z) of shape
+# (n, K), and returns a posterior whose ``weight`` is q and whose ``log_evidence`` is the
+# free energy of q. Only with "exact" is that log p(x).
 POSTERIORS: dict[str, Callable[..., Posterior]] = {"exact": Posterior.exact}

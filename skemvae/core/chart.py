@@ -1,8 +1,8 @@
-"""Coordinates of models near one of them: unconstrained, and free of units.
+"""Unconstrained, unit-free coordinates of models near a given model, the origin.
 
-In the coordinates of a chart the origin is 0, and the Fisher information of one row together
-with its component is the identity there. So lengths are half squared nats per row whatever the
-units of x are, and the rates at which EM converges are the eigenvalues of a symmetric matrix.
+The origin has coordinates 0, and there the complete-data Fisher information of one row (with its
+component) is the identity. So half the squared length is in nats per row whatever the units of
+x, and the convergence rates of EM are the eigenvalues of a symmetric matrix.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ C = TypeVar("C")
 
 
 class Coordinates(Protocol[C]):
-    """Coordinates of models seen from one of them, the origin.
+    """Coordinates of models relative to one of them, the origin.
 
-    Where the bound is quadratic and complete information is the identity, an EM step is its
-    gradient.
+    Where the bound is quadratic and the complete-data information is the identity, an EM step
+    is the gradient of the bound.
     """
 
     @property
@@ -32,9 +32,9 @@ class Coordinates(Protocol[C]):
         """The coordinates of a model, a vector."""
 
     def model(self, coordinates: Array, near: C) -> C | None:
-        """The model with these coordinates, or None where floating point does not reach.
+        """The model with these coordinates, or None if floating point cannot represent it.
 
-        What belongs to rows, such as q, begins where it is in a model that is ``near``.
+        Parameters that belong to rows, such as q, start from those of the model ``near``.
         """
 
 
@@ -42,11 +42,11 @@ class Movable(Protocol):
     """A model that has coordinates around it."""
 
     def chart(self) -> Coordinates[Any]:
-        """Those of which it is the origin."""
+        """Coordinates with this model as the origin."""
 
 
 class Point(NamedTuple):
-    """What moves when a mixture is fitted.
+    """The free parameters of a mixture.
 
     Attributes
     ----------
@@ -67,24 +67,24 @@ class Point(NamedTuple):
 
 
 class Charted(Protocol):
-    """A mixture that is determined by a point."""
+    """A mixture that a point determines."""
 
     @property
     def point(self) -> Point:
-        """Where it is."""
+        """The free parameters."""
 
     def at(self, point: Point) -> Self:
-        """The same mixture elsewhere."""
+        """The same mixture with other free parameters."""
 
 
 M = TypeVar("M", bound=Charted)
 
 
 class Chart(Generic[M]):
-    """Coordinates of mixtures seen from one of them.
+    """Coordinates of mixtures relative to one of them.
 
-    A parameter that components or features share has a coordinate in each of
-    them, which adds up to its information.
+    A parameter that components or features share has one coordinate in each of
+    them; together these carry its information.
 
     Parameters
     ----------
@@ -116,7 +116,7 @@ class Chart(Generic[M]):
         return coordinates.ravel()
 
     def model(self, coordinates: Array, near: M | None = None) -> M | None:
-        """The mixture with these coordinates, or None where floating point does not reach."""
+        """The mixture with these coordinates, or None if floating point cannot represent it."""
         k, d = self._point.means.shape
         with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
             parts = coordinates.reshape(k, -1) / self._unit

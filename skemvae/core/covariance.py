@@ -1,8 +1,4 @@
-"""What a covariance structure is, for everything else.
-
-An instance holds K covariance matrices that share a structure. The structures themselves stand
-in ``skemvae.structures``.
-"""
+"""The interface of covariance structures, which are implemented in ``skemvae.structures``."""
 
 from __future__ import annotations
 
@@ -17,7 +13,7 @@ from skemvae.core.scan import Scan
 
 
 class Axes(ABC):
-    """Whitened coordinates of the components, seen from components with a mean and a covariance."""
+    """Coordinates of means and covariances relative to K given ones, the origin."""
 
     @abstractmethod
     def whitened(self, differences: Array) -> Array:
@@ -25,19 +21,19 @@ class Axes(ABC):
 
     @abstractmethod
     def unwhitened(self, whitened: Array) -> Array:
-        """The inverse."""
+        """The inverse of ``whitened``."""
 
     @abstractmethod
     def log_ratios(self, covariance: Any) -> Array:
-        """Covariances relative to those of the origin, shape (K, p); 0 for the same."""
+        """Covariances relative to those of the origin, shape (K, p); 0 where they are equal."""
 
     @abstractmethod
     def values(self, log_ratios: Array) -> Array:
-        """The inverse."""
+        """The inverse of ``log_ratios``."""
 
 
 class KernelForm(Enum):
-    """Which steps of the compiled kernel serve a structure."""
+    """Which steps of the compiled kernel a structure uses."""
 
     DENSE = "matrices"
     AXES = "variances"
@@ -50,25 +46,25 @@ class Covariance(ABC):
     Attributes
     ----------
     values : array of shape (K, d, ...)
-        The parameters, those of one component after the other. Structures that share
-        parameters broadcast them.
+        The parameters, component by component. Structures that share parameters
+        broadcast them.
     name : str
-        What users call the structure.
+        The name of the structure for users.
     goes_online : bool
-        Whether moments may be averaged that were taken under other covariances.
+        Whether moments taken under different covariances may be averaged.
     least_ridge : float
-        The least ridge with which the algebra keeps its digits, as a part of the variance of a
-        feature.
+        The smallest ridge with which the algebra keeps its precision, as a share of the
+        variance of a feature.
     kernel_form : KernelForm or None
-        Whose M step in the compiled kernel is that of this very class; None for
-        that of Python.
+        The form whose M step in the compiled kernel is that of this class; None to
+        use the M step in Python.
     is_conjugate : bool
-        Whether a Wishart distribution of its precisions stays one after rows.
+        Whether a Wishart prior of the precisions has a Wishart posterior.
 
     Notes
     -----
-    The last two are promises of a class for itself. They are not inherited, since
-    a class that derives from another may share or shape its matrices otherwise.
+    ``kernel_form`` and ``is_conjugate`` hold for the class that sets them. They are not
+    inherited, since a subclass may share or shape its matrices differently.
     """
 
     name: ClassVar[str]
@@ -93,16 +89,16 @@ class Covariance(ABC):
         """d."""
         return int(self.values.shape[1])
 
-    # The structure: what does not depend on the matrices.
+    # The structure, which does not depend on the matrices.
 
     @classmethod
     def units(cls, scale: Array) -> Array:
-        """Powers of two near ``scale`` that may rescale the features of this structure."""
+        """Powers of two near ``scale`` by which this structure may rescale the features."""
         return power_of_two(scale)
 
     @classmethod
     def with_factors(cls, n_factors: int) -> type[Self]:
-        """The structure with so many factors, if it has any."""
+        """The structure with this many factors, if it has factors."""
         return cls
 
     @classmethod
@@ -113,20 +109,20 @@ class Covariance(ABC):
     @classmethod
     @abstractmethod
     def races_as(cls) -> type[Any]:
-        """The structure, of matrices, in which starts of this one race."""
+        """The structure in which candidate starts of this one race; it holds plain matrices."""
 
     @classmethod
     @abstractmethod
     def nearest(cls, covariance: Any, noise: Array) -> Any:
-        """The covariances nearest to those that have raced, none narrower than ``noise``."""
+        """Convert covariances that have raced to this structure, none narrower than ``noise``."""
 
     @classmethod
     @abstractmethod
     def missing(cls, n_rows: Array, n_features: int) -> float:
-        """Which part of what rows must determine they leave open, between 0 and 1.
+        """Which share of the matrices the rows do not determine, between 0 and 1.
 
-        ``n_rows``, of shape (K,), are those of each component, without the one that
-        determines its mean.
+        ``n_rows``, of shape (K,), counts the rows of each component, without the one
+        that determines its mean.
         """
 
     # Public parameters.
@@ -139,11 +135,11 @@ class Covariance(ABC):
     @classmethod
     @abstractmethod
     def from_fitted(cls, n_components: int, n_features: int, *arrays: Array) -> Self:
-        """Build from those attributes, in that order."""
+        """Build from the attributes of ``fitted_shapes``, in that order."""
 
     @abstractmethod
     def fitted(self) -> dict[str, Array]:
-        """The fitted attributes: those, and what users may want to read beside them."""
+        """The fitted attributes: those of ``fitted_shapes``, and others that users may want."""
 
     @property
     @abstractmethod
@@ -152,7 +148,7 @@ class Covariance(ABC):
 
     @property
     def copies(self) -> int:
-        """How many times ``values`` repeats a parameter that is shared."""
+        """How many times ``values`` repeats a shared parameter."""
         return 1
 
     # The algebra.
@@ -173,12 +169,12 @@ class Covariance(ABC):
 
     @property
     def own_variances(self) -> Array:
-        """What of the variances no common factor explains, shape (K, d)."""
+        """The part of the variances that no common factor explains, shape (K, d)."""
         return self.variances
 
     @abstractmethod
     def dense(self) -> Array:
-        """The matrices written out, shape (K, d, d)."""
+        """The full matrices, shape (K, d, d)."""
 
     @abstractmethod
     def scan(self, means: Array) -> Scan:
@@ -186,19 +182,19 @@ class Covariance(ABC):
 
     @abstractmethod
     def axes(self) -> Axes:
-        """Coordinates in which these are unit matrices."""
+        """Coordinates in which these covariances are unit matrices."""
 
     @abstractmethod
     def near(self, values: Array, weights: Array) -> Self:
-        """Covariances with these values, or where those break what is shared, near them."""
+        """Covariances with these values, or near them where shared parameters differ."""
 
     def above(self, noise: Array) -> Self:
-        """The same, none narrower than ``noise`` where the M step would not make them so."""
+        """The same, but at least as wide as ``noise`` where the M step guarantees that."""
         return self
 
     @abstractmethod
     def is_singular(self) -> bool:
-        """Whether some feature is determined by others, as far as floating point can tell."""
+        """Whether some feature is a function of others, to floating-point precision."""
 
     @abstractmethod
     def scaled(self, scale: Array) -> Self:
@@ -206,7 +202,7 @@ class Covariance(ABC):
 
     @abstractmethod
     def marginal(self, columns: AnyArray) -> Self:
-        """The covariances of some features."""
+        """The covariances of some of the features."""
 
     @abstractmethod
     def condition(self, free: AnyArray, given: AnyArray) -> tuple[Array, Self]:
@@ -216,7 +212,7 @@ class Covariance(ABC):
         -------
         gain : array of shape (K, n_free, n_given)
         covariance : Covariance
-            Of the free features about the regression.
+            The residual covariances of the free features.
         """
 
     @abstractmethod
@@ -225,13 +221,13 @@ class Covariance(ABC):
 
     @abstractmethod
     def scatter(self, noise: Array) -> Array:
-        """The central second moments that ``maximise`` makes these of."""
+        """The central second moments for which ``maximise`` returns these covariances."""
 
     @abstractmethod
     def maximise(self, moments: Moments, noise: Array) -> Self:
         """The M step: covariances that raise the expected regularised log likelihood.
 
-        ``noise`` of shape (d,) is added to the variances: for matrices it is the exact
-        maximiser of E[log N(x | mean, C) - tr(diag(noise) C^-1) / 2]. Components that hold no
-        weight keep their covariance.
+        ``noise``, the ridge, of shape (d,), is added to the variances. For plain matrices this
+        is the exact maximiser of E[log N(x | mean, C) - tr(diag(noise) C^-1) / 2]. Components
+        without weight keep their covariance.
         """

@@ -1,4 +1,4 @@
-"""What log p(x) is made of: a bound's parts and its gaps, row by row."""
+"""The decomposition of log p(x) into the parts of the bound and its gaps, for each row."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from skemvae.optional import require
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-# What holds for every decomposition, and is computed from its fields.
+# Properties that are computed from the fields.
 _DERIVED = ("expected_log_likelihood", "gap", "gap_std", "approximation_gap")
 
 
 @dataclass(frozen=True)
 class BoundDecomposition:
-    """The parts of log p(x) under a posterior q(z|x), row by row, in nats.
+    """The parts of log p(x) under a posterior q(z|x), for each row, in nats.
 
-    For each row
+    For each row:
 
     - log_likelihood = elbo + gap,
     - elbo = expected_log_likelihood - kl_to_prior,
@@ -36,13 +36,13 @@ class BoundDecomposition:
     elbo : ndarray of shape (n_samples,)
         The evidence lower bound, E_q[log p(x, z)] + H[q], in the units of X.
     kl_to_prior : ndarray of shape (n_samples,)
-        KL(q(z|x) || p(z)): how much of z the row decides. NaN where a model of
-        one's own does not say its prior.
+        KL(q(z|x) || p(z)): how much the row says about z. NaN if a custom model
+        does not give its prior.
     amortisation_gap : ndarray of shape (n_samples,)
-        What an encoder loses against the best q of its family for this row; 0
-        where each row has a q of its own.
+        The loss of an encoder against the best q of its family for this row; 0
+        if each row has its own q.
     log_likelihood_std, elbo_std, amortisation_gap_std : ndarray of shape (n_samples,)
-        Standard errors, 0 where a value is exact.
+        Standard errors; 0 where a value is exact.
     expected_log_likelihood : ndarray of shape (n_samples,)
         E_q[log p(x|z)]: how well z explains the row, in the units of X.
     gap : ndarray of shape (n_samples,)
@@ -50,7 +50,7 @@ class BoundDecomposition:
     gap_std : ndarray of shape (n_samples,)
         Its standard error.
     approximation_gap : ndarray of shape (n_samples,)
-        What remains of the gap with the best q of the family.
+        The gap that remains with the best q of the family.
 
     References
     ----------
@@ -75,7 +75,7 @@ class BoundDecomposition:
         elbo_std: AnyArray,
         kl: AnyArray,
     ) -> BoundDecomposition:
-        """Where each row has a q of its own."""
+        """Build the decomposition for a posterior in which each row has its own q."""
         zero = np.zeros_like(elbo)
         return cls(log_likelihood, elbo, kl, zero, log_likelihood_std, elbo_std, zero)
 
@@ -99,11 +99,11 @@ class BoundDecomposition:
 
     @property
     def approximation_gap(self) -> AnyArray:
-        """What the best q of the family leaves, shape (n_samples,)."""
+        """The gap that remains with the best q of the family, shape (n_samples,)."""
         return self.gap - self.amortisation_gap
 
     def to_frame(self) -> DataFrame:
-        """All parts as a pandas DataFrame.
+        """Return all parts as a pandas DataFrame.
 
         Returns
         -------
@@ -123,7 +123,7 @@ def decompose_bound(
     weight: npt.ArrayLike,
     log_evidence: npt.ArrayLike | None = None,
 ) -> BoundDecomposition:
-    """Decompose the bound of any pair of a model p(x, z) and a posterior q(z|x).
+    """Decompose the bound for any model p(x, z) and posterior q(z|x).
 
     The last axis of all arrays holds either all K states of a discrete z,
     weighted by their responsibilities, or S samples z ~ q, weighted 1/S.
@@ -137,17 +137,17 @@ def decompose_bound(
     log_q : array-like of shape (n, L)
         The values log q(z_l | x).
     weight : array-like of shape (n, L)
-        What state l weighs in the expectation under q.
+        The weight of state l in the expectation under q.
     log_evidence : array-like of shape (n,), default=None
-        The value of log p(x), if it is known. None takes the importance-weighted bound of
-        the same points: with all states it is log p(x), with samples below
-        it in expectation.
+        The value of log p(x), if it is known. None uses the importance-weighted bound of
+        the same points: with all states it equals log p(x); with samples its expectation
+        is lower.
 
     Returns
     -------
     BoundDecomposition
-        With standard errors 0: of samples it is the spread over several calls
-        that tells.
+        Its standard errors are 0. For samples, repeat the call with new samples and take
+        the spread of the results.
 
     Raises
     ------
@@ -156,7 +156,7 @@ def decompose_bound(
 
     Examples
     --------
-    One coin of two, and the guess that both are as likely:
+    One of two coins was tossed, and q guesses that both are equally likely:
 
     >>> import numpy as np
     >>> from skemvae import decompose_bound

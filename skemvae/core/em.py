@@ -1,4 +1,4 @@
-"""EM for mixtures: an M step, then an E step, so that every state carries its own bound."""
+"""EM for mixtures: an M step, then an E step, so that every state has its own bound."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class Maximisable(MixtureModel, Charted, Movable, Protocol):
     """A mixture whose M step is in closed form."""
 
     def maximise(self, moments: Moments) -> Self:
-        """The parameters, or their q, that maximise the bound, given the moments."""
+        """The parameters, or the q of the parameters, that maximise the bound."""
 
     @property
     def divergence(self) -> float:
-        """KL(q || p) of the parameters, nats in total; 0 where they are points."""
+        """KL(q || p) of the parameters, nats in total; 0 for point estimates."""
 
 
 M = TypeVar("M", bound=Maximisable)
@@ -33,7 +33,7 @@ M_co = TypeVar("M_co", bound=Maximisable, covariant=True)
 
 
 class EMState(Protocol[M_co]):
-    """Parameters, with the E step taken at them."""
+    """Parameters, and the result of the E step at them."""
 
     @property
     def model(self) -> M_co:
@@ -41,11 +41,11 @@ class EMState(Protocol[M_co]):
 
     @property
     def bound(self) -> float:
-        """The objective at ``model``, nats per sample, in the units of the data."""
+        """The bound at ``model``, nats per sample, in the units of the data."""
 
     @property
     def expectation(self) -> Expectation:
-        """The E step."""
+        """The result of the E step."""
 
     @property
     def maximised(self) -> M_co:
@@ -54,7 +54,7 @@ class EMState(Protocol[M_co]):
 
 @dataclass(frozen=True)
 class Expected(Generic[M]):
-    """The state whose M step follows when it is asked for."""
+    """A state that takes its M step when ``maximised`` is first read."""
 
     model: M
     expectation: Expectation
@@ -68,17 +68,17 @@ class Expected(Generic[M]):
 
 @dataclass(frozen=True)
 class MixtureEM:
-    """The EM algorithm on a table, whose passes ``choose`` chooses."""
+    """The EM algorithm on a table; ``choose`` chooses how to compute each pass."""
 
     table: Table
     choose: PassChoice
 
     def start(self, model: M) -> EMState[M]:
-        """The E step at given parameters."""
+        """Take the E step at given parameters."""
         expected = expectation(model, self.table, self.choose)
         divergence = model.divergence / expected.total
         return Expected(model, expected, expected.bound - divergence - self.table.frame.log_volume)
 
     def step(self, state: EMState[M]) -> EMState[M]:
-        """One iteration."""
+        """Take one iteration."""
         return self.start(state.maximised)

@@ -14,7 +14,7 @@ from skemvae.core.table import Table
 
 
 class ScoringModel(Protocol):
-    """p(x, z) with enumerable z, to score rows with."""
+    """A model p(x, z) with enumerable z that can score rows."""
 
     @property
     def log_normaliser(self) -> Array:
@@ -25,7 +25,7 @@ class ScoringModel(Protocol):
 
 
 class MixtureModel(ScoringModel, Protocol):
-    """What the E step needs to know of a mixture."""
+    """What the E step needs of a mixture."""
 
     def scan(self) -> Scan:
         """The arithmetic of a pass over rows, with second moments."""
@@ -33,7 +33,7 @@ class MixtureModel(ScoringModel, Protocol):
 
 @dataclass(frozen=True)
 class Expectation:
-    """What an E step leaves behind of the rows.
+    """The result of an E step.
 
     Attributes
     ----------
@@ -57,31 +57,31 @@ class Expectation:
 
     @property
     def bound(self) -> float:
-        """The objective in nats per sample, in the rows' frame."""
+        """The bound in nats per sample, in the rows' frame."""
         return self.evidence / self.total
 
 
 class Pass(Protocol):
-    """A way to take a pass over rows under given components."""
+    """A way to compute a pass over rows under given components."""
 
     def expectation(self, rows: Rows) -> Expectation:
         """The E step on some rows."""
 
 
 class PassChoice(Protocol):
-    """Chooses how a pass is taken over some rows; must survive pickling."""
+    """Chooses how to compute a pass over some rows; must be picklable."""
 
     def __call__(self, log_normaliser: Array, scan: Scan, second_scan: Scan, rows: Rows) -> Pass:
-        """Responsibilities by ``scan``, second moments by ``second_scan``."""
+        """Choose a pass; ``scan`` gives responsibilities, ``second_scan`` second moments."""
 
 
 def expectation(model: MixtureModel, table: Table, choose: PassChoice) -> Expectation:
-    """The E step under the exact posterior; ``choose`` chooses a pass for each part of a table."""
+    """Take the E step on a table; ``choose`` chooses a pass for each of its parts."""
     scan, log_normaliser = model.scan(), model.log_normaliser
     expected = table.fold(partial(_of_part, log_normaliser, scan, scan, choose))
-    # Of the whole table: in a part of it, few rows of a component say nothing of its variance.
+    # Decide on the whole table: one part may have too few rows of a component.
     sharper = scan.sharper(expected.moments)
-    if sharper is not None:  # take the pass again, about the new means
+    if sharper is not None:  # repeat the pass, about the new means
         expected = table.fold(partial(_of_part, log_normaliser, scan, sharper, choose))
     return expected
 

@@ -1,4 +1,4 @@
-"""The Gaussian mixture p(x, z): z is the component, x is Gaussian given z."""
+"""The Gaussian mixture p(x, z): z is the component, and x given z is Gaussian."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from skemvae.core.workspace import Workspace
 
 
 def frame_of(weights: Array, means: Array, covariance: Covariance) -> Frame:
-    """A frame in which a mixture as a whole has mean 0 and unit scale."""
+    """The frame in which a mixture as a whole has mean 0 and unit scale."""
     mean = weights @ means
     variances = covariance.variances + (means - mean) ** 2
     return Frame(mean, covariance.units(np.sqrt(weights @ variances)))
@@ -26,13 +26,14 @@ def frame_of(weights: Array, means: Array, covariance: Covariance) -> Frame:
 
 @dataclass(frozen=True)
 class GaussianMixture:
-    """Parameters of a Gaussian mixture, with the objective that fits them.
+    """Parameters of a Gaussian mixture, and the objective that a fit maximises.
 
-    The joint density of a component is scored as
+    The score of a component is
     ``log w + log N(x | mean, C) - tr(diag(noise) C^-1) / 2``: the expected log
-    density of x with noise of that variance. Because the same expression
-    stands in the E and the M step, ``C = scatter + diag(noise)`` maximises it
-    exactly and the objective never falls. With ``noise`` 0 it is the density.
+    density of x with added noise of that variance (the ridge). The E and the M
+    step use the same expression, so ``C = scatter + diag(noise)`` maximises it
+    exactly, and the objective never falls. If ``noise`` is 0, the score is the
+    log joint density.
 
     Attributes
     ----------
@@ -40,6 +41,7 @@ class GaussianMixture:
     means : array of shape (K, d)
     covariance : Covariance
     noise : array of shape (d,)
+        The ridge.
     """
 
     weights: Array
@@ -65,14 +67,14 @@ class GaussianMixture:
     def log_joint(self, X: AnyArray) -> Array:
         """The scores of all components, shape (n, K), nats, for a few rows X of shape (n, d).
 
-        They are log p(x, z=k), less the penalty if there is ``noise``.
+        They are log p(x, z=k), minus the penalty of the ridge.
         """
         scan, workspace = self.scan(), Workspace()
         features = scan.features(Frame.identity(X.shape[1]).apply(X, workspace), workspace)
         return scan.log_joint(features, self.log_normaliser, workspace).T.copy()
 
     def maximise(self, moments: Moments) -> Self:
-        """The M step, in closed form; a component without weight stays where it was."""
+        """The M step, in closed form; components without weight keep mean and covariance."""
         return replace(
             self,
             weights=moments.shares / moments.shares.sum(),
@@ -82,26 +84,25 @@ class GaussianMixture:
 
     @property
     def moments(self) -> Moments:
-        """The moments, for a total weight of 1, of which these parameters are the M step.
+        """The moments, of total weight 1, whose M step gives these parameters.
 
-        The complete-data likelihood is an exponential family: parameters and
-        expected sufficient statistics are two coordinates of one thing.
+        They exist because the complete-data likelihood is an exponential family.
         """
         scatter = self.covariance.scatter(self.noise)
         second = self.weights.reshape(-1, *(1,) * (scatter.ndim - 1)) * scatter
         return Moments(self.weights, self.means, np.zeros_like(self.means), second)
 
     def regularised(self, noise: Array) -> Self:
-        """What the same moments give with other noise."""
+        """The parameters that the same moments give with another ridge."""
         return replace(self, noise=noise).maximise(self.moments)
 
     @property
     def point(self) -> Point:
-        """Where it is."""
+        """The free parameters."""
         return Point(self.weights, self.means, self.covariance)
 
     def at(self, point: Point) -> Self:
-        """The same mixture elsewhere."""
+        """The same mixture with other free parameters."""
         weights, means, covariance = point
         return replace(
             self,
@@ -111,12 +112,12 @@ class GaussianMixture:
         )
 
     def chart(self) -> Chart[Self]:
-        """Coordinates around it."""
+        """Coordinates around this mixture."""
         return Chart(self)
 
     @property
     def bare(self) -> Self:
-        """The same, without the memory of what has been computed of it: factors, say."""
+        """The same mixture without cached results, such as Cholesky factors."""
         return replace(self, covariance=type(self.covariance)(self.covariance.values))
 
     def sample(self, n: int, rng: Any) -> tuple[Array, AnyArray]:
@@ -126,7 +127,7 @@ class GaussianMixture:
 
     @property
     def divergence(self) -> float:
-        """0: its parameters are points."""
+        """0, since the parameters are point estimates."""
         return 0.0
 
     @property
@@ -136,7 +137,7 @@ class GaussianMixture:
 
     @property
     def total_covariance(self) -> Array:
-        """That of the whole density, shape (d, d)."""
+        """The covariance of the whole density, shape (d, d)."""
         away = self.means - self.weights @ self.means
         within = np.tensordot(self.weights, self.covariance.dense(), 1)
         total: Array = within + (self.weights * away.T) @ away
@@ -145,7 +146,7 @@ class GaussianMixture:
     # Change of coordinates.
 
     def frame(self) -> Frame:
-        """A frame in which the mixture as a whole has mean 0 and unit scale."""
+        """The frame in which the mixture as a whole has mean 0 and unit scale."""
         return frame_of(self.weights, self.means, self.covariance)
 
     def into(self, frame: Frame) -> Self:
@@ -158,7 +159,7 @@ class GaussianMixture:
         )
 
     def out_of(self, frame: Frame) -> Self:
-        """The mixture of x, from that of the coordinates z of a frame."""
+        """The mixture of x, if this one is over the coordinates z of a frame."""
         return replace(
             self,
             means=frame.origin + frame.scale * self.means,
@@ -178,7 +179,7 @@ class GaussianMixture:
         )
 
     def condition(self, given: AnyArray, values: Array) -> Self:
-        """The mixture of the other features, where those in ``given`` have these values."""
+        """The mixture of the other features, given these values of the features ``given``."""
         free = np.setdiff1d(np.arange(self.means.shape[1]), given)
         weights = Posterior.exact(self.marginal(given).log_joint(values[None])).weight[0]
         gain, covariance = self.covariance.condition(free, given)

@@ -1,4 +1,4 @@
-"""The one loop: repeat a step until a rule, a callback, the limit or the user says stop."""
+"""The loop of every fit, which a stopping rule, a callback, a limit or the user ends."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import numpy as np
 
 from skemvae.core.arrays import EPS
 
-# Bounds that differ by less, relatively, are equal.
+# Bounds with a smaller relative difference count as equal.
 _TIE = 1e-8
-# Gains of a climb that has just begun shrink fast, since they come from its fast directions. So no
-# climb is believed to lose more than its share of what is left in a step, unless it shows slower.
+# Early gains shrink fast, since they come from the fast directions. So assume that an iteration
+# closes at most this share of the remaining gap, or less if the gains say so.
 SLOWEST_RATE = 0.01
 
 
@@ -27,15 +27,15 @@ class Status(StrEnum):
     INTERRUPTED = "interrupted"
     STOPPED = "stopped_by_callback"
     DIVERGED = "diverged"
-    ONGOING = "ongoing"  # not by itself: the loop is the caller's
+    ONGOING = "ongoing"  # the caller runs the loop
 
 
 class DivergenceError(FloatingPointError):
-    """Raised by a step that finds no finite bound to go on with."""
+    """Raised by a step that finds no finite bound."""
 
 
 class State(Protocol):
-    """Parameters together with the bound *at these parameters*."""
+    """Parameters, and the bound *at these parameters*."""
 
     @property
     def bound(self) -> float:
@@ -52,17 +52,17 @@ class StoppingRule(Protocol):
 
 
 def remaining_gain(bounds: Sequence[float], slowest_rate: float = 1.0) -> float:
-    """What a climb that gave the last three bounds may still gain, nats per sample.
+    """Estimate from the last three bounds how much a fit can still gain, nats per sample.
 
-    EM converges linearly: the gains shrink by a factor a, so what remains
-    after the gain g is g a / (1 - a). Infinite where gains do not shrink.
+    EM converges linearly: each gain is a times the one before, so g a / (1 - a)
+    remains after the gain g. The estimate is infinite if the gains do not shrink.
 
     Parameters
     ----------
     bounds : sequence of float
     slowest_rate : float, default=1.0
         Take a to be at least 1 - ``slowest_rate``: the first gains come from the
-        fast directions, and say nothing of the slow ones.
+        fast directions and do not show the slow ones.
 
     References
     ----------
@@ -84,10 +84,10 @@ def remaining_gain(bounds: Sequence[float], slowest_rate: float = 1.0) -> float:
 
 @dataclass(frozen=True)
 class Aitken:
-    """Stop when the gain that remains is estimated to be below ``tol``.
+    """Stop when the estimated remaining gain is below ``tol``.
 
-    Comparing the last gain itself with a tolerance stops too early wherever
-    gains shrink slowly.
+    A rule that compares the last gain with a tolerance stops too early if gains
+    shrink slowly.
     """
 
     tol: float
@@ -99,16 +99,16 @@ class Aitken:
 
 @dataclass(frozen=True)
 class Patience:
-    """Stop when a noisy bound does not rise any more; it may fall in between.
+    """Stop when a noisy bound no longer rises; it may fall in between.
 
-    At a plateau the mean of the last bounds is not more than ``tol`` above the
-    mean of as many before, both since the last plateau. Means, since a lucky
-    maximum would be waited for in vain. They are of ``n_iter`` bounds each, of a
-    quarter of the climb where that is longer, up to three times as many: the
-    longer a climb has taken, the slower are the gains that are still to come.
+    At a plateau, the mean of the last bounds is at most ``tol`` above the mean
+    of as many before, both since the last plateau. It compares means, since a
+    lucky maximum might never be reached again. Each mean is over ``n_iter``
+    bounds, or over a quarter of those since the last plateau if that is more, up
+    to ``3 * n_iter``: the longer a fit has run, the slower are its gains.
 
-    Whoever climbs changes something at a plateau, such as a rate. The loop ends
-    at one where that has not raised the best bound by more than ``tol``.
+    The fit changes something at a plateau, such as the learning rate. The loop
+    ends at a plateau if that has not raised the best bound by more than ``tol``.
 
     Parameters
     ----------
@@ -116,9 +116,9 @@ class Patience:
     tol : float
         Nats per sample.
     burn_in : int, default=0
-        The first iterations do not count.
+        How many of the first iterations to ignore.
     n_plateaus : int, default=1
-        At least how many end the loop.
+        The loop does not end before this many plateaus.
     """
 
     n_iter: int
@@ -127,7 +127,7 @@ class Patience:
     n_plateaus: int = 1
 
     def plateaus(self, bounds: Sequence[float]) -> list[int]:
-        """After how many bounds there were plateaus."""
+        """The numbers of bounds after which there was a plateau."""
         found, start = list[int](), self.burn_in
         total = np.concatenate([[0.0], np.cumsum(bounds)])
         for end in range(self.burn_in + 2 * self.n_iter, len(bounds) + 1):
@@ -155,14 +155,14 @@ class Result(Generic[S]):
     Attributes
     ----------
     state : State
-        The last one reached.
+        The last state reached.
     bounds : tuple of float
         The bound at the start and after each iteration, nats per sample:
         ``bounds[i]`` belongs to the parameters after i iterations, and
         ``bounds[-1]`` to ``state``.
     status : Status
     n_iter : int
-        Iterations done in this loop.
+        The number of iterations in this loop.
     """
 
     state: S
@@ -172,51 +172,51 @@ class Result(Generic[S]):
 
 
 class Ascent(Protocol[S]):
-    """What a fit repeats, on the data it was made for."""
+    """The starts and steps of a fit on given data."""
 
     @property
     def accelerable(self) -> Any:
-        """The EM that an ``Accelerator`` may help, or None."""
+        """The EM that an ``Accelerator`` can speed up, or None."""
 
     def starts(self, n_init: int) -> Iterator[tuple[S, bool]]:
-        """At most so many starts, each with whether the user asked to stop meanwhile.
+        """Yield at most ``n_init`` starts, each with whether the user has interrupted it.
 
-        An ascent that can tell early which of them are the worse ones leaves these out.
+        An ascent that can recognise poor starts early leaves them out.
         """
 
     def step(self, state: S) -> S:
-        """One iteration; the bound does not fall."""
+        """Take one iteration; the bound does not fall."""
 
     def jump(self, state: S) -> S | None:
-        """A better state that steps do not reach, or None."""
+        """A better state that steps cannot reach, or None."""
 
     def prefers(self, state: S, other: S) -> bool:
         """Whether a state is better than one from another start."""
 
 
 class Fit(ABC):
-    """An ascent that makes fitted models of its states."""
+    """An ascent that turns its states into fitted models."""
 
     accelerable: Any = None
 
     @abstractmethod
     def start(self) -> tuple[Any, bool]:
-        """A start, another one at each call, and whether the user asked to stop meanwhile."""
+        """Make a new start at each call, and say whether the user has interrupted it."""
 
     def starts(self, n_init: int) -> Iterator[tuple[Any, bool]]:
-        """One after the other."""
+        """Make ``n_init`` starts, one after the other."""
         return (self.start() for _ in range(n_init))
 
     @abstractmethod
     def step(self, state: Any) -> Any:
-        """As ``Ascent``."""
+        """Take one iteration, as ``Ascent.step``."""
 
     def jump(self, state: Any) -> Any:
-        """Nowhere."""
+        """Return None: there is nowhere to jump to."""
         return None
 
     def prefers(self, state: Any, other: Any) -> bool:
-        """The better bound; starts that lead to the same place tie, whatever rounding says."""
+        """Whether the bound is better, by more than rounding."""
         return bool(state.bound > other.bound + _TIE * max(1.0, abs(other.bound)))
 
     @abstractmethod
@@ -224,7 +224,7 @@ class Fit(ABC):
         """The model with its parameters set, in the units of the data."""
 
     def doubts(self, result: Result[Any], names: Sequence[Any]) -> Iterable[str]:
-        """What a user should be told of a fit that succeeded."""
+        """Warnings about a fit that succeeded."""
         return ()
 
 
@@ -238,7 +238,7 @@ def iterate(
     on_step: Callable[[Result[S]], bool] | None = None,
     history: Sequence[float] = (),
 ) -> Result[S]:
-    """Repeat ``state = step(state)``.
+    """Repeat ``state = step(state)`` until something ends the loop.
 
     Parameters
     ----------
@@ -247,13 +247,13 @@ def iterate(
     state : State
         The start.
     stop : StoppingRule
-        Asked after each iteration.
+        Called with the bounds after each iteration.
     max_iter : int
     jump : callable, optional
-        Asked for a better state, out of reach of small steps, when the loop
-        would end; the next step begins there. None ends the loop.
+        Called when the loop would end. It returns a better state that steps cannot
+        reach, from which the loop continues, or None to end the loop.
     on_step : callable, optional
-        Called with the result so far after each iteration; a true answer
+        Called with the result so far after each iteration; a true value
         stops the loop.
     history : sequence of float
         Bounds of an earlier loop that this one continues.
@@ -267,10 +267,10 @@ def iterate(
     result = Result(state, (*history, state.bound), Status.MAX_ITER, 0)
     try:
         origin = state
-        since = 0  # the bounds before do not tell how a climb after a jump converges
+        since = 0  # bounds before a jump do not show how the fit converges after it
         for n_iter in range(1, max_iter + 1):
             state = step(origin)
-            # One assignment: an interrupt finds the old result or the new one.
+            # A single assignment, so an interrupt finds either the old result or the new one.
             result = Result(state, (*result.bounds, state.bound), Status.MAX_ITER, n_iter)
             if on_step is not None and on_step(result):
                 return replace(result, status=Status.STOPPED)
@@ -291,21 +291,21 @@ def iterate(
 def conclude(
     result: Result[S], keep: Callable[[Result[S]], object], look_back: Callable[[], object]
 ) -> Result[S]:
-    """Keep the result of a loop, then take the statistics that close the fit.
+    """Keep the result of a loop, then compute the closing statistics of the fit.
 
     Parameters
     ----------
     result : Result
     keep : callable
-        Sets what has been reached.
+        Stores the result.
     look_back : callable
-        A pass over the rows, or several, that the fit can do without.
+        Optional passes over the rows, for the statistics.
 
     Returns
     -------
     Result
-        Interrupted, if the user asks to stop meanwhile: what has been reached is
-        kept all the same, and the statistics are left out.
+        If the user interrupts, its status says so; the result is still kept, and
+        the statistics are left out.
     """
     try:
         keep(result)

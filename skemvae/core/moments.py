@@ -15,10 +15,10 @@ from skemvae.core.arrays import EPS, TINY, AnyArray, Array
 class Moments:
     """Weighted sums over rows, for each of K components about its own origin.
 
-    They form a commutative monoid: ``a + b`` are the moments of all rows of
-    both, ``g * a`` those with every weight multiplied by g. Sums about the
-    current means keep all digits however far the data lie from zero; ``+``
-    translates its right-hand side to the origin of the left.
+    ``a + b`` are the moments of the rows of both, and ``g * a`` those with
+    every weight multiplied by g. Sums about the current means keep full
+    precision however far the data are from zero; ``+`` translates its
+    right-hand side to the origin of the left.
 
     Attributes
     ----------
@@ -40,10 +40,10 @@ class Moments:
     def of_groups(
         cls, X: Array, weight: Array, labels: AnyArray, shape: tuple[int, ...]
     ) -> Moments:
-        """The moments of a small table whose rows belong to one component each.
+        """The moments of a small table in which each row belongs to one component.
 
-        Each row is looked at under its own component only, which is K times
-        less than what responsibilities cost. ``shape`` is that of ``second``.
+        This costs K times less than responsibilities do. ``shape`` is the shape
+        of ``second``.
         """
         count, origin, second = np.zeros(shape[0]), np.zeros(shape[:2]), np.zeros(shape)
         for k in range(shape[0]):
@@ -77,12 +77,12 @@ class Moments:
         )
 
     def take(self, components: AnyArray) -> Moments:
-        """The moments of some components, in the order given."""
+        """The moments of some components, in the given order."""
         parts = (getattr(self, field.name)[components] for field in fields(self))
         return type(self)(*parts)
 
     def padded(self, n_components: int) -> Moments:
-        """The same moments with components that hold nothing behind them."""
+        """The same moments, followed by empty components up to ``n_components``."""
         n_empty = n_components - len(self.count)
         parts = (self.count, self.origin, self.first, self.second)
         return Moments(
@@ -90,7 +90,7 @@ class Moments:
         )
 
     def merged(self, to: AnyArray) -> Moments:
-        """The same moments with all that component k holds given to component ``to[k]``."""
+        """The moments after component k has been merged into component ``to[k]``."""
         moved = self.about(self.origin[to])
         parts = [np.zeros_like(part) for part in (self.count, self.first, self.second)]
         for whole, part in zip(parts, (moved.count, moved.first, moved.second), strict=True):
@@ -114,12 +114,12 @@ class Moments:
 
     @cached_property
     def means(self) -> Array:
-        """The mean of each component, shape (K, d); its origin where nothing was counted."""
+        """The mean of each component, shape (K, d); the origin where the count is zero."""
         return self.origin + self._mean_shift
 
     @cached_property
     def covariances(self) -> Array:
-        """The central second moments divided by the counts, shaped as ``second``."""
+        """The central second moments divided by the counts, in the shape of ``second``."""
         count = self._safe_count.reshape(-1, *(1,) * (self.second.ndim - 1))
         shift = self._mean_shift
         return self.second / count - self._outer(shift, shift)
@@ -134,7 +134,7 @@ class Moments:
 
     @property
     def counted(self) -> AnyArray:
-        """Which components hold enough weight to divide by, shape (K,), boolean."""
+        """Which components have enough weight to divide by, shape (K,), boolean."""
         return self.count > self._least
 
     @cached_property
@@ -146,7 +146,7 @@ class Moments:
         return bool(self.count.min() > self._least)
 
     def where_counted(self, values: Array, otherwise: Callable[[], Array]) -> Array:
-        """``values`` of the components that hold enough weight, ``otherwise()`` of the others."""
+        """``values`` where a component has enough weight, ``otherwise()`` elsewhere."""
         if self._all_counted:
             return values
         return np.where(self.counted.reshape(-1, *(1,) * (values.ndim - 1)), values, otherwise())

@@ -1,4 +1,4 @@
-"""Rows, read block by block in coordinates that are safe for floating point."""
+"""Rows, read block by block in coordinates that avoid loss of precision."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import numpy as np
 from skemvae.core.arrays import AnyArray, Array
 from skemvae.core.workspace import Workspace
 
-# Beyond this a square overflows: the density of such a row is 0 in float64.
+# Beyond this a square overflows; the density of such a row is 0 in float64.
 FAR = 1e160
-# Sums go along so many runs of blocks, whatever the number of threads: so the
-# result does not depend on it, to the last bit.
+# Sums are taken over at most this many runs of blocks, whatever the number of
+# threads, so the result is the same to the last bit.
 _RUNS = 16
-# Rows of a block, where nothing else decides.
+# Rows per block, by default.
 _BLOCK_ROWS = 4096
 
 T = TypeVar("T")
@@ -27,9 +27,9 @@ T = TypeVar("T")
 class Frame:
     """Affine coordinates z = (x - origin) / scale, with powers of two as scales.
 
-    Dividing by a power of two is exact, and the origin takes away any common
-    offset, so what is computed in a frame keeps its digits whatever the units
-    of x are.
+    Dividing by a power of two is exact, and subtracting the origin removes any
+    common offset. So computations in a frame keep their precision whatever the
+    units of x.
 
     Attributes
     ----------
@@ -46,7 +46,7 @@ class Frame:
 
     @cached_property
     def log_volume(self) -> float:
-        """log |dx/dz|, nats: subtract it from log p(z) to get log p(x)."""
+        """log |dx/dz| in nats: subtract it from log p(z) to get log p(x)."""
         return float(np.log(self.scale).sum())
 
     def columns(self, columns: AnyArray) -> Frame:
@@ -54,11 +54,11 @@ class Frame:
         return Frame(self.origin[columns], self.scale[columns])
 
     def apply(self, X: AnyArray, workspace: Workspace) -> Array:
-        """Return z of shape (d + 1, n), feature by feature; the last row holds ones.
+        """Return z of shape (d + 1, n): one line per feature, then a line of ones.
 
-        Feature by feature, because arithmetic then runs along the rows of the
-        table, which are many; ones, because constants and counts then come
-        out of the same matrix products as everything else.
+        With features first, arithmetic runs along the rows of the table, the
+        long axis. The ones make constants and counts come out of the same
+        matrix products as everything else.
         """
         n, d = X.shape
         z = workspace.array("z", d + 1, n)
@@ -71,7 +71,7 @@ class Frame:
 
 
 class Block(NamedTuple):
-    """Some consecutive rows: where they stand, their coordinates and weights."""
+    """Some consecutive rows: their positions, coordinates and weights."""
 
     where: slice
     z: Array
@@ -80,12 +80,12 @@ class Block(NamedTuple):
 
 @dataclass(frozen=True)
 class Rows:
-    """A table in memory, or one part of a table: rows, their weights, the frame to read them in.
+    """A table in memory, or one part of a table: rows, weights and the frame to read them in.
 
     Attributes
     ----------
     X : array of shape (n, d)
-        Anything that slices by rows: an array of any real type, a memmap.
+        Anything that can be sliced by rows: an array of any real type, a memmap.
     weight : array of shape (n,) or None
     frame : Frame
     """
@@ -96,12 +96,12 @@ class Rows:
 
     @classmethod
     def of(cls, X: AnyArray, weight: Array | None = None) -> Rows:
-        """Rows in their own units."""
+        """Build rows in their own units."""
         return cls(X, weight, Frame.identity(X.shape[1]))
 
     @property
     def n_rows(self) -> int:
-        """The number of rows, zero weights included."""
+        """The number of rows, including those of weight zero."""
         return int(self.X.shape[0])
 
     @cached_property
@@ -121,14 +121,14 @@ class Rows:
         return Rows(np.asarray(self.X[where]), weight, self.frame)
 
     def fold(self, function: Callable[[Rows], T]) -> T:
-        """``function`` of the only part."""
+        """Apply ``function`` to the only part."""
         return function(self)
 
     def runs(self, fewest: int, block: int) -> list[range]:
-        """Where the blocks begin, in runs of consecutive blocks that threads take.
+        """Where the blocks begin, grouped into runs of consecutive blocks, one task each.
 
-        Their number is a power of two, so that two, four or eight threads have equal shares;
-        each has at least ``fewest`` rows.
+        The number of runs is at most a power of two, so that two, four or eight threads get
+        equal shares. Runs have at least ``fewest`` rows.
         """
         count = min(max(self.n_rows // fewest, 1), _RUNS)
         length = -(-self.n_rows // 2 ** (count.bit_length() - 1))
@@ -140,9 +140,9 @@ class Rows:
     def blocks(
         self, starts: range | None = None, workspace: Workspace | None = None
     ) -> Iterator[Block]:
-        """Yield blocks of rows that begin at ``starts`` and reach to the next of them.
+        """Yield the blocks of rows that begin at ``starts``.
 
-        The coordinates of a block live in the workspace until the next block.
+        The coordinates of a block stay valid until the next block.
         """
         starts = range(0, self.n_rows, _BLOCK_ROWS) if starts is None else starts
         workspace = Workspace() if workspace is None else workspace
@@ -151,6 +151,6 @@ class Rows:
             z = self.frame.apply(np.asarray(self.X[where]), workspace)
             weight = None if self.weight is None else self.weight[where]
             if weight is not None and weight.min() == 0:
-                # A row that does not count must not overflow either: 0 * inf is no number.
+                # Rows of weight 0 must not overflow either: 0 * inf is NaN.
                 z[:-1, weight == 0] = 0.0
             yield Block(where, z, weight)

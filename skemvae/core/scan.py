@@ -1,10 +1,10 @@
 """The arithmetic of one block of rows, under K fixed Gaussian components.
 
 A scan holds what is constant during a pass over the data. For each block it
-makes ``features``, from which both the squared Mahalanobis distances (E step)
-and the second moments (M step) follow; ``moments`` turns their sums over
-blocks into data coordinates. Arrays run along the rows of the table in their
-last axis, which is the long one, and live in a workspace until the next block.
+computes ``features``, which give both the squared Mahalanobis distances (E step)
+and the second moments (M step); ``moments`` turns their sums over blocks into
+data coordinates. The last axis of each array runs along the rows of the table;
+the arrays stay valid until the next block.
 """
 
 from __future__ import annotations
@@ -19,28 +19,28 @@ from skemvae.core.arrays import Array
 from skemvae.core.moments import Moments
 from skemvae.core.workspace import Workspace
 
-# Standard deviations between a mean and the origin of its moments that cost
-# less than five of the sixteen digits of a variance; and a variance that is
-# none, in a frame where the data have unit scale.
+# A mean this many standard deviations from the origin of its moments loses less
+# than five of the sixteen digits of its variance. Below _NO_VARIANCE, a variance
+# counts as zero, in a frame where the data have unit scale.
 RESOLVED = 300.0
 _NO_VARIANCE = 1e-26
 
 
 class Metric(ABC):
-    """How far rows are from K components: the part of a pass that scoring needs."""
+    """Distances of rows from K components: the part of a pass that scoring needs."""
 
     @property
     @abstractmethod
     def width(self) -> int:
-        """How many numbers ``features`` makes for one row; sets the block size."""
+        """How many numbers ``features`` computes for one row; sets the block size."""
 
     @abstractmethod
     def features(self, z: Array, workspace: Workspace) -> Array:
-        """What the structure needs to know of a block ``z`` of shape (d + 1, n)."""
+        """What the structure needs to compute from a block ``z`` of shape (d + 1, n)."""
 
     @abstractmethod
     def squared_distances(self, features: Array, workspace: Workspace) -> Array:
-        """-2 log density, but for a constant, shape (K, n)."""
+        """-2 log density, up to a constant, shape (K, n)."""
 
     def log_joint(self, features: Array, log_normaliser: Array, workspace: Workspace) -> Array:
         """log p(x, z=k), shape (K, n); ``log_normaliser`` is the part that does not depend on x."""
@@ -66,19 +66,19 @@ class Scan(Metric):
     means : array of shape (K, d)
     """
 
-    # From so many features on BLAS is faster than the compiled kernel (measured).
+    # From this many features on, BLAS is faster than the compiled kernel (measured).
     WIDE: ClassVar[float] = np.inf
 
     means: Array
 
     @abstractmethod
     def residuals(self, features: Array) -> tuple[Array, Array]:
-        """How far each feature is from its regression on all others.
+        """How far each feature is from its regression on all other features.
 
         Returns
         -------
         squares : array of shape (K, d, n)
-            Relative to the variance about the regression.
+            Squared residuals divided by the residual variance.
         variances : array of shape (K, d)
         """
 
@@ -102,30 +102,30 @@ class Scan(Metric):
 
     @abstractmethod
     def moments(self, count: Array, first: Array, second: Array) -> Moments:
-        """Moments about the means, from sums of r, of r x and of ``second``."""
+        """Moments about the means, from the sums of r, of r x and of ``second``."""
 
     @property
     def origin(self) -> Array:
-        """What the second moments are taken about, shape (K, d)."""
+        """The points about which second moments are taken, shape (K, d)."""
         return self.means
 
     @abstractmethod
     def about(self, means: Array) -> Scan:
-        """A scan of the same kind that takes second moments about other means, by differences."""
+        """A scan of the same kind that takes second moments about other means, from differences."""
 
     def single(self) -> Scan | None:
-        """A scan that does the same in float32, where that is accurate enough and faster."""
+        """The same scan in float32, where that is accurate enough and faster; else None."""
         return None
 
     def second_scan(self, n_rows: int) -> Scan:
-        """The scan that takes second moments of so many rows: this one, or a cheaper one."""
+        """The scan for the second moments of this many rows: this one, or a cheaper one."""
         return self
 
     def sharper(self, moments: Moments) -> Scan | None:
-        """A scan that resolves ``moments`` about the new means, if this one could not.
+        """A scan that takes ``moments`` about the new means, if this one was too imprecise.
 
-        Second moments about an origin lose the digits of a variance that is
-        far smaller than the squared distance of the mean from the origin.
+        Second moments lose precision if a variance is far smaller than the
+        squared distance between the mean and the origin.
         """
         means = moments.means
         shift = means - self.origin

@@ -1,4 +1,4 @@
-"""Where covariances stood once: a pickle from then asks for them here, and is told so."""
+"""Former place of the covariance classes: old pickles look here and get a clear error."""
 
 from __future__ import annotations
 

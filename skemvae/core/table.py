@@ -1,4 +1,4 @@
-"""A table is a sequence of parts, and all that a fit takes from it is a fold over them."""
+"""A table is a sequence of parts; a fit reads it only by folds (sums) over the parts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from skemvae.core.rows import Frame, Rows
 
 
 class Summable(Protocol):
-    """What parts of a table can be folded to."""
+    """A result that can be added up over the parts of a table."""
 
     def __add__(self, other: Self) -> Self: ...
 
@@ -22,10 +22,10 @@ T = TypeVar("T", bound=Summable)
 
 
 class Table(Protocol):
-    """Rows with weights, wherever they lie, and the frame to read them in.
+    """Weighted rows, wherever they are stored, and the frame to read them in.
 
-    ``Rows`` are one part in memory; ``Parts`` are read one after the other;
-    others may leave their parts where they are and send the function there.
+    ``Rows`` are one part in memory; ``Parts`` are read one after the other.
+    Other tables may send the function to where their parts are stored.
     """
 
     @property
@@ -38,22 +38,22 @@ class Table(Protocol):
     def fold(self, function: Callable[[Rows], T]) -> T:
         """Apply ``function`` to each part, and add the results in the order of the parts.
 
-        ``function`` must survive pickling, and must not keep the rows.
+        ``function`` must be picklable, and must not keep the rows.
         """
 
 
 @dataclass(frozen=True)
 class Parts:
-    """A table that is read again, part by part, for each pass.
+    """A table that is read anew, part by part, in each pass.
 
     Attributes
     ----------
     read : callable
-        Begins a pass: yields the rows of each part, an array of shape (m, d)
+        Starts a pass: yields the rows of each part, an array of shape (m, d)
         with m > 0, and their weights, of shape (m,) or None.
     frame : Frame
     weight_unit : float
-        What the weights are divided by.
+        The weights are divided by it.
     """
 
     read: Callable[[], Iterator[tuple[AnyArray, Array | None]]]

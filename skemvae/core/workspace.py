@@ -1,4 +1,4 @@
-"""Scratch memory that is used again from block to block."""
+"""Scratch memory that is reused from block to block."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from skemvae.core.arrays import AnyArray
 
 
 class Workspace:
-    """Arrays by name. Asking for a name again returns the same memory.
+    """Arrays by name; the same name returns the same memory.
 
-    Fresh memory for each temporary of a block would cost more than the
-    arithmetic: the kernel hands out every page anew. A workspace belongs to
-    one thread.
+    New memory for each temporary of a block would cost more than the
+    arithmetic, since the operating system maps every page anew. Each thread
+    needs its own workspace.
     """
 
     def __init__(self) -> None:
         self._buffers: dict[tuple[str, type], AnyArray] = {}
 
     def array(self, name: str, *shape: int, dtype: type = np.float64) -> AnyArray:
-        """An uninitialised contiguous array, valid until ``name`` is asked for again."""
+        """An uninitialised contiguous array, valid until the next call with ``name``."""
         size = prod(shape)
         buffer = self._buffers.get((name, dtype))
         if buffer is None or buffer.size < size:
