@@ -189,7 +189,7 @@ class Covariance(ABC):
         """Covariances with these values, or near them where shared parameters differ."""
 
     def above(self, noise: Array) -> Self:
-        """The same, but at least as wide as ``noise`` where the M step guarantees that."""
+        """The same, raised to ``noise`` where that is a lower limit in the M step."""
         return self
 
     @abstractmethod

@@ -1,1 +1,1 @@
-"""Covariance structures, one class each, found in ``registry``."""
+"""Covariance structures, one class each; ``registry`` lists them."""

@@ -1,4 +1,4 @@
-"""Covariances without off-diagonal elements: only their diagonals are stored."""
+"""Covariances without off-diagonal elements, stored as their diagonals."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from skemvae.structures.matrices import MatrixCovariance
 
 
 class AxisAlignedCovariance(MatrixCovariance):
-    """Covariances without off-diagonal elements: only their diagonals are stored."""
+    """Covariances without off-diagonal elements, stored as their diagonals."""
 
     @cached_property
     def precision_cholesky(self) -> Array:
@@ -149,7 +149,7 @@ class Spherical(AxisAlignedCovariance):
 
     @classmethod
     def units(cls, scale: Array) -> Array:
-        # One variance for all features stays one only in a common unit.
+        # A variance that all features share stays shared only in a common unit.
         largest = scale.max()
         common = largest * np.sqrt(((scale / largest) ** 2).mean())
         return np.full(len(scale), power_of_two(common))

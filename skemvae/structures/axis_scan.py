@@ -16,9 +16,9 @@ from skemvae.core.workspace import Workspace
 
 @dataclass(frozen=True)
 class AxisScan(Scan):
-    """Differences divided by the standard deviations, of shape (K, d, n).
+    """Computes differences from the means in standard deviations, of shape (K, d, n).
 
-    Exact wherever the means lie, and slower.
+    It is accurate wherever the means are, but slower.
 
     Attributes
     ----------
@@ -58,12 +58,11 @@ class AxisScan(Scan):
 
 @dataclass(frozen=True)
 class ExpandedScan(Scan):
-    """The square multiplied out: two thin matrix products.
+    """Expands the squares, which needs only two thin matrix products.
 
-    Several times faster than differences, but the terms cancel: the error of
-    a squared distance is about eps (mean / standard deviation)^2, so it
-    serves only while the means lie within ``LIMIT`` standard deviations of
-    the origin.
+    It is several times faster than differences, but the terms cancel: the error
+    of a squared distance is about eps (mean / standard deviation)^2. So it is
+    used only if the means are within ``LIMIT`` standard deviations of the origin.
 
     Attributes
     ----------
@@ -84,7 +83,7 @@ class ExpandedScan(Scan):
 
     @cached_property
     def coefficients(self) -> Array:
-        """Of the features in the squared distances: one row for each component."""
+        """Coefficients of the features in the squared distances, one row per component."""
         precisions = 1 / self.variances
         linear = precisions * self.means
         constant = (linear * self.means).sum(1, keepdims=True)
@@ -111,9 +110,9 @@ class ExpandedScan(Scan):
 
     def log_joint(self, features: Array, log_normaliser: Array, workspace: Workspace) -> Array:
         if log_normaliser.min() == -np.inf:
-            # BLAS multiplies what it pads with, and -inf times 0 is no number.
+            # BLAS pads with zeros and multiplies them, and -inf times 0 is NaN.
             return super().log_joint(features, log_normaliser, workspace)
-        # All of it in one product: the last feature is 1.
+        # One product suffices, since the last feature is 1.
         coefficients = -0.5 * self.coefficients
         coefficients[:, -1] += log_normaliser
         log_joint = workspace.array("distances", len(self.means), features.shape[1])
@@ -140,9 +139,9 @@ class ExpandedScan(Scan):
 
 @dataclass(frozen=True)
 class SphericalScan(ExpandedScan):
-    """One variance for all features of a component: of the squares only their sum is needed.
+    """Expands the squares for one variance per component, which needs only their sum.
 
-    Each feature of ``moments`` has the mean of the variances of all, which is what they share.
+    Each feature of ``moments`` gets the mean of the variances of all features.
     """
 
     @property

@@ -1,4 +1,4 @@
-"""Coordinates of Gaussian components near given ones, of their means and their covariances."""
+"""Coordinates of the means and covariances of Gaussian components near given ones."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _ROOT_2 = float(np.sqrt(2))
 
 @dataclass(frozen=True)
 class DenseAxes(Axes):
-    """Factors of dense covariances, L = L_0 V D: V unit lower triangular, D diagonal.
+    """Coordinates of dense covariances, from L = L_0 V D with V unit lower triangular, D diagonal.
 
-    The coordinates are sqrt(2) log D, and those of V below its diagonal.
+    The coordinates are sqrt(2) log D and the elements of V below its diagonal.
 
     Attributes
     ----------
     cholesky, precision_cholesky : arrays of shape (K, d, d)
-        Lower factors of the covariances, upper ones of the precisions.
+        Lower factors of the covariances, upper factors of the precisions.
     """
 
     cholesky: Array
@@ -50,7 +50,7 @@ class DenseAxes(Axes):
 
 @dataclass(frozen=True)
 class AlignedAxes(Axes):
-    """Standard deviations, each relative to that of the origin: sqrt(2) log sigma.
+    """Coordinates of diagonal covariances: sqrt(2) log sigma, relative to the origin.
 
     Attributes
     ----------

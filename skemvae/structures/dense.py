@@ -1,4 +1,4 @@
-"""Covariances with off-diagonal elements, by their Cholesky factors."""
+"""Covariances with off-diagonal elements, computed through Cholesky factors."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from skemvae.structures.coordinates import DenseAxes
 from skemvae.structures.dense_scan import DifferenceScan, TiedScan, WhitenedScan
 from skemvae.structures.matrices import MatrixCovariance
 
-# A matrix counts as singular when some feature is determined by the others up
-# to this fraction of its variance.
+# A matrix counts as singular if the others determine some feature up to this
+# fraction of its variance.
 _SINGULAR = 1e-10
-# Gains of less than this many nats per row cannot be told from the rounding
-# error of a determinant that is nearly singular.
+# Smaller gains, in nats per row, cannot be told from the rounding error of the
+# determinant of a nearly singular matrix.
 _RESOLVED = 1e-4
 
 
 class DenseCovariance(MatrixCovariance):
-    """Covariances with off-diagonal elements: Cholesky factors."""
+    """Covariances with off-diagonal elements, computed through Cholesky factors."""
 
     @cached_property
     def _factors(self) -> Factors:
@@ -77,7 +77,7 @@ class DenseCovariance(MatrixCovariance):
 
     @classmethod
     def balance(cls, linear: Array, inverse: Array, log: float) -> Array:
-        # In coordinates where ``linear`` is the identity all three are diagonal on the same axes.
+        # In coordinates where ``linear`` is the identity, all three share their eigenvectors.
         lower = factorise(linear[None]).lower[0]
         values, axes = np.linalg.eigh(lower.T @ inverse @ lower)
         roots = (log + np.sqrt(log**2 + 4 * np.maximum(values, 0.0))) / 2
@@ -112,7 +112,7 @@ class DenseCovariance(MatrixCovariance):
         return type(self)(self.values[:, columns[:, None], columns])
 
     def condition(self, free: AnyArray, given: AnyArray) -> tuple[Array, Self]:
-        # Cholesky of (given, free): the last block is the conditional factor.
+        # In the Cholesky factor of (given, free), the last block is the conditional factor.
         d_given = len(given)
         lower, upper, _ = self.marginal(np.concatenate([given, free]))._factors
         gain = lower[:, d_given:, :d_given] @ upper[:, :d_given, :d_given].transpose(0, 2, 1)
@@ -151,11 +151,11 @@ class DenseCovariance(MatrixCovariance):
 
     @classmethod
     def _repair(cls, maximiser: Array, previous: Array) -> Array:
-        """Inflate a singular maximiser a little, if that is clearly better than to stay.
+        """Inflate a singular maximiser a little, or keep the previous matrix if that is as good.
 
-        Either way the expected log likelihood does not fall, so the bound
-        stays monotone, and no matrix ever becomes so ill-conditioned that its
-        determinant is noise.
+        Either way the expected log likelihood does not fall, so the bound does
+        not either, and no matrix becomes so ill-conditioned that its determinant
+        is rounding error.
         """
         if not cls(maximiser[None]).is_singular():
             return maximiser
@@ -172,7 +172,7 @@ class DenseCovariance(MatrixCovariance):
 
 
 class Full(DenseCovariance):
-    """A matrix of its own for each component."""
+    """One matrix for each component."""
 
     name = "full"
     kernel_form = KernelForm.DENSE
@@ -252,7 +252,7 @@ class Tied(DenseCovariance):
 
 
 def as_matrices(covariance: Covariance) -> MatrixCovariance:
-    """The same covariances, written out as matrices where they are not."""
+    """The same covariances as matrices, computed in full if the structure stores no matrices."""
     if isinstance(covariance, MatrixCovariance):
         return covariance
     return Full(covariance.dense())

@@ -1,8 +1,8 @@
 """The arithmetic of a block under covariances with off-diagonal elements.
 
-Differences are whitened by the factors of the precisions, and second moments
-are taken of the result, which is of order 1 whatever the condition of the
-covariances is.
+The factors of the precisions whiten the differences from the means. Second
+moments are taken of the whitened differences, which are of order 1 however
+ill-conditioned the covariances are.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from skemvae.core.scan import RESOLVED, Scan
 from skemvae.core.workspace import Workspace
 from skemvae.kernel.small_matrices import SMALL, congruent
 
-# Features that are whitened together, and how many such slabs there are at most: with more, the
-# products get thin and slow.
+# The number of features whitened together (a slab), and the largest number of slabs; more slabs
+# would make the products thin and slow.
 _SLAB_FEATURES, _MOST_SLABS = 24, 4
-# Features from which on products in float32 save more than the conversions cost.
+# From this many features on, products in float32 save more than the conversions cost.
 _WORTH_SINGLE = 32
-# Beyond this a square overflows float32: such a row would have density 0.
+# Beyond this a square overflows float32; such a row has density 0.
 _FAR = 1e15
 
 
 @dataclass(frozen=True)
 class DenseScan(Scan):
-    """Dense precisions, given by their factors.
+    """One pass under dense covariances, given by their factors.
 
     Attributes
     ----------
@@ -68,14 +68,14 @@ class DenseScan(Scan):
         return UnitScan(means, unit, unit)
 
     def second_scan(self, n_rows: int) -> Scan:
-        # To take the whitening back costs more than to take the moments of rows as they are.
-        # That few rows leave directions open, in which there is no small variance to be lost.
+        # For few rows, undoing the whitening costs more than taking moments of unwhitened rows.
+        # So few rows do not span all directions, so no small variance can lose precision.
         return self.about(self.means) if SMALL < self.means.shape[1] >= n_rows else self
 
 
 @dataclass(frozen=True)
 class DifferenceScan(DenseScan):
-    """Subtracts the means before it whitens: exact wherever they lie, and slower."""
+    """Subtracts the means before whitening: accurate wherever they are, but slower."""
 
     def features(self, z: Array, workspace: Workspace) -> Array:
         shape = (*self.means.shape, z.shape[1])
@@ -100,7 +100,7 @@ class DifferenceScan(DenseScan):
 
 @dataclass(frozen=True)
 class UnitScan(DifferenceScan):
-    """Of unit covariances: differences as they are."""
+    """Takes differences without whitening, as for unit covariances."""
 
     def features(self, z: Array, workspace: Workspace) -> Array:
         differences = workspace.array("features", *self.means.shape, z.shape[1])
@@ -112,14 +112,14 @@ class UnitScan(DifferenceScan):
 
 @dataclass(frozen=True)
 class WhitenedScan(DenseScan):
-    """Whitens by a few matrix products for all components together.
+    """Whitens with a few matrix products for all components together.
 
-    The error of a difference is about eps (mean / standard deviation), so it
-    serves only while the means lie within ``LIMIT`` standard deviations of
+    The error of a difference is about eps (mean / standard deviation), so this
+    scan is used only if the means are within ``LIMIT`` standard deviations of
     the origin.
 
-    U^T is lower triangular: a slab of features needs only those before them.
-    So the features are whitened slab by slab, and stand in that order.
+    U^T is lower triangular, so whitening a feature needs only itself and those
+    before it. The features are therefore whitened, and stored, slab by slab.
     """
 
     LIMIT: ClassVar[float] = 1e4
@@ -128,14 +128,14 @@ class WhitenedScan(DenseScan):
 
     @cached_property
     def _slabs(self) -> list[slice]:
-        """Runs of features of about equal length."""
+        """Consecutive features, in slabs of about equal size."""
         d = self.means.shape[1]
         n_slabs = min(max(d // _SLAB_FEATURES, 1), _MOST_SLABS)
         return [slice(*ends) for ends in pairwise(d * i // n_slabs for i in range(n_slabs + 1))]
 
     @cached_property
     def _whiteners(self) -> list[AnyArray]:
-        """Of each slab [U^T, -U^T mean], with a row for each component and feature."""
+        """[U^T, -U^T mean] of each slab, with one row per component and feature."""
         upper = self.precision_cholesky
         constant = -(self.means[:, None, :] @ upper)
         whiteners = [
@@ -190,16 +190,16 @@ class WhitenedScan(DenseScan):
 
 @dataclass(frozen=True)
 class SingleScan(WhitenedScan):
-    """Whitens in float32, which is twice as fast, and adds blocks up in float64.
+    """Whitens in float32, which is twice as fast, and sums blocks in float64.
 
-    Rounding the factors makes a slightly other model, and the distances are
-    made to be exactly those of that model, its determinant included: so the
-    bound differs from that of the model itself in the second order only, where
-    the parameters are at a maximum. What is left is the rounding of single
-    rows, which averages out.
+    Rounding the factors gives a slightly different model. The distances are
+    those of that model, including its determinant, so at a maximum the bound
+    changes only to second order. What remains is the rounding of single rows,
+    which averages out.
 
     The error of a whitened feature is about 6e-8 times the sum of the absolute
-    entries of its row of the whitener; it serves while that is below ``LIMIT``.
+    entries in its row of the whitener. The scan is used if that sum is at most
+    ``LIMIT``.
     """
 
     LIMIT: ClassVar[float] = 100.0
@@ -208,7 +208,7 @@ class SingleScan(WhitenedScan):
 
     @property
     def serves(self) -> bool:
-        """Whether products in float32 keep enough digits, and save time."""
+        """Whether products in float32 are accurate enough and save time."""
         if self.means.shape[1] < _WORTH_SINGLE:
             return False
         sums = [np.abs(whitener).sum(1).max() for whitener in self._whiteners]
@@ -221,7 +221,7 @@ class SingleScan(WhitenedScan):
 
     @cached_property
     def rounding(self) -> Array:
-        """What rounding the factors adds to the logarithms of their determinants, shape (K,)."""
+        """The change of the log determinants of the factors by rounding, shape (K,)."""
         exact = self.precision_cholesky.diagonal(axis1=1, axis2=2)
         rounded = exact.astype(self.dtype).astype(np.float64)
         change: Array = np.log(rounded / exact).sum(1)
@@ -235,12 +235,12 @@ class SingleScan(WhitenedScan):
 
 @dataclass(frozen=True)
 class TiedScan(DenseScan):
-    """One covariance for all components: rows are whitened once, and the square multiplied out.
+    """Whitens rows once, for a covariance that all components share, and expands the squares.
 
     Only the pooled covariance matters, so one scatter about the origin is
-    enough: the moments of each component have the pooled covariance in place of
-    its own. The terms cancel as in ``ExpandedScan``; so it serves only while the
-    means lie within ``LIMIT`` standard deviations of the origin.
+    enough: the moments of each component hold the pooled covariance instead of
+    its own. The terms cancel as in ``ExpandedScan``, so this scan is used only if
+    the means are within ``LIMIT`` standard deviations of the origin.
     """
 
     LIMIT: ClassVar[float] = RESOLVED
@@ -264,7 +264,7 @@ class TiedScan(DenseScan):
 
     @cached_property
     def coefficients(self) -> Array:
-        """Of y = U^T x, 1 and |y|^2 in the squared distances, shape (K, d + 2)."""
+        """Coefficients of y = U^T x, 1 and |y|^2 in the squared distances, shape (K, d + 2)."""
         means = self.means @ self.precision_cholesky[0]
         constant = (means**2).sum(1, keepdims=True)
         return np.concatenate([-2 * means, constant, np.ones_like(constant)], axis=1)
@@ -292,7 +292,7 @@ class TiedScan(DenseScan):
         return second
 
     def second_scan(self, n_rows: int) -> Scan:
-        return self  # one whitening is taken back, not K
+        return self  # only one whitening must be undone, not K
 
     def moments(self, count: Array, first: Array, second: Array) -> Moments:
         lower, upper = self.cholesky[0], self.precision_cholesky[0]

@@ -1,4 +1,4 @@
-"""Factor-analytic covariances: what d features share stands in a few factors."""
+"""Factor-analytic covariances: a few factors explain what d features share."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from skemvae.structures.dense import Full
 from skemvae.structures.factor_scan import ExpandedFactorScan, FactorMoments, FactorScan
 
 _ROOT_2 = float(np.sqrt(2))
-# The nearest factors of a matrix are sought by so many steps at most, until variances move by less.
+# Finding the factors nearest to a matrix takes at most _STEPS iterations, and ends when the
+# relative changes of the noise variances fall below _STILL.
 _STEPS, _STILL = 10, 1e-6
 
 
 class FactorAnalytic(Covariance):
-    """Λ Λ^T + Ψ for each component: q loadings of each feature, and noise of its own.
+    """Λ Λ^T + Ψ for each component: each feature has q loadings and a noise variance.
 
     Attributes
     ----------
@@ -66,7 +67,7 @@ class FactorAnalytic(Covariance):
 
     @classmethod
     def missing(cls, n_rows: Array, n_features: int) -> float:
-        # Rows must span the factors; the noise of each feature needs no more.
+        # Rows must span the factors; the noise variances need no more rows.
         return float(np.clip(1 - n_rows[0] / min(cls.n_factors, n_features), 0.0, 1.0))
 
     @classmethod
@@ -178,7 +179,7 @@ class FactorAnalytic(Covariance):
 
     def condition(self, free: AnyArray, given: AnyArray) -> tuple[Array, Self]:
         known, rest = self.marginal(given), self.marginal(free)
-        # Given some features the factors have mean L^-T t and covariance L^-T L^-1.
+        # Given some features, the factors have mean L^-T t and covariance L^-T L^-1.
         upper = np.linalg.inv(known._roots).transpose(0, 2, 1)
         loadings = rest.loadings @ upper
         values = np.concatenate([loadings, rest.values[:, :, -1:]], axis=2)
@@ -196,7 +197,7 @@ class FactorAnalytic(Covariance):
 
     @cached_property
     def _stretches(self) -> tuple[Array, Array]:
-        """Orthonormal directions of Ψ^-1/2 Λ, and standard deviations along them."""
+        """Orthonormal directions of Ψ^-1/2 Λ, and the standard deviations along them."""
         scaled = self.loadings / np.sqrt(self.own_variances)[:, :, None]
         turns, lengths, _ = np.linalg.svd(scaled, full_matrices=False)
         return turns, np.sqrt(1 + lengths**2)
@@ -209,10 +210,10 @@ class FactorAnalytic(Covariance):
         return np.concatenate([seen, (self.variances - noise)[:, :, None]], axis=2)
 
     def maximise(self, moments: Moments, noise: Array) -> Self:
-        """One step of EM for the factors, with expanded parameters; variances end at ``noise``.
+        """Take one parameter-expanded EM step; noise variances stay at or above ``noise``.
 
-        The moments are seen in the directions of these covariances, or are matrices: then the
-        covariances are the nearest to those.
+        Moments along the directions of these covariances allow that step. For moments that
+        are matrices, return the nearest factor-analytic covariances.
         """
         if not isinstance(moments, FactorMoments):
             matrices = moments.where_counted(moments.covariances, self.dense) + np.diag(noise)
@@ -230,7 +231,7 @@ class FactorAnalytic(Covariance):
 
 
 class FactorAxes(Axes):
-    """Means in standard deviations; loadings and log variances relative to the noise.
+    """Coordinates: means in standard deviations, loadings and log variances relative to Ψ.
 
     Parameters
     ----------
@@ -281,9 +282,10 @@ def _clipped(values: Array, noise: Array) -> Array:
 
 
 def _factorised(matrix: Array, n_factors: int, floor: Array) -> Array:
-    """The Λ and Ψ of the highest likelihood, given a covariance matrix; shape (d, q + 1).
+    """Find the Λ and Ψ of maximum likelihood for a covariance matrix; shape (d, q + 1).
 
-    Given Ψ the best Λ is known (Jöreskog 1967); Ψ follows by steps that never lower the likelihood.
+    Given Ψ, the best Λ has a closed form (Jöreskog 1967); the steps for Ψ never lower the
+    likelihood.
     """
     d = len(matrix)
     variances = matrix.diagonal()

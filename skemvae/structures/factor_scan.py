@@ -1,9 +1,9 @@
 """The arithmetic of a block under factor-analytic covariances, by Woodbury's identity.
 
 A pass whitens rows in q directions of each component instead of d: ``t = T (x - mean)``, with
-``T = L^-1 Λ^T Ψ^-1`` and ``L L^T = I + Λ^T Ψ^-1 Λ``. Both the squared distance,
-``(x - mean)^T Ψ^-1 (x - mean) - |t|^2``, and what the M step needs of the scatter S, ``S T^T`` and
-its diagonal, follow from ``t`` in O(d q) operations for each row and component.
+``T = L^-1 Λ^T Ψ^-1`` and ``L L^T = I + Λ^T Ψ^-1 Λ``. From ``t`` follow the squared distance,
+``(x - mean)^T Ψ^-1 (x - mean) - |t|^2``, and the parts of the scatter S that the M step needs,
+``S T^T`` and the diagonal of S, in O(d q) operations per row and component.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ _STABLE = 1e5
 
 @dataclass(frozen=True)
 class FactorMoments(Moments):
-    """Moments whose second ones are seen in some directions.
+    """Moments whose second moments are taken along some directions only.
 
     Attributes
     ----------
     second : array of shape (K, d, q + 1)
-        ``S T^T``, and the diagonal of S in the last column, for the scatter S about ``origin``.
+        ``S T^T``, and in the last column the diagonal of S, for the scatter S about ``origin``.
     directions : array of shape (K, q, d)
         T.
     """
@@ -48,7 +48,7 @@ class FactorMoments(Moments):
 
 @dataclass(frozen=True)
 class FactorScan(Scan):
-    """Differences, and what factors leave of them: exact wherever the means lie, and slower.
+    """Computes differences and their residuals: accurate wherever the means are, but slower.
 
     Attributes
     ----------
@@ -74,7 +74,7 @@ class FactorScan(Scan):
 
     @property
     def is_stable(self) -> bool:
-        """Whether |t|^2 may be subtracted: errors are some eps times the largest ratio."""
+        """Whether subtracting |t|^2 is accurate: the error is about eps times the largest ratio."""
         return bool((self.loadings**2 / self.noise[:, :, None]).sum((1, 2)).max() <= _STABLE)
 
     def features(self, z: Array, workspace: Workspace) -> Array:
@@ -121,10 +121,10 @@ class FactorScan(Scan):
 
 @dataclass(frozen=True)
 class ExpandedFactorScan(FactorScan):
-    """The squares multiplied out: a few thin matrix products for all components at once.
+    """Expands the squares, which needs only a few thin matrix products for all components.
 
-    The terms of a squared distance cancel, so it serves only while means and loadings lie within
-    ``LIMIT`` standard deviations of the noise from the origin.
+    The terms of a squared distance cancel, so this scan is used only if means and loadings are
+    within ``LIMIT`` noise standard deviations of the origin.
     """
 
     LIMIT: ClassVar[float] = RESOLVED
@@ -140,20 +140,20 @@ class ExpandedFactorScan(FactorScan):
 
     @cached_property
     def projection(self) -> Array:
-        """All T side by side, and what they take of the means; shape (K q, d + 1)."""
+        """The T of all components and, in the last column, -T mean; shape (K q, d + 1)."""
         shift = np.einsum("kqd,kd->kq", self.directions, self.means)
         d = self.means.shape[1]
         return np.concatenate([self.directions.reshape(-1, d), -shift.reshape(-1, 1)], axis=1)
 
     @cached_property
     def coefficients(self) -> Array:
-        """Of squares, of z and of 1 in the distances by Ψ alone; shape (K, 2 d + 1)."""
+        """Coefficients of z^2, z and 1 in the distances under Ψ alone; shape (K, 2 d + 1)."""
         linear = self.means / self.noise
         constant = (linear * self.means).sum(1, keepdims=True)
         return np.concatenate([1 / self.noise, -2 * linear, constant], axis=1)
 
     def features(self, z: Array, workspace: Workspace) -> Array:
-        """Squares, then z itself, whose last row holds ones, then t of all components."""
+        """The squares, then z itself, whose last row holds ones, then t of all components."""
         d, n = self.means.shape[1], z.shape[1]
         features = workspace.array("features", 2 * d + 1 + len(self.projection), n)
         with np.errstate(over="ignore"):
@@ -170,7 +170,7 @@ class ExpandedFactorScan(FactorScan):
         seen = seen.reshape(k, q, -1)
         with np.errstate(invalid="ignore"):
             distances -= np.einsum("kqn,kqn->kn", seen, seen)
-        distances[np.isnan(distances)] = np.inf  # both are, for rows that no factor reaches
+        distances[np.isnan(distances)] = np.inf  # inf - inf, for rows that are too far away
         return np.maximum(distances, 0.0, out=distances)
 
     def residuals(self, features: Array) -> tuple[Array, Array]:
@@ -189,7 +189,7 @@ class ExpandedFactorScan(FactorScan):
         return np.concatenate([products, squares[:, :, None]], axis=2)
 
     def moments(self, count: Array, first: Array, second: Array) -> Moments:
-        # t is about the means already, x is about 0.
+        # t is already about the means, x is about 0.
         shift = first - count[:, None] * self.means
         seen = np.einsum("kqd,kd->kq", self.directions, shift)
         second = second.copy()

@@ -14,8 +14,8 @@ from skemvae.core.covariance import Covariance
 class MatrixCovariance(Covariance):
     """Covariances whose ``values`` are the matrices, or their diagonals.
 
-    There are two ways to do the algebra, ``DenseCovariance`` and ``AxisAlignedCovariance``. What
-    a structure adds is what its components or features share, in ``pool``.
+    ``DenseCovariance`` and ``AxisAlignedCovariance`` implement the algebra. A structure adds, in
+    ``pool``, which parameters its components or features share.
 
     Attributes
     ----------
@@ -37,8 +37,8 @@ class MatrixCovariance(Covariance):
 
     @classmethod
     def missing(cls, n_rows: Array, n_features: int) -> float:
-        # Rows span as many directions as they are; structures without correlations need not span
-        # all. What components share has the rows of all.
+        # n rows span n directions; structures without correlations do not need all directions.
+        # A shared matrix uses the rows of all components.
         block_size = cls.identity(1, n_features).block_size
         if block_size == 1:
             return 0.0
@@ -47,7 +47,7 @@ class MatrixCovariance(Covariance):
     def near(self, values: Array, weights: Array) -> Self:
         return type(self)(self.pool(values, weights))
 
-    # What a structure shares between components.
+    # What components or features share.
 
     @classmethod
     @abstractmethod
@@ -81,29 +81,29 @@ class MatrixCovariance(Covariance):
     @classmethod
     @abstractmethod
     def pool(cls, covariances: Array, count: Array) -> Array:
-        """Share what the structure shares of the covariances about the means."""
+        """Pool covariances over the components or features that share parameters."""
 
     @classmethod
     @abstractmethod
     def observations(cls, count: Array, n_features: int) -> Array:
-        """How many squares each parameter averages over, shape (K,), of components so large."""
+        """How many squares each parameter averages, shape (K,), if components have ``count``."""
 
     # The algebra.
 
     @property
     @abstractmethod
     def precision_cholesky(self) -> Array:
-        """U with precision = U U^T (upper triangular, or its diagonal), shaped as ``values``."""
+        """U, upper triangular or its diagonal, with precision = U U^T, shaped as ``values``."""
 
     @property
     @abstractmethod
     def precisions(self) -> Array:
-        """The inverses, shaped as ``values``."""
+        """The inverses, in the shape of ``values``."""
 
     @property
     @abstractmethod
     def block_size(self) -> int:
-        """Each matrix is block diagonal, with blocks of so many features: d or 1."""
+        """The number of features in a block, d or 1, as each matrix is block diagonal."""
 
     @property
     @abstractmethod
@@ -112,7 +112,7 @@ class MatrixCovariance(Covariance):
 
     @abstractmethod
     def block_traces(self, values: Array) -> Array:
-        """tr(values precision) of each block, for ``values`` of the shape of the instance's."""
+        """tr(values precision) of each block, for ``values`` in the shape of ``self.values``."""
 
     @abstractmethod
     def sandwich(self, values: Array) -> Array:
@@ -123,15 +123,15 @@ class MatrixCovariance(Covariance):
     def balance(cls, linear: Array, inverse: Array, log: float) -> Array:
         """The X that maximises ``log log|X| - tr(linear X) - tr(inverse X^-1)``.
 
-        ``linear`` is positive definite, ``inverse`` may be singular; both are laid out as one of
-        ``values``, and so is X.
+        ``linear`` is positive definite; ``inverse`` may be singular. Both, and X, have the layout
+        of one of ``values``.
         """
 
     @abstractmethod
     def squared_lengths(self, vectors: Array) -> Array:
-        """v^T precision v of a vector for each component, shape (K,)."""
+        """v^T precision v, for one vector v per component, shape (K,)."""
 
     @property
     def radial_size(self) -> int:
-        """So many features at a time have a common scale that is uncertain: d or 1."""
+        """How many features share a common uncertain scale: d or 1."""
         return self.n_features

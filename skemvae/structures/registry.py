@@ -1,4 +1,4 @@
-"""The registry of covariance structures: the one place where a name becomes a class."""
+"""The registry of covariance structures, which maps each name to its class."""
 
 from __future__ import annotations
 
