@@ -1,1 +1,1 @@
-"""The compiled kernel, and algebra of small matrices by it or by NumPy."""
+"""The compiled kernel, and small-matrix algebra through it or through LAPACK."""

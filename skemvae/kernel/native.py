@@ -1,7 +1,7 @@
 """The compiled kernel, if it was built, and the vector width that it uses.
 
-Its C++ stands in ``kernel/``. It is optional: without it passes and algebra go through NumPy, BLAS
-and LAPACK.
+Its C++ source is in ``kernel/``. The kernel is optional: without it, passes and algebra use NumPy,
+BLAS and LAPACK.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ try:
     from skemvae.kernel import _kernel as kernel
 
     LEVELS: tuple[str, ...] = tuple(kernel.levels())
-except ImportError:  # no compiler was at hand when skemvae was installed
+except ImportError:  # there was no compiler when skemvae was installed
     LEVELS = ()
 
 
@@ -28,5 +28,5 @@ def _chosen_level() -> str | None:
     return None if chosen == "none" else chosen
 
 
-# One of LEVELS, which has the fastest first; None where the kernel is not used.
+# One of LEVELS, which are sorted from fastest to slowest; None if the kernel is not used.
 level: str | None = _chosen_level()

@@ -1,4 +1,4 @@
-"""Algebra of a few small matrices at once: by the compiled kernel, else by LAPACK."""
+"""Algebra of several small matrices at once, by the compiled kernel or else by LAPACK."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from scipy.linalg.lapack import dtrtri
 from skemvae.core.arrays import Array
 from skemvae.kernel import native
 
-# Up to so many rows the kernel is faster, which takes a matrix in each lane of a vector (measured).
+# Up to this size the kernel, which puts one matrix in each vector lane, is faster (measured).
 SMALL = 64
 
 
 class Factors(NamedTuple):
-    """What one needs of K positive definite matrices A = L L^T.
+    """Cholesky factors of K positive definite matrices A = L L^T.
 
     Attributes
     ----------
@@ -25,9 +25,9 @@ class Factors(NamedTuple):
     upper : array of shape (K, d, d)
         L^-T, so that A^-1 = L^-T L^-1.
     unexplained : float
-        The smallest part of a diagonal element of any A that is not explained
-        by the rows before it: L_ii^2 / A_ii. 0 if a matrix is not positive
-        definite; the factors are of no use then.
+        The smallest share of a diagonal element of any A that the rows before it
+        do not explain, L_ii^2 / A_ii. It is 0 if a matrix is not positive
+        definite; then the factors are invalid.
     """
 
     lower: Array
@@ -36,9 +36,9 @@ class Factors(NamedTuple):
 
 
 def factorise(matrices: Array) -> Factors:
-    """Factorise symmetric matrices, of which the lower triangles are read.
+    """Factorise symmetric matrices, of which only the lower triangles are read.
 
-    By substitution, which keeps rows of any scale apart.
+    Substitution keeps the precision of rows of very different scales.
     """
     k, d = matrices.shape[:2]
     level = _level(d)
@@ -64,14 +64,14 @@ def _by_lapack(matrices: Array) -> Factors:
 
 
 def unwhiten(lower: Array, sums: Array) -> tuple[Array, Array]:
-    """Moments of rows x, from those of the whitened rows y = L^-1 x.
+    """Compute moments of rows x from those of the whitened rows y = L^-1 x.
 
     Parameters
     ----------
     lower : array of shape (K, d, d)
         The factors L.
     sums : array of shape (K, 1 + d + d * d)
-        Of each component a number, the sum of y, and of y y^T the lower triangle.
+        For each component, the count, the sum of y and the lower triangle of the sum of y y^T.
 
     Returns
     -------
@@ -91,23 +91,23 @@ def unwhiten(lower: Array, sums: Array) -> tuple[Array, Array]:
 
 
 def congruent(lower: Array, matrices: Array) -> Array:
-    """L A L^T of lower triangular L and symmetric A, all of shape (K, d, d)."""
+    """L A L^T for lower triangular L and symmetric A, all of shape (K, d, d)."""
     return _product(lower, _product(lower, matrices).transpose(0, 2, 1))
 
 
 def _product(lower: Array, matrices: Array) -> Array:
-    """L A of lower triangular L, all of shape (K, d, d)."""
+    """L A for lower triangular L, all of shape (K, d, d)."""
     products = np.empty(lower.shape)
     for factor, matrix, out in zip(lower, matrices, products, strict=True):
-        # BLAS reads in the order of Fortran, so it is given the transposes.
+        # BLAS expects Fortran order, so it gets the transposes.
         out[...] = dtrmm(1.0, factor.T, matrix.T, side=1, lower=0).T
     return products
 
 
 def relate(upper: Array, lower: Array) -> Array:
-    """Coordinates of factors L near others: L = L_0 V D, V with a unit diagonal.
+    """Coordinates of factors L relative to L_0: L = L_0 V D, V with a unit diagonal.
 
-    Products of lower triangles are such, so all coordinates stand for factors.
+    Products of lower triangular matrices are lower triangular, so any coordinates give factors.
 
     Parameters
     ----------
@@ -134,7 +134,7 @@ def relate(upper: Array, lower: Array) -> Array:
 
 
 def restore(lower: Array, coordinates: Array) -> Array:
-    """The matrices L L^T of factors with given coordinates near ``lower``, shape (K, d, d)."""
+    """The matrices L L^T for factors with given coordinates relative to ``lower``, (K, d, d)."""
     k, d = lower.shape[:2]
     level = _level(d)
     if level is not None:
@@ -148,18 +148,18 @@ def restore(lower: Array, coordinates: Array) -> Array:
 
 
 def _level(d: int) -> str | None:
-    """The kernel's level for matrices of this size, or None where LAPACK is as fast."""
+    """The kernel's level for matrices of this size, or None to use LAPACK."""
     return native.level if d <= SMALL else None
 
 
 def symmetric(lower: Array) -> Array:
-    """The matrices with these lower triangles; the rest is zero."""
+    """The symmetric matrices with these lower triangles, whose other elements are zero."""
     matrices: Array = lower + lower.swapaxes(-1, -2)
     np.einsum("...ii->...i", matrices)[...] /= 2
     return matrices
 
 
 def readable(array: Array) -> Array:
-    """As the kernel reads it: in one piece, at an address that suits its type."""
+    """The array as the kernel can read it: contiguous, float64 and aligned."""
     array = np.ascontiguousarray(array, dtype=np.float64)
     return array if array.flags.aligned else array.copy()

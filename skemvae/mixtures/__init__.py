@@ -1,1 +1,1 @@
-"""What Bayesian mixtures and streams add to a mixture: priors, posteriors of parameters, merges."""
+"""Parts of Bayesian mixtures and streams: priors, posteriors of parameters, merges."""

@@ -1,4 +1,4 @@
-"""The Bayesian Gaussian mixture: q of its parameters, and the density of the next row."""
+"""The Bayesian Gaussian mixture: q of its parameters, and its predictive density."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from skemvae.mixtures.normal_wishart import NormalWishart
 from skemvae.mixtures.weights import MixingWeights
 from skemvae.structures.dense import as_matrices
 
-# A component is active if it holds more than so many rows.
+# A component is active if it holds more than this many rows.
 _ACTIVE = 1.0
 
 
@@ -44,18 +44,18 @@ class Parameters:
 
 @dataclass(frozen=True)
 class BayesianMixture:
-    """Prior and q of the parameters, as a mixture that the E step can see.
+    """Prior and q of the parameters, with the interface of a mixture for the E step.
 
     With q(z, parameters) = q(z) q(parameters), the best q(z) has
-    responsibilities proportional to exp E_q(parameters)[log p(x, z)], and then
-    the bound is the sum over rows of the logarithm of their normaliser, less
+    responsibilities proportional to exp E_q(parameters)[log p(x, z)]. The bound
+    is then the sum over rows of the logarithm of their normaliser, minus
     KL(q(parameters) || prior).
 
     Attributes
     ----------
     prior, q : Parameters
     hyperprior : Hyperprior
-        Of the prior of the components, which is fitted with q.
+        The density of the components' prior, which is fitted together with q.
     """
 
     prior: Parameters
@@ -73,7 +73,7 @@ class BayesianMixture:
 
     @cached_property
     def divergence(self) -> float:
-        """KL(q || prior), and what the prior itself costs; nats in total."""
+        """KL(q || prior) plus the penalty of the fitted prior, nats in total."""
         penalty = self.hyperprior.penalty(self.prior.components)
         return self.q.divergence(self.prior) + penalty
 
@@ -88,7 +88,7 @@ class BayesianMixture:
         return self.held > _ACTIVE
 
     def maximise(self, moments: Moments) -> Self:
-        """A better prior, and the best q of the parameters, in closed form: conjugacy."""
+        """Improve the prior, then find the best q of the parameters, in closed form."""
         return self._maximised(self.ordered(moments))
 
     def _maximised(self, moments: Moments) -> Self:
@@ -98,11 +98,11 @@ class BayesianMixture:
         return replace(self, prior=Parameters(weights, components), q=q)
 
     def ordered(self, moments: Moments) -> Moments:
-        """The moments of components in the order that the weights like best."""
+        """The moments, with components in the most probable order under the prior of weights."""
         return moments.take(self.prior.weights.order(moments.count))
 
     def settled(self, moments: Moments, n_steps: int) -> Self:
-        """After so many M steps with the same moments, in which the prior follows them."""
+        """The mixture after ``n_steps`` M steps with the same moments; the prior adapts."""
         moments = self.ordered(moments)
         model = self
         for _ in range(n_steps):
@@ -110,9 +110,9 @@ class BayesianMixture:
         return model
 
     def value(self, moments: Moments) -> float:
-        """The bound if q(z) has such moments, less the entropy of q(z); nats in total.
+        """The bound for a q(z) with these moments, minus the entropy of q(z); nats in total.
 
-        The components of both are in the same order: that of ``ordered`` after an M step.
+        Both must have their components in the same order; after an M step, use ``ordered``.
         """
         q = self.q.components
         shift = moments.means - q.mean
@@ -122,12 +122,12 @@ class BayesianMixture:
 
     @property
     def point(self) -> Point:
-        """Where q is; the weights are counts of rows, those of the prior included."""
+        """The parameters of q; the weights are row counts, including those of the prior."""
         q = self.q.components
         return Point(q.mean_precision, q.mean, q.covariance)
 
     def at(self, point: Point) -> Self:
-        """With q elsewhere, after as many rows."""
+        """The mixture with other parameters of q, for the same number of rows."""
         weights, mean, covariance = point
         prior, q = self.prior.components, self.q.components.mean_precision
         count = np.maximum(weights * (q.sum() / weights.sum()) - prior.mean_precision, 0.0)
@@ -136,11 +136,11 @@ class BayesianMixture:
         return replace(self, q=Parameters(self.prior.weights.posterior(count), components))
 
     def chart(self) -> Chart[Self]:
-        """Coordinates around it."""
+        """Coordinates around this mixture."""
         return Chart(self)
 
     def predictive(self) -> Predictive:
-        """The density of the next row."""
+        """The predictive density, that of the next row."""
         return Predictive(self.q)
 
     def into(self, frame: Frame) -> Self:
@@ -153,7 +153,7 @@ class BayesianMixture:
         )
 
     def out_of(self, frame: Frame) -> Self:
-        """The mixture of x, from that of the coordinates z of a frame."""
+        """The mixture of x, if this one is over the coordinates z of a frame."""
         return replace(
             self,
             prior=replace(self.prior, components=self.prior.components.out_of(frame)),
@@ -164,7 +164,7 @@ class BayesianMixture:
 
 @dataclass(frozen=True)
 class Predictive:
-    """p(x | rows seen) = E_q[p(x | parameters)]: a mixture of Student's t.
+    """The predictive density E_q[p(x | parameters)], a mixture of Student's t distributions.
 
     Attributes
     ----------
@@ -189,7 +189,7 @@ class Predictive:
         return replace(self, q=replace(self.q, components=self.q.components.into(frame)))
 
     def sample(self, n: int, rng: Any) -> tuple[Array, Any]:
-        """Draw n rows and their components: each row from parameters of its own."""
+        """Draw n rows and their components; each row has its own draw of the parameters."""
         labels = rng.choice(len(self.q.weights.mean), size=n, p=self.q.weights.mean)
         return self.q.components.draw(labels, rng), labels
 
@@ -199,7 +199,7 @@ State = EMState[BayesianMixture]
 
 @dataclass(frozen=True)
 class VariationalBayes:
-    """Coordinate ascent of the bound on a table; it never falls.
+    """Coordinate ascent of the bound on a table; the bound never falls.
 
     Attributes
     ----------
@@ -215,10 +215,10 @@ class VariationalBayes:
     def step(self, state: State) -> State:
         """One iteration: q of the parameters, then q(z)."""
         new = self.em.step(state)
-        # By theory the bound never falls: this catches rounding.
+        # In theory the bound never falls; this guards against rounding.
         return new if new.bound >= state.bound else state
 
     def sampled(self, size: int) -> VariationalBayes | None:
-        """The same on so many rows that stand for all of them; None if that saves little."""
+        """The same ascent on ``size`` representative rows, or None if that saves little."""
         em = self.em.sampled(size)
         return None if em is None else VariationalBayes(em)

@@ -1,4 +1,4 @@
-"""What the prior of all components may become, where it is fitted with them."""
+"""The density of the prior that all components share, if the prior is fitted with them."""
 
 from __future__ import annotations
 
@@ -12,32 +12,33 @@ from skemvae.core.moments import Moments
 from skemvae.core.rows import Frame
 from skemvae.mixtures.normal_wishart import NormalWishart
 
-# The table as a whole counts as so many components.
+# The whole table counts as this many components.
 _WEIGHT = 2.0
 
 
 @dataclass(frozen=True)
 class Hyperprior:
-    """A density of priors, highest at the one of a component that is like the whole table.
+    """A density of priors, with its mode at a prior whose typical component is the whole table.
 
-    Components share a prior: how wide a component is as a rule, and how far apart the means are.
-    It is fitted with them (empirical Bayes). Its log density is, in nats and but for a constant,
+    Components share a prior, which says how wide components usually are and how far apart their
+    means are. It is fitted with them (empirical Bayes). Its log density in nats is, up to a
+    constant,
 
         a / 2 (nu (log |R| - tr R) + d (log r - r)) - tr(scatter E[L]) / 2
 
     for a prior whose expected precision is E[L], with nu degrees of freedom; R and r are E[L]^-1
-    and the mean precision as multiples of those of the table. So the table counts as a
-    components whose parameters are known. The last term keeps the prior from becoming a
-    point where all rows of each component agree in a feature.
+    and the mean precision as multiples of those of the table. So the table counts as ``a``
+    components with known parameters. The last term keeps the prior from degenerating if all
+    rows of each component agree in a feature.
 
     Attributes
     ----------
     centre : NormalWishart
         The most probable prior.
     scatter : array of shape (d,)
-        Of the rounding errors of all rows together.
+        The scatter of the rounding errors of all rows together.
     fits_covariance, fits_mean_precision : bool
-        What is fitted; the other is that of the centre.
+        Which of the two is fitted; one that is not keeps its value in ``centre``.
 
     References
     ----------
@@ -51,7 +52,7 @@ class Hyperprior:
     fits_mean_precision: bool
 
     def penalty(self, prior: NormalWishart) -> float:
-        """By how much the log density of a prior is below the highest, nats."""
+        """How far the log density of a prior is below the maximum, nats."""
         centre, d, total = self.centre, len(self.scatter), 0.0
         if self.fits_covariance:
             one = type(prior.covariance)(prior.covariance.values[:1])
@@ -66,7 +67,7 @@ class Hyperprior:
         return float(total) / 2
 
     def better(self, prior: NormalWishart, moments: Moments) -> NormalWishart:
-        """A prior that is no less probable, together with rows that have such moments."""
+        """A prior that is at least as probable, given rows with these moments."""
         if self.fits_covariance:
             prior = self._with_covariance(prior, prior.posterior(moments))
         if self.fits_mean_precision:
@@ -74,11 +75,11 @@ class Hyperprior:
         return prior
 
     def _with_covariance(self, prior: NormalWishart, posterior: NormalWishart) -> NormalWishart:
-        """One step of E[L].
+        """Take one step of E[L].
 
-        A component of n rows has n / (n + nu) of its precision from them. Of what it says of
-        the prior such a share is taken given its precision, as in EM, and the rest given the
-        prior: so one without rows follows at once, and says nothing.
+        A component of n rows owes the share n / (n + nu) of its precision to them. That share of
+        its information about the prior is taken given its precision, as in EM, the rest given
+        the prior. So a component without rows follows the prior at once and does not change it.
         """
         structure = type(prior.covariance)
         values, precisions = prior.covariance.values[:1], posterior.covariance.precisions
@@ -101,7 +102,7 @@ class Hyperprior:
     def _with_mean_precision(
         self, prior: NormalWishart, posterior: NormalWishart, moments: Moments
     ) -> NormalWishart:
-        """One step of the mean precision, in the same manner."""
+        """Take one step of the mean precision, in the same way."""
         d, before = len(self.scatter), prior.mean_precision
         share = moments.count / posterior.mean_precision
         lengths = posterior.covariance.squared_lengths(moments.means - prior.mean)
@@ -120,6 +121,6 @@ class Hyperprior:
         return replace(self, centre=self.centre.into(frame), scatter=scatter)
 
     def out_of(self, frame: Frame) -> Self:
-        """The density for x, from that for the coordinates z of a frame."""
+        """The density for x, if this one is for the coordinates z of a frame."""
         scatter = self.scatter * frame.scale**2
         return replace(self, centre=self.centre.out_of(frame), scatter=scatter)

@@ -1,4 +1,4 @@
-"""Merges: which components are parts of one, several at a time, without a pass over the rows."""
+"""Merges of several components at a time, found without a pass over all rows."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from skemvae.engine.passes.numpy_pass import map_rows
 from skemvae.mixtures.bayesian_mixture import BayesianMixture
 from skemvae.mixtures.normal_wishart import NormalWishart
 
-# Components that hold less are empty, rows.
+# Components that hold fewer rows count as empty.
 _HELD = 0.5
-# Neighbours of each component that it may be merged with.
+# The number of nearest neighbours with which a component may be merged.
 _NEIGHBOURS = 8
-# Steps that the prior takes to follow a merge.
+# M steps in which the prior adapts to a merge.
 _STEPS = 4
 
 
 class Merger(NamedTuple):
-    """Some merges.
+    """A set of merges.
 
     Attributes
     ----------
     to : array of shape (K,)
-        Where the rows of each component go.
+        The component that gets the rows of each component.
     gain : float
-        By how much the bound rises while the prior stays, about; nats in total.
+        The approximate rise of the bound with a fixed prior, nats in total.
     """
 
     to: AnyArray
@@ -41,21 +41,21 @@ class Merger(NamedTuple):
 
 
 def merged(model: BayesianMixture, moments: Moments, sample: Rows) -> BayesianMixture | None:
-    """The best mixture of fewer components, or None if the bound would not rise.
+    """Return the best mixture of fewer components, or None if the bound would not rise.
 
-    Moments add, so the bound after any merges is known but for the entropy of q(z), which a
-    sample of the rows tells. Merges follow from each other: the two components that gain the most
-    become one, and so on until only one is left. That is too pessimistic, for q(z) and the prior
-    follow: all components may be better as one though no two of them are. So where one merge,
-    two, four and so on lead to, and all, is told by a pass over the sample.
+    Moments add up, so the bound after any merges is known except for the entropy of q(z), which
+    a sample of the rows gives. Merges are greedy: the two components with the highest gain
+    become one, and so on until one is left. These gains are too pessimistic, since q(z) and the
+    prior also adapt: merging all components may pay off even if no single merge does. So a pass
+    over the sample gives the bound after one, two, four and so on, and after all merges.
 
     Parameters
     ----------
     model : BayesianMixture
     moments : Moments
-        Of the rows of the table, as ``model`` sees them.
+        Moments of the rows of the table under ``model``.
     sample : Rows
-        A sample of them, with weights that add up to all.
+        A sample of the rows, with weights that add up to those of all rows.
 
     References
     ----------
@@ -76,7 +76,7 @@ def merged(model: BayesianMixture, moments: Moments, sample: Rows) -> BayesianMi
 
 
 class _Tree:
-    """Components, and what each two of them gain as one."""
+    """Components, and the gain from merging each pair of them."""
 
     def __init__(self, model: BayesianMixture, moments: Moments, rows: Rows):
         k = len(moments.count)
@@ -88,12 +88,12 @@ class _Tree:
         self._posterior = np.ascontiguousarray(posterior.T)
         self._evidence = self._evidence_of(moments)
         self._entropy = self._entropy_of(self._posterior)
-        # Of each two components as one; the gain of those that are no pair is -inf.
+        # For each pair as one component; -inf if it has not been considered.
         self._gain, self._joint_evidence, self._joint_entropy = np.full((3, k, k), -np.inf)
         self._held = moments.count > _HELD
 
     def mergers(self) -> Iterator[Merger]:
-        """No merge, one, two, and so on, until one component is left."""
+        """Yield no merge, then one, two and so on, until one component is left."""
         to, gain = np.arange(len(self._held)), 0.0
         yield Merger(to, gain)
         self._pair(np.flatnonzero(self._held))
@@ -119,7 +119,7 @@ class _Tree:
         self._pair(np.array([a]))
 
     def _pair(self, components: AnyArray) -> None:
-        """Look at each of some components as one with its neighbours."""
+        """Compute the gain from merging each of some components with its neighbours."""
         pairs = np.array(sorted({pair for a in components for pair in self._neighbours(a)}))
         if not len(pairs):
             return
@@ -137,7 +137,7 @@ class _Tree:
         )
 
     def _neighbours(self, a: int) -> Iterator[tuple[int, int]]:
-        """The nearest, as far as components are as wide as the prior says."""
+        """Pairs of ``a`` with its nearest neighbours, for components as wide as in the prior."""
         (others,) = np.nonzero(self._held & (np.arange(len(self._held)) != a))
         upper = self._prior.components.covariance.precision_cholesky[0]
         shift = self._moments.means[others] - self._moments.means[a]

@@ -1,4 +1,4 @@
-"""Normal-Wishart distributions of K means and precisions, whatever the covariance structure."""
+"""Normal-Wishart distributions of K means and precisions, for any covariance structure."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from skemvae.structures.matrices import MatrixCovariance
 class NormalWishart:
     """mu_k | L_k ~ N(mean_k, (mean_precision_k L_k)^-1), L_k ~ Wishart(dof_k, scale_k).
 
-    One Wishart for each block of the structure: the whole matrix if it is
-    dense; a gamma distribution, which is a Wishart of one dimension, for each
-    variance if it is axis-aligned. Components and features that share a
-    covariance share its Wishart.
+    Each block of the structure has one Wishart distribution: a block is the
+    whole matrix if the structure is dense, and a single variance if it is
+    axis-aligned (a Wishart of one dimension is a gamma distribution).
+    Components and features that share a covariance share its Wishart.
 
     Attributes
     ----------
     mean : array of shape (K, d)
     mean_precision : array of shape (K,)
-        How many rows the mean is worth.
+        The number of rows that the prior or posterior of the mean is worth.
     dof : array of shape (K,)
     covariance : MatrixCovariance
         E[L]^-1, the inverse scale divided by ``dof``.
@@ -46,12 +46,12 @@ class NormalWishart:
     covariance: MatrixCovariance
 
     def posterior(self, moments: Moments) -> Self:
-        """The conjugate update by expected sufficient statistics."""
+        """The posterior, given expected sufficient statistics (conjugate update)."""
         structure = type(self.covariance)
         count, d = moments.count, self.mean.shape[1]
         mean_precision = self.mean_precision + count
         shift = moments.means - self.mean
-        # The scatter about the means, and what the means are off the prior's.
+        # The scatter about the means, plus that of the means about the prior's.
         off = np.sqrt(self.mean_precision / mean_precision)[:, None] * shift
         dense = moments.second.ndim == 3
         scatter = moments.covariances + (off[:, :, None] * off[:, None, :] if dense else off**2)
@@ -73,7 +73,7 @@ class NormalWishart:
         )
 
     def take(self, components: AnyArray) -> Self:
-        """The distributions of some components, in the order given."""
+        """The distributions of some components, in the given order."""
         parts = (self.mean, self.mean_precision, self.dof, self.covariance.values)
         mean, mean_precision, dof, values = (part[components] for part in parts)
         return replace(
@@ -85,9 +85,9 @@ class NormalWishart:
         )
 
     def log_evidence(self, moments: Moments) -> Array:
-        """log p(rows) of as many groups of rows, each from one component, shape (K,), nats.
+        """log p(rows) for K groups of rows, each from one component, shape (K,), nats.
 
-        Not where components share a precision: groups are not independent then.
+        It does not hold for components that share a precision, as groups are then dependent.
         """
         posterior, d, p = self.posterior(moments), self.mean.shape[1], self.covariance.block_size
         terms = multigammaln(posterior.dof / 2, p) - multigammaln(self.dof / 2, p)
@@ -101,7 +101,7 @@ class NormalWishart:
         return evidence
 
     def log_evidence_given(self, q: Self, moments: Moments) -> Array:
-        """The same less what is known of the precisions by q, whose KL is left out."""
+        """The same if q of the precisions is fixed; its KL divergence is left out."""
         d = self.mean.shape[1]
         ratio = self.mean_precision / (self.mean_precision + moments.count)
         shift = np.sqrt(ratio)[:, None] * (moments.means - self.mean)
@@ -112,7 +112,7 @@ class NormalWishart:
         return evidence
 
     def moved(self, count: Array, mean: Array, covariance: MatrixCovariance) -> Self:
-        """After so many rows of each component, with this mean and E[L]^-1."""
+        """The distributions after ``count`` rows of each component, with this mean and E[L]^-1."""
         gained = type(covariance).observations(count, self.mean.shape[1])
         return replace(
             self,
@@ -140,7 +140,7 @@ class NormalWishart:
 
     @property
     def log_normaliser(self) -> Array:
-        """E log N(x | mu_k, L_k^-1) where x is the mean, shape (K,)."""
+        """E log N(x | mu_k, L_k^-1) at x = mean_k, shape (K,)."""
         d = self.mean.shape[1]
         normaliser: Array = 0.5 * (
             self.expected_log_det - d * np.log(2 * np.pi) - d / self.mean_precision
@@ -148,7 +148,7 @@ class NormalWishart:
         return normaliser
 
     def scan(self) -> Scan:
-        """The arithmetic of E[(x - mu_k)^T L_k (x - mu_k)], less d / mean_precision_k."""
+        """The arithmetic of E[(x - mu_k)^T L_k (x - mu_k)], minus d / mean_precision_k."""
         return self.covariance.scan(self.mean)
 
     def divergence(self, prior: Self) -> float:
@@ -177,7 +177,7 @@ class NormalWishart:
 
     @property
     def _power(self) -> Array:
-        """Degrees of freedom after one row more, shape (K,)."""
+        """The degrees of freedom after one more row, shape (K,)."""
         count: Array = np.eye(len(self.dof))[0]
         one = float(self.covariance.observations(count, self.mean.shape[1])[0])
         return self.dof + one
@@ -202,7 +202,7 @@ class NormalWishart:
         return normaliser
 
     def draw(self, labels: AnyArray, rng: Any) -> Array:
-        """Draw a row of each component in ``labels`` from its predictive density."""
+        """Draw one row for each label, from the predictive density of that component."""
         n, d = len(labels), self.mean.shape[1]
         size = self.covariance.radial_size
         chi_square = rng.chisquare((self._power - size)[labels, None], (n, d // size))
@@ -222,7 +222,7 @@ class NormalWishart:
         )
 
     def out_of(self, frame: Frame) -> Self:
-        """The distribution for x, from that for the coordinates z of a frame."""
+        """The distribution for x, if this one is for the coordinates z of a frame."""
         return replace(
             self,
             mean=frame.origin + frame.scale * self.mean,

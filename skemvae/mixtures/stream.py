@@ -1,9 +1,9 @@
-"""On-line EM: the moments of one batch after the other, averaged twice.
+"""Online EM: two running averages of the moments of the batches.
 
-E steps are taken at parameters that climb: their moments move by large steps, for directions in
-which EM is slow need many. So they know the last batches only, and what chance adds stays large.
-The same expected moments are averaged by smaller steps, too, over many more rows: these give the
-parameters that are returned.
+The *climbing* parameters, at which E steps are taken, average moments with large steps, which
+directions in which EM is slow need. So they depend on the last batches only, and their sampling
+noise stays large. The returned parameters average the same expected moments with smaller steps,
+over many more rows.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ from skemvae.core.gaussian_mixture import GaussianMixture
 from skemvae.engine.samples.grain import Grain
 from skemvae.engine.samples.summary import Extent, Summary
 
-# A batch that holds a share of all rows so far moves the average by so many times share^decay: the
-# t-th of equal batches by 3 / t, so that what came early, under worse parameters, is soon gone.
+# The average moves by _AVERAGE * share^decay for a batch with this share of all rows so far: by
+# 3 / t for the t-th equal batch, which soon forgets early moments under worse parameters.
 _AVERAGE = 3.0
-# It moves what climbs by so many times share^(decay / 2), ever larger steps beside the others:
-# the noise of the climb averages out (Polyak and Juditsky 1992).
+# The climb moves by _CLIMB * share^(decay / 2), relatively larger and larger steps, whose noise
+# averages out (Polyak and Juditsky 1992).
 _CLIMB = 5.0
-# Moments hold at least so many rows for each free parameter, or all rows so far: with r rows for
-# each, chance costs 1 / (4 r) nats per sample.
+# Moments average at least this many rows per free parameter, or all rows so far: with r rows per
+# parameter, sampling noise costs 1 / (4 r) nats per sample.
 _ROWS_PER_PARAMETER = 5.0
 
 
 class StepSizes(NamedTuple):
-    """How far a batch moves moments towards its own, between 0 and 1.
+    """How far a batch moves the averaged moments towards its own, between 0 and 1.
 
     Attributes
     ----------
     climb : float
-        Those of the parameters that the next E step is taken at.
+        For the moments of the parameters at which the next E step is taken.
     average : float
-        Those of the parameters that are returned; never more.
+        For the moments of the parameters that are returned.
     """
 
     climb: float
@@ -46,25 +46,25 @@ class StepSizes(NamedTuple):
 
 @dataclass(frozen=True)
 class Stream:
-    """What is remembered of rows that are gone, beside the parameters that they led to.
+    """What a stream remembers of earlier rows, besides the fitted parameters.
 
-    Their moments need not be: parameters and moments determine each other.
+    It does not store moments, since parameters and moments determine each other.
 
     Attributes
     ----------
     summary : Summary
-        Averaged as the moments are.
+        Averaged in the same way as the moments.
     grain : Grain
-        Averaged, too.
+        Averaged in the same way.
     noise : array of shape (d,)
-        What the parameters were maximised with, in squared units of the rows.
+        The ridge of the last M step, in squared units of the rows.
     weight : float
         The sum of the weights.
     n_rows : int
-        How many rows have counted.
+        The number of rows with positive weight.
     climbing : GaussianMixture, optional
-        Where the next E step is taken, in the units of the rows; None for the parameters that
-        the estimator has.
+        The parameters at which the next E step is taken, in the units of the rows; None for
+        those of the estimator.
     """
 
     summary: Summary
@@ -76,20 +76,20 @@ class Stream:
 
     @classmethod
     def of(cls, extent: Extent, summary: Summary, grain: Grain, noise: Array) -> Self:
-        """Remember a table."""
+        """Build the memory of a table."""
         return cls(summary, grain, noise, extent.total, extent.n_counting)
 
     @property
     def unseen(self) -> Self:
-        """Nothing but what such rows are like: these are yet to come."""
+        """The same summary and grain, but with no rows counted yet."""
         grain = replace(self.grain, n_rows=0)
         return replace(self, grain=grain, weight=0.0, n_rows=0, climbing=None)
 
     def step_sizes(self, batch: Self, decay: float, n_parameters: int) -> StepSizes:
-        """How far a batch moves the moments, by its share of all that was seen by then.
+        """How far a batch moves the moments, from its share of all rows up to then.
 
-        For the t-th of equal batches the share is 1 / t. A small batch is held
-        back: were more rows forgotten, the others could not tell the parameters.
+        For the t-th of equal batches the share is 1 / t. The steps of small batches
+        are limited, so that enough rows remain to determine the parameters.
         """
         share = batch.weight / (self.weight + batch.weight)
         enough = batch.n_rows / (_ROWS_PER_PARAMETER * n_parameters)
@@ -102,9 +102,9 @@ class Stream:
     def followed_by(
         self, batch: Self, share: float, noise: Callable[[Summary, Grain], Array]
     ) -> Self:
-        """Remember a batch, too, with such a share in what all rows are like.
+        """The memory after a batch, which gets this share in the averages.
 
-        ``noise`` says what regularises such rows.
+        ``noise`` computes the ridge from the averages.
         """
         summary = self.summary.blend(batch.summary, share)
         grain = self.grain.blend(batch.grain, share)
@@ -118,16 +118,16 @@ class Stream:
 
 
 def online_step(model: GaussianMixture, batch: Expectation, step_size: float) -> GaussianMixture:
-    """The M step, given the moments of a batch averaged with those before it.
+    """Take the M step with the average of the moments of a batch and of earlier ones.
 
     Parameters
     ----------
     model : GaussianMixture
-        The M step of the moments before.
+        The result of the M step with the earlier moments.
     batch : Expectation
         The E step of the batch, taken at any parameters.
     step_size : float
-        How much the batch counts, between 0 and 1.
+        The weight of the batch, between 0 and 1.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""The arithmetic of a block under Student's t, where the scale of a Gaussian is uncertain."""
+"""The arithmetic of a block under Student's t, that is, Gaussians of uncertain scale."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from skemvae.core.workspace import Workspace
 from skemvae.structures.axis_scan import AxisScan
 from skemvae.structures.matrices import MatrixCovariance
 
-# The logarithm of a larger square would not matter any more, and its sums might overflow.
+# Larger squares are clipped: their logarithms do not matter, and their sums might overflow.
 _FAR_SQUARE = 1e300
 
 
 @dataclass(frozen=True)
 class StudentMetric(Metric):
-    """Student's t: power log(1 + shrinkage (x - mean)^T precision (x - mean)).
+    """Distances under Student's t: power log(1 + shrinkage (x - mean)^T precision (x - mean)).
 
     Attributes
     ----------
@@ -46,9 +46,9 @@ class StudentMetric(Metric):
         return distances
 
     def log_conditionals(self, features: Array) -> Array:
-        """Student's t again, of one degree of freedom more for each other feature.
+        """Log density of the conditionals: Student's t, one more degree of freedom per feature.
 
-        Its scale grows with how far the other features are from their means.
+        Their scale grows with the distance of the other features from their means.
         """
         squares, variances = self.gaussian.residuals(features)
         squares = self.shrinkage[:, None, None] * np.minimum(squares, _FAR_SQUARE)
@@ -65,14 +65,14 @@ class StudentMetric(Metric):
         return conditionals
 
     def _others(self, features: Array, squares: Array) -> Array:
-        """The shrunk squared distances in all features but one, where ``squares`` are of that."""
+        """The shrunk squared distances in all other features; ``squares`` are those of one."""
         total = self.gaussian.squared_distances(features, Workspace())
         total = self.shrinkage[:, None] * np.minimum(total, _FAR_SQUARE)
         return np.maximum(total[:, None, :] - squares, 0.0)
 
 
 class StudentProductMetric(StudentMetric):
-    """A t of its own for each feature; the Gaussian metric is an ``AxisScan``."""
+    """Distances under one Student's t per feature; the Gaussian metric is an ``AxisScan``."""
 
     def squared_distances(self, features: Array, workspace: Workspace) -> Array:
         logs = workspace.array("logs", *features.shape)
@@ -91,7 +91,7 @@ class StudentProductMetric(StudentMetric):
 def student_metric(
     covariance: MatrixCovariance, means: Array, power: Array, shrinkage: Array
 ) -> Metric:
-    """The arithmetic of scoring, where the scale of each component is uncertain."""
+    """The metric that scores rows if the scale of each component is uncertain."""
     if covariance.radial_size == 1 and covariance.values.ndim == 2:
         return StudentProductMetric(AxisScan(means, covariance.values), power, shrinkage)
     return StudentMetric(covariance.scan(means), power, shrinkage)

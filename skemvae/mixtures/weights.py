@@ -1,4 +1,4 @@
-"""Distributions of mixing weights, conjugate to labels, and their registry."""
+"""Distributions of mixing weights, conjugate to component labels, and their registry."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scipy.special import betaln, digamma, gammaln
 
 from skemvae.core.arrays import AnyArray, Array
 
-# Orders of components whose log probabilities differ by less, relatively, are equally good.
+# Orders of components count as equally good if their log probabilities differ relatively by less.
 _TIE = 1e-12
 
 
@@ -21,30 +21,30 @@ class MixingWeights(ABC):
     @classmethod
     @abstractmethod
     def prior(cls, n_components: int, concentration: float) -> Self:
-        """Before any row is seen."""
+        """The distribution before any rows."""
 
     @staticmethod
     @abstractmethod
     def default_concentration(n_components: int) -> float:
-        """A concentration that leaves superfluous components empty."""
+        """The default concentration, which leaves superfluous components empty."""
 
     @abstractmethod
     def resized(self, n_components: int) -> Self:
-        """The same prior of another number of components."""
+        """The same prior for another number of components."""
 
     @abstractmethod
     def posterior(self, count: Array) -> Self:
-        """After so many rows of each component, ``count`` of shape (K,)."""
+        """The distribution after ``count`` rows of each component, shape (K,)."""
 
     def order(self, count: Array) -> AnyArray:
-        """An order of the components that makes such counts most probable."""
+        """The order of the components that makes these counts most probable."""
         return np.arange(len(count))
 
     @abstractmethod
     def gain_of_merging(self, a: Array, b: Array) -> Array:
-        """By how much log p(labels) rises where components of a and b rows become one.
+        """The rise of log p(labels) if components of a and b rows become one, nats.
 
-        Where many components are to be had: nats, a sum over merges.
+        It assumes that many components are available; gains of several merges add up.
         """
 
     @property
@@ -55,12 +55,12 @@ class MixingWeights(ABC):
     @property
     @abstractmethod
     def mean(self) -> Array:
-        """E[w_k], shape (K,); sums to 1."""
+        """E[w_k], shape (K,); they sum to 1."""
 
     @property
     @abstractmethod
     def public(self) -> AnyArray:
-        """Its parameters: of shape (K,), or a pair of such arrays in one."""
+        """The parameters: an array of shape (K,), or a pair of arrays stacked in one."""
 
     @abstractmethod
     def divergence(self, prior: Self) -> float:
@@ -122,7 +122,7 @@ class Dirichlet(MixingWeights):
 
 @dataclass(frozen=True)
 class StickBreaking(MixingWeights):
-    """Dirichlet process, truncated: w_k = v_k prod_{j<k} (1 - v_j), with v_K = 1.
+    """Truncated Dirichlet process: w_k = v_k prod_{j<k} (1 - v_j), with v_K = 1.
 
     Attributes
     ----------
@@ -154,16 +154,16 @@ class StickBreaking(MixingWeights):
         return replace(self, taken=self.taken + count[:-1], left=self.left + after[1:])
 
     def gain_of_merging(self, a: Array, b: Array) -> Array:
-        # Of the process itself, whose components have no order (Chinese restaurant process).
+        # The gain under the Chinese restaurant process, whose components have no order.
         gain: Array = -betaln(a, b) - np.log(self.left[0])
         return gain
 
     def order(self, count: Array) -> AnyArray:
-        # Large ones first; but the last one takes what is left, and may be any of them.
+        # Large ones first; but the last one takes the remaining stick, and may be any of them.
         k = len(count)
         sorted_ = np.argsort(-count, kind="stable")
         orders = np.tile(sorted_, (k + 1, 1))
-        orders[0] = np.arange(k)  # no other where that is as good
+        orders[0] = np.arange(k)  # keep this order if no other is better
         for last in range(k):
             orders[last + 1, last:] = np.roll(sorted_[last:], -1)
         held = count[orders]
