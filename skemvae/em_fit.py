@@ -1,4 +1,4 @@
-"""A fit of ``EMGaussianMixture``: the starts that its parameters ask for, climbed by EM."""
+"""A fit of ``EMGaussianMixture``: EM from the starts that its parameters ask for."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ from skemvae.validation import (
     check_responsibilities,
 )
 
-# A number for reg_covar is small if it is less than such a part of what "auto" would be.
+# A number for reg_covar is too small below this fraction of what "auto" would give.
 _ENOUGH = 0.1
-# A component that holds no more of all rows is dead.
+# A component that holds fewer rows is dead.
 _NEXT_TO_NOTHING = 1e-3
-# So far components that are given rows again climb on the sketch, before they are judged.
+# Iterations on the sketch before a revival is judged.
 _STEPS_OF_REVIVAL = 25
-# Noise variances within so much of their floor are on it.
+# Noise variances up to this multiple of their floor count as at the floor.
 _AT_FLOOR = 1 + 1e-6
 
 
 class ExactEM:
-    """EM on a table, from the starts that are worth it.
+    """EM on a table, from the most promising starts.
 
     Parameters
     ----------
@@ -76,24 +76,24 @@ class ExactEM:
         self._given = self._warm_parameters() if warm else self._given_parameters()
         self._rng = check_random_state(estimator.random_state)
         self.step = self._em.step
-        # A leap moves all parameters: where they outnumber what is known, EM steps cost less.
+        # An extrapolation handles all parameters: if these outnumber the data, EM steps cost less.
         unit = structure.identity(estimator.n_components, len(self._noise))
         known = self._initialiser.sketch.n_numbers
         self.accelerable = self._em if unit.n_parameters <= known else None
 
     @property
     def grain(self) -> Grain:
-        """That of the table."""
+        """The grain of the table."""
         return self._initialiser.grain
 
     @property
     def regularisation(self) -> Regularisation:
-        """What ``reg_covar`` asks for."""
+        """The regularisation that ``reg_covar`` asks for."""
         return Regularisation.of(self._estimator, self._structure)
 
     @property
     def n_init(self) -> int:
-        """1 where the start is given: there is nothing to draw."""
+        """The number of starts; 1 if the start is given."""
         init_params = self._estimator.init_params
         is_array = not isinstance(init_params, str) and not callable(init_params)
         given = "means" in self._given or is_array
@@ -104,18 +104,18 @@ class ExactEM:
         return len(self._given) == 3
 
     def starts(self, n_init: int) -> Iterator[tuple[State, bool]]:
-        """Starts with their bounds: of several those that a race does not rule out."""
+        """Yield starts with their bounds; if there are several, those that a race keeps."""
         models, interrupted = self._models(n_init)
         for model in models:
             try:
                 yield self._em.start(model), interrupted
-            except KeyboardInterrupt:  # a start without its bound is of no use: once more
+            except KeyboardInterrupt:  # a start needs its bound, so try once more
                 yield self._em.start(model), True
 
     def jump(self, state: State) -> State | None:
-        """A better fit in which components that hold no rows have some again, if there is one."""
+        """A better fit that gives empty components rows again, or None."""
         judge, model = self._initialiser.judge, state.model
-        # Where the rows are others than those of the last fit, a few may be what is left.
+        # In a warm start on other rows, a component may have only a few rows left.
         fewest = judge.few_rows if self._warm else _NEXT_TO_NOTHING
         is_idle = judge.rows_of(model) < fewest
         candidates = list(revivals(model, is_idle, self._initialiser, self._rng))
@@ -138,7 +138,7 @@ class ExactEM:
         return parameters
 
     def doubts(self, result: Result[State], names: Sequence[Any]) -> Iterator[str]:
-        """What a user should be told of a fit that succeeded."""
+        """Yield warnings about a fit that succeeded."""
         model, table = result.state.model, self._em.table
         covariance = model.covariance
         dead = np.flatnonzero(self._initialiser.judge.rows_of(model) < _NEXT_TO_NOTHING)
@@ -174,7 +174,7 @@ class ExactEM:
     def _explained(
         self, model: GaussianMixture, varies: Any, names: Sequence[Any]
     ) -> Iterator[str]:
-        """Columns that the factors of some component explain to the last bit."""
+        """Warn of columns that the factors of some component explain completely."""
         covariance, floor = model.covariance, self._noise * _AT_FLOOR
         is_explained = (covariance.own_variances <= floor) & (covariance.variances > 2 * floor)
         columns = np.flatnonzero(is_explained.any(0) & varies)
@@ -190,13 +190,13 @@ class ExactEM:
     # Starts.
 
     def _of_structure(self, model: GaussianMixture) -> GaussianMixture:
-        """A model that has raced, with covariances of the structure that is asked for."""
+        """Convert a model that has raced to the requested covariance structure."""
         if isinstance(model.covariance, self._structure):
             return model
         return replace(model, covariance=self._structure.nearest(model.covariance, self._noise))
 
     def _models(self, n_init: int) -> tuple[list[GaussianMixture], bool]:
-        """Where to climb from, and whether the user asked to stop meanwhile."""
+        """The models to start from, and whether the user has interrupted the search."""
         if self._all_given:
             return [GaussianMixture(noise=self._noise, **self._given)], False
         models: list[GaussianMixture] = []
@@ -250,7 +250,7 @@ class ExactEM:
         }
 
     def _given_parameters(self) -> dict[str, Any]:
-        """Those initial parameters that need no search, in the frame."""
+        """The initial parameters that the user gives, in the frame."""
         chosen, frame = self._estimator, self._em.table.frame
         k, d = chosen.n_components, len(frame.origin)
         given: dict[str, Any] = {}
@@ -269,7 +269,7 @@ class ExactEM:
             )
             precisions = matrices.from_public(public, k, d)
             check_positive_definite("precisions_init", precisions.values)
-            # The precision of the precision is the covariance.
+            # The inverse of the precision is the covariance.
             covariance = matrices(precisions.precisions).scaled(1 / frame.scale)
             given["covariance"] = self._structure.nearest(covariance, self._noise)
         return given

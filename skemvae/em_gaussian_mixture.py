@@ -65,119 +65,119 @@ _RULES = {
 class EMGaussianMixture(MixtureDensity):
     """Gaussian mixture fitted by exact EM.
 
-    A drop-in for scikit-learn's ``GaussianMixture``: same parameters, same
-    meanings, except where said here. It maximises the mean log likelihood
-    with the exact posterior as E step and a closed form as M step, so the
-    objective never falls. It takes weights, is a transformer, keeps its
-    digits at any offset and scale, and reads X block by block: memory beyond
-    X does not grow with the number of rows.
+    A drop-in replacement for scikit-learn's ``GaussianMixture``: parameters
+    mean the same, except as stated here. It maximises the mean log likelihood,
+    with the exact posterior in the E step and a closed form in the M step, so
+    the bound never falls. It takes sample weights, is a transformer, and keeps
+    its precision at any offset and scale. It reads X block by block, so memory
+    beyond X does not grow with the number of rows.
 
     Parameters
     ----------
     n_components : int, default=1
         Number of components K.
     covariance_type : str, default="full"
-        "full" is a matrix for each component, "tied" one for all, "diag" variances for
-        each feature and component, "spherical" one variance for each component, and
-        "factor_analytic" ``n_factors`` factors for each component, with noise of each
-        feature: for many columns it has far fewer parameters than "full".
+        "full" is one matrix for each component, "tied" one matrix for all, "diag" one
+        variance for each feature and component, and "spherical" one variance for each
+        component. "factor_analytic" is ``n_factors`` factors for each component and one
+        noise variance for each feature and component: with many columns it has far fewer
+        parameters than "full".
     tol : float, default=1e-3
-        Stop when the gain that remains is estimated to be below ``tol``, in
-        nats per sample (by Aitken extrapolation of the last three bounds, or
-        by the slowest rate that the acceleration has seen). Each step is
-        assumed to gain at most 1 % of what is left. scikit-learn compares the
-        last gain alone, which stops too early where EM is slow.
+        Stop when the estimated remaining gain is below ``tol``, in nats per
+        sample. The estimate is by Aitken extrapolation of the last three bounds,
+        or from the slowest rate that the acceleration has seen. It assumes that
+        an iteration gains at most 1 % of what remains. scikit-learn compares
+        only the last gain with ``tol``, which stops too early where EM is slow.
         0 runs to ``max_iter``.
     reg_covar : float or "auto", default="auto"
-        Regularisation, *relative* to each feature: the objective is the
-        expected log likelihood of x with noise of variance ``reg_covar * s_j ** 2``.
+        The ridge, *relative* to each feature: the fit maximises the expected
+        log likelihood of x with added noise of variance ``reg_covar * s_j ** 2``.
         ``s_j`` is the standard deviation of the feature, or the *width of its grain*
-        where that is smaller: the median gap between neighbouring distinct values,
-        times the number of gaps, over 2.6, which is the standard deviation if they are
-        normal. Groups, codes and rows that lie far away do not change the
-        gaps within a group, so no distance between them blurs what is close; of K
-        groups that do not overlap the width is about K times that of one. It does
-        not depend on units, and enters both steps of EM, hence the objective stays
-        monotone. However small it is, the noise has at least a standard
-        deviation of 4096 units in the last place of the largest absolute value of
-        the feature (of 1 if it is zero everywhere), which keeps constant
-        features finite.
-        "auto" is 1e-6 where the rows determine all covariances, which for "full"
-        takes d + 1 of them for each component. Of fewer rows it is
-        ``1 - (n / K - 1) / d`` ("full") or ``1 - (n - K) / d`` ("tied"), the part of the
-        directions that they leave open. Repetition of the whole table adds no rows.
+        if that is smaller: the median gap between neighbouring distinct values,
+        times the number of gaps, divided by 2.6. For a normal distribution it equals
+        the standard deviation. Distances between groups, codes or far-away rows do
+        not change the gaps within a group, so they do not blur close values; with K
+        groups that do not overlap, the width is about K times that of one. The ridge
+        does not depend on units. It enters both steps of EM, so the bound still
+        never falls. The standard deviation of the noise is at least 4096 units in
+        the last place of the largest absolute value of the feature (of 1 if it is
+        zero everywhere), which keeps constant features finite.
+        "auto" is 1e-6 if the rows determine all covariances, which for "full"
+        takes d + 1 rows per component. With fewer rows it is
+        ``1 - (n / K - 1) / d`` ("full") or ``1 - (n - K) / d`` ("tied"), the share of the
+        directions that the rows do not span. Repeating the whole table adds no rows.
     max_iter : int, default=100
-        Most iterations of a start: passes over the rows. 0 returns the start
-        itself.
+        Maximum number of iterations (passes over the rows) of a start. 0 returns
+        the start itself.
     n_init : int, default=1
-        Number of starts. The best is kept, by what ``lower_bound_`` would be with
-        covariances that the rows determine, so that a spike on a few rows does
-        not win. Several starts first climb on a bounded sample of the distinct
-        rows, where the worse half is left behind again and again; only the
-        best, and at most two more that the sample cannot tell from it, climb on
-        all rows. Callbacks and ``n_iter_`` see the climbs on all rows. Ignored if
+        Number of starts. The best fit is the one whose ``lower_bound_`` would be
+        highest with covariances that the rows determine, so that a spike on a few
+        rows does not win. Several starts first run on a bounded sample of the
+        distinct rows, in rounds that drop the worse half. Only the best, and at
+        most two others that the sample cannot tell from it, run on all rows;
+        callbacks and ``n_iter_`` see only these iterations. Ignored if
         ``init_params`` is an array, if ``means_init`` is given, and by warm
         starts.
     init_params : str, array or callable, default="auto"
         - ``"auto"``: a tournament of cheap starts (k-means in standardised
           and in whitened units, slices along random directions, random
-          rows), a few iterations each on a bounded sample that grows while
-          the worse of them are left behind; the best goes on. Row order and
+          rows). They run for a few iterations on a bounded sample, which
+          grows as the worse ones drop out; the best one wins. Row order and
           multiplicity do not matter.
         - ``"kmeans"``, ``"k-means++"``, ``"random_from_data"``, ``"random"``:
           as in scikit-learn, but weighted, in standardised units, on a
-          bounded sample, each row assigned to the nearest centre, and never
-          from singular covariances.
+          bounded sample, with each row assigned to the nearest centre, and
+          never with singular covariances.
         - array of shape (n_samples, n_components): initial responsibilities;
-          components on fewer than d + 1 rows borrow from the pooled covariance.
-          Or of shape (n_samples,): the component of each row, from 0 on, such
-          as the ``labels_`` of ``KMeans``.
+          covariances of components on fewer than d + 1 rows are averaged with
+          the pooled covariance. Or of shape (n_samples,): the component of each
+          row, counted from 0, such as the ``labels_`` of ``KMeans``.
         - callable: ``init_params(X, n_components, random_state)`` returns such
           an array.
     weights_init : array-like of shape (n_components,), default=None
-        Initial weights, replacing those of ``init_params``.
+        Initial weights, which replace those of ``init_params``.
     means_init : array-like of shape (n_components, n_features), default=None
-        Initial means. If ``init_params`` is a string, initial weights and
+        Initial means. If ``init_params`` is a string, the initial weights and
         covariances then come from the rows nearest to each mean, unless they
         are given too.
     precisions_init : array-like, default=None
         Initial inverse covariances, in the layout of ``precisions_``; for
-        "factor_analytic" the nearest of that structure are taken.
+        "factor_analytic", the fit starts from the nearest covariances of that structure.
     n_factors : int, default=2
-        Of ``covariance_type="factor_analytic"``: how many factors the features of a
-        component share. Other structures do not look at it.
+        Number of factors of each component with ``covariance_type="factor_analytic"``.
+        Other structures ignore it.
     posterior : str, default="exact"
-        How ``fit`` shares a row among the components: "exact" by Bayes' rule, or by an
-        approximation q of your own, under its name in ``skemvae.core.bound.POSTERIORS``. The
-        bound of such a fit is that of q; scores are exact in any case.
+        The posterior in the E step of ``fit``: "exact" for Bayes' rule, or the name of your
+        own approximation q in ``skemvae.core.bound.POSTERIORS``. The bound of such a fit is
+        that of q; scores are always exact.
     acceleration : {"auto"} or None, default="auto"
-        "auto" extrapolates iterations by a quasi-Newton method, and lets a
-        sample go ahead where rows are many. What that leads to is taken only
-        if the objective does not fall; otherwise it costs an iteration that
-        leaves the parameters as they were. None is plain EM.
+        "auto" extrapolates iterations by a quasi-Newton method, and on long
+        tables first fits a sample of the rows. A result of either is used only
+        if the bound does not fall; otherwise it costs one iteration that leaves
+        the parameters unchanged. None is plain EM.
     device : str, default="cpu"
-        Where ``fit`` passes over the rows: "cpu", "cuda" or "cuda:1" for a GPU
-        (by torch: ``pip install "skemvae[vae]"``), or "auto", a GPU if there is
-        one. A GPU computes in float64, too, and agrees to about 1e-9. Starts
-        are sought on the CPU.
+        Where ``fit`` computes its passes over the rows: "cpu", "cuda" or "cuda:1"
+        for a GPU (through torch: ``pip install "skemvae[vae]"``), or "auto", a GPU
+        if there is one. A GPU also computes in float64, and agrees to about 1e-9.
+        Starts are always found on the CPU.
     random_state : int, Generator, RandomState or None, default=None
         Seed of the starts, and of ``sample``.
     warm_start : bool, default=False
-        Whether ``fit`` goes on from the parameters of the last one, if any.
-        The history ``lower_bounds_`` then continues, provided that the data
-        are the same. Components that few of other rows belong to are given new
-        ones where the objective then is higher.
+        Whether ``fit`` continues from the parameters of the last fit, if any.
+        It then also continues the history ``lower_bounds_``, which makes sense
+        only for the same data. Components that hold too few of the new rows get
+        others, if that raises the bound.
     verbose : int or None, default=None
-        None shows one line, on a terminal only, while a fit takes more than
-        ten seconds; 0 is silent. 1 prints the iterations, 2 also bound,
-        gain and time. For a progress bar use scikit-learn's callbacks (from
-        version 1.9 on).
+        None shows one line, on terminals only, if a fit takes more than ten
+        seconds; 0 is silent; 1 prints the iterations, 2 also bound, gain and
+        time. For a progress bar, use scikit-learn's callbacks (from version 1.9
+        on).
     verbose_interval : int, default=10
         Number of iterations between prints.
     learning_decay : float, default=1.0
-        How fast the steps of ``partial_fit`` get shorter, which says how: 1 for
-        rows of one distribution; the smaller, the sooner old rows are forgotten;
-        0 keeps the last batch only. ``fit`` does not look at it.
+        How fast the steps of ``partial_fit`` get shorter (see its notes). Use 1 for
+        rows of one distribution; smaller values forget old rows sooner, and 0 keeps
+        only the last batch. ``fit`` ignores it.
 
     Attributes
     ----------
@@ -189,36 +189,34 @@ class EMGaussianMixture(MixtureDensity):
         "diag" and (n_components,) for "spherical". "factor_analytic" has the shape of
         "full", and no ``precisions_cholesky_``.
     loadings_ : ndarray of shape (n_components, n_features, n_factors)
-        Only of "factor_analytic": how each feature depends on the factors of a component,
-        up to a rotation of these.
+        Only with "factor_analytic": how each feature depends on the factors of a
+        component, up to a rotation of the factors.
     noise_variances_ : ndarray of shape (n_components, n_features)
-        Only of "factor_analytic": the variance that the factors do not explain.
+        Only with "factor_analytic": the variances that the factors do not explain.
     lower_bound_ : float
-        The objective at the returned parameters, in nats per sample and the
-        units of X. It lies below ``score(X)`` by the mean penalty of the
-        ridge. With ``reg_covar=0`` that is nothing but rounding ("factor_analytic" keeps
-        a ridge of 1e-10), unless
-        a component has no more variance in some column than the least noise:
-        each such column costs half a nat.
+        The bound at the returned parameters, in nats per sample and the units of
+        X. It is below ``score(X)`` by the mean penalty of the ridge. With
+        ``reg_covar=0`` the penalty is only rounding ("factor_analytic" keeps a ridge
+        of 1e-10), unless a component has no more variance in some column than the
+        minimum noise: each such column costs half a nat.
     lower_bounds_ : ndarray of shape (n_iter + 1,)
-        The objective at the start and after each iteration:
-        ``lower_bounds_[i]`` is what ``max_iter=i`` would return. Warm starts
-        append to it. ``partial_fit`` appends the objective of its batch where it
-        climbs, before the step, at parameters that have not seen the batch; then
-        ``lower_bound_`` is that, too.
+        The bound at the start and after each iteration: ``lower_bounds_[i]`` is
+        what ``max_iter=i`` would return. Warm starts append to it. ``partial_fit``
+        appends the bound of its batch before the step, at the climbing parameters,
+        which have not seen the batch; ``lower_bound_`` is then that value, too.
     converged_ : bool
         Whether the stopping rule was met.
     status_ : str
         "converged", "max_iter", "interrupted", "stopped_by_callback", or
         "ongoing" after ``partial_fit``.
     n_iter_ : int
-        Iterations of the best start in this call of ``fit``, and the calls of
+        Iterations of the best start in this call of ``fit``, plus the calls of
         ``partial_fit`` since.
     n_samples_seen_ : int
-        Rows of positive weight in ``fit`` and in all calls of ``partial_fit``
-        since; a row that comes twice counts twice.
+        Number of rows of positive weight in ``fit`` and in all calls of
+        ``partial_fit`` since; a row that comes twice counts twice.
     reg_covar_ : float
-        ``reg_covar`` as a number: what "auto" has come to.
+        ``reg_covar`` as a number, also for "auto".
     n_parameters_ : int
         Number of free parameters.
     n_features_in_ : int
@@ -294,40 +292,41 @@ class EMGaussianMixture(MixtureDensity):
         ----------
         X : array-like of shape (n_samples, n_features)
             Training rows. float32 stays as it is, other types become float64.
-            Rows that need not be in memory: a memmap, anything else with
-            ``shape`` that slices by rows, batches (``from_batches``), a dask
-            array.
+            The rows need not be in memory: X may be a memmap, anything else that
+            has a ``shape`` and can be sliced by rows, batches (``from_batches``) or
+            a dask array.
         y : Ignored
             Present for the API only.
         sample_weight : array-like of shape (n_samples,), default=None
             How often each row counts: integer weights equal repeated rows.
-            Batches bring their own.
+            Batches have their own weights.
 
         Returns
         -------
         self
-            After Ctrl-C usable, with the best parameters so far; before there
-            are any, KeyboardInterrupt is raised.
+            After Ctrl-C it is usable, with the best parameters so far; if there
+            are none yet, KeyboardInterrupt is raised.
 
         Raises
         ------
         ImportError
-            If ``device`` asks for a GPU, and torch is not installed.
+            If ``device`` asks for a GPU and torch is not installed.
         ValueError
-            If X holds NaN or inf, has fewer rows than components or values
-            whose squares leave float64; if weights are negative or all zero;
-            if a parameter is out of range; if there is no such ``device``; if
-            batches do not fit together, or do not come anew for each pass.
+            If X contains NaN or inf, fewer rows than components, or values
+            whose squares exceed the range of float64; if weights are negative or
+            all zero; if a parameter is out of range; if there is no such
+            ``device``; if batches do not match, or cannot be read again for each
+            pass.
 
         Warns
         -----
         ConvergenceWarning
             If the best start did not converge, or was interrupted.
         DoubtfulFitWarning
-            If columns determine each other linearly, if components have collapsed
-            on values that are repeated, or if there are too few rows for a number as
-            ``reg_covar``: the density then has no bound but that. If a component
-            holds no rows.
+            If columns are linearly dependent; if components have collapsed on
+            repeated values; if ``reg_covar`` is a number and there are too few rows,
+            so that only the ridge limits the density; or if a component holds no
+            rows.
         """
         structure = self._check_parameters()
         with fitting(self) as draft:
@@ -340,17 +339,17 @@ class EMGaussianMixture(MixtureDensity):
     def partial_fit(
         self, X: MatrixLike, y: object = None, sample_weight: ArrayLike | None = None
     ) -> Self:
-        """Take one step of on-line EM on a batch of rows.
+        """Take one step of online EM on a batch of rows.
 
-        The expected moments of the batch are averaged with those of all rows
-        before it, and the parameters follow by the M step. No row is kept.
+        The step averages the expected moments of the batch with those of all rows
+        before it, and takes the M step. No rows are kept.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
             The batch. The first one also gives the start, so it needs at least
-            as many rows as there are components, and should be a fair sample of
-            5 rows or more for each free parameter; later ones can be of any size.
+            as many rows as there are components, and should be a random sample
+            of at least 5 rows per free parameter; later ones can be of any size.
         y : Ignored
             Present for the API only.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -359,15 +358,15 @@ class EMGaussianMixture(MixtureDensity):
         Returns
         -------
         self
-            After the first batch every method can be used.
+            After the first batch, all methods can be used.
 
         Raises
         ------
         ValueError
-            As ``fit``; or if X has not the columns of the first batch. The
-            estimator is then as it was before.
+            As for ``fit``, and if X does not have the columns of the first batch.
+            The estimator is then unchanged.
         KeyboardInterrupt
-            After Ctrl-C, with the parameters before: the loop is yours.
+            After Ctrl-C. The estimator is then unchanged.
 
         See Also
         --------
@@ -375,24 +374,25 @@ class EMGaussianMixture(MixtureDensity):
 
         Notes
         -----
-        After ``fit`` the steps go on from its parameters, and the rows of the
-        fit count as the first batch. After ``from_parameters`` the first batch
-        takes an ordinary iteration of EM from them.
+        After ``fit``, the steps continue from its parameters, and the rows of the
+        fit count as the first batch. After ``from_parameters``, the first batch
+        takes an ordinary EM iteration from these parameters.
 
-        A batch that holds the share s of the weight of all rows so far, its own
-        included, moves the moments by ``min(1, 3 s ** learning_decay)`` of the way;
-        of batches of one size the t-th has s = 1 / t. E steps are taken at other
-        parameters, which climb by ``min(1, 5 s ** (learning_decay / 2))``. Fewer than 5
-        rows for each free parameter move either by ``max(s, n_samples / (5 *
-        n_parameters_))`` at most: what is forgotten must not be missed.
+        Let s be the share of the batch in the weight of all rows so far, including
+        its own; for the t-th of batches of equal size, s = 1 / t. A batch moves the
+        averaged moments by ``min(1, 3 s ** learning_decay)`` of the way to its own.
+        E steps are taken at other, *climbing* parameters, whose moments move by
+        ``min(1, 5 s ** (learning_decay / 2))``. A batch of fewer than 5 rows per free
+        parameter moves either by at most ``max(s, n_samples / (5 *
+        n_parameters_))``, so that enough rows remain to determine the parameters.
 
-        Regularisation is that of ``fit``, with running averages of the variances and
-        of the grain of the features, in which batches count by their gaps: a few rows
-        do not show what lies close. When to stop is yours to say. ``lower_bound_`` is
-        the objective of the batch at the parameters that climb, *before* the step: of
-        rows that these have never seen, if none comes twice.
+        The ridge is that of ``fit``, from running averages of the variances and of
+        the grain of the features. In the grain, batches are weighted by their gaps,
+        since a few rows do not show which values are close. You decide when to stop.
+        ``lower_bound_`` is the bound of the batch at the climbing parameters *before*
+        the step. If no row comes twice, these parameters have not seen its rows.
 
-        Rows must come in random order. A sorted table is a stream that drifts:
+        Rows must come in random order. A sorted table acts as a drifting stream:
         the components follow it, and forget how it began.
 
         References
@@ -403,7 +403,7 @@ class EMGaussianMixture(MixtureDensity):
 
         Examples
         --------
-        Two passes over a table, in another order each time:
+        Two passes over a table, in a different order each time:
 
         >>> import numpy as np
         >>> from skemvae import EMGaussianMixture
@@ -426,7 +426,7 @@ class EMGaussianMixture(MixtureDensity):
     def fit_predict(
         self, X: MatrixLike, y: object = None, sample_weight: ArrayLike | None = None
     ) -> IntArray:
-        """Fit the mixture, and return the most probable component of each row.
+        """Fit the mixture and return the most probable component of each row.
 
         Parameters
         ----------
@@ -448,7 +448,7 @@ class EMGaussianMixture(MixtureDensity):
     def _fit(
         self, structure: type[Covariance], X: Any, y: Any, sample_weight: Any
     ) -> tuple[Result[State], list[str]]:
-        """Fit the mixture, of valid parameters; what there is to doubt, too."""
+        """Fit the mixture, whose parameters are valid; return the result and any doubts."""
         warm = self.warm_start and hasattr(self, "means_")
         metadata = None if sample_weight is None else {"sample_weight": sample_weight}
         table, extent, summary = self._read(structure, X, sample_weight)
@@ -474,7 +474,7 @@ class EMGaussianMixture(MixtureDensity):
         return result, doubts
 
     def _take(self, structure: type[Covariance], X: Any, sample_weight: Any) -> None:
-        """Take a step on a batch."""
+        """Take one step on a batch."""
         going_on = hasattr(self, "means_")
         n_min = 1 if going_on else 2
         X = check_rows(self, X, numeric=True, reset=not going_on, n_min=n_min)
@@ -484,7 +484,7 @@ class EMGaussianMixture(MixtureDensity):
     def _read(
         self, structure: type[Covariance], X: Any, sample_weight: Any
     ) -> tuple[Table, Extent, Summary]:
-        """Valid rows in a frame of their own, and what they are like."""
+        """Read and validate the rows; return them in their own frame, with extent and summary."""
         table = read(self, X, sample_weight)
         extent = check_extent(table, getattr(self, "feature_names_in_", None))
         check_enough(extent, self.n_components)
@@ -496,7 +496,7 @@ class EMGaussianMixture(MixtureDensity):
         return table.framed(frame), extent, summary
 
     def _history(self) -> Any:
-        """The bounds that a warm start continues; those of batches are of other rows."""
+        """The bounds that a warm start continues; none after batches, which are other rows."""
         ongoing = getattr(self, "status_", None) == Status.ONGOING
         return () if ongoing else getattr(self, "lower_bounds_", ())
 

@@ -1,4 +1,4 @@
-"""A call of ``EMGaussianMixture.partial_fit``: one step of on-line EM."""
+"""A call of ``EMGaussianMixture.partial_fit``: one step of online EM."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from skemvae.validation import check_enough, check_range
 
 
 def remembered(stream: Stream, regularisation: Regularisation) -> dict[str, Any]:
-    """What ``partial_fit`` goes on from, and what it was regularised by, by attribute."""
+    """The attributes from which ``partial_fit`` continues, and ``reg_covar_``."""
     return {
         "n_samples_seen_": stream.n_rows,
         "reg_covar_": regularisation.share(stream.grain),
@@ -32,7 +32,7 @@ def remembered(stream: Stream, regularisation: Regularisation) -> dict[str, Any]
 
 
 def step_on_batch(estimator: Any, structure: type[Covariance], rows: Rows) -> dict[str, Any]:
-    """The fitted attributes after a step on some rows.
+    """Take a step on some rows and return the fitted attributes.
 
     Parameters
     ----------
@@ -45,13 +45,13 @@ def step_on_batch(estimator: Any, structure: type[Covariance], rows: Rows) -> di
     Raises
     ------
     ValueError
-        If the structure takes no part in on-line EM; if values or weights leave the
-        range of float64, if there are too few
-        rows to start from, or if the fitted mixture has another number of
-        components or another ``covariance_type``.
+        If the structure does not support online EM; if values or weights exceed
+        the range of float64; if there are too few rows for a start; or if the
+        fitted mixture has another number of components or another
+        ``covariance_type``.
     KeyboardInterrupt
-        After Ctrl-C, also where a fit would go on with the best so far: the
-        loop over the batches is the caller's.
+        After Ctrl-C, even where ``fit`` would continue with the best result so
+        far, since the caller runs the loop over the batches.
     """
     if not structure.goes_online:
         raise ValueError(
@@ -76,7 +76,7 @@ def step_on_batch(estimator: Any, structure: type[Covariance], rows: Rows) -> di
     n_parameters = getattr(estimator, "n_parameters_", 1)
     steps = before.step_sizes(batch, estimator.learning_decay, n_parameters)
 
-    # The frame and the noise are those of all rows, which the parameters have moved to.
+    # The frame and the ridge are those of the averages that include the batch.
     after = before.followed_by(batch, steps.average, regularisation.noise)
     summary = after.summary
     frame = Frame(summary.mean, structure.units(summary.scale))
@@ -105,7 +105,7 @@ def step_on_batch(estimator: Any, structure: type[Covariance], rows: Rows) -> di
 
 
 def _going_on(estimator: Any, before: Stream) -> tuple[GaussianMixture, GaussianMixture]:
-    """The parameters that the estimator has, and those that climb."""
+    """The parameters of the estimator, and the climbing ones."""
     mixture: GaussianMixture = replace(estimator._mixture(), noise=before.noise)
     if len(mixture.weights) != estimator.n_components:
         raise ValueError(

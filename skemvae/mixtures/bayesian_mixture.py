@@ -209,11 +209,11 @@ class VariationalBayes:
     em: SampledEM
 
     def start(self, model: BayesianMixture) -> State:
-        """The E step at a given q of the parameters."""
+        """Take the E step at a given q of the parameters."""
         return self.em.start(model)
 
     def step(self, state: State) -> State:
-        """One iteration: q of the parameters, then q(z)."""
+        """Take one iteration: first q of the parameters, then q(z)."""
         new = self.em.step(state)
         # In theory the bound never falls; this guards against rounding.
         return new if new.bound >= state.bound else state

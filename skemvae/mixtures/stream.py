@@ -37,7 +37,7 @@ class StepSizes(NamedTuple):
     climb : float
         For the moments of the parameters at which the next E step is taken.
     average : float
-        For the moments of the parameters that are returned.
+        For the moments of the returned parameters; at most ``climb``.
     """
 
     climb: float
