@@ -1,1 +1,1 @@
-"""What makes fits fast: passes over rows, accelerated climbs, starts. Skip it at first."""
+"""The parts that make fits fast: passes over rows, acceleration, starts. Skip it at first."""

@@ -1,1 +1,1 @@
-"""Ways to take a pass over rows: NumPy, the compiled kernel, torch on a GPU."""
+"""Ways to compute a pass over rows: NumPy, the compiled kernel, torch on a GPU."""

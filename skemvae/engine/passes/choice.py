@@ -1,4 +1,4 @@
-"""Which pass is taken over rows: the fastest on the CPU, or what a ``device`` asks for."""
+"""The choice of a pass over rows: the fastest on the CPU, or the one for a ``device``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from skemvae.optional import require
 
 
 def fastest_pass(log_normaliser: Array, scan: Scan, second_scan: Scan, rows: Rows) -> Pass:
-    """The fastest way on the CPU that is accurate enough."""
+    """Choose the fastest pass on the CPU that is accurate enough."""
     if second_scan is scan:
         second_scan = scan.second_scan(rows.n_rows)
     if second_scan is not scan:
@@ -30,7 +30,7 @@ def fastest_pass(log_normaliser: Array, scan: Scan, second_scan: Scan, rows: Row
 
 
 def roughest_pass(log_normaliser: Array, scan: Scan, second_scan: Scan, rows: Rows) -> Pass:
-    """The same for races: in float32 where that keeps enough digits to tell who leads."""
+    """Choose a pass for races: in float32 where that is accurate enough to rank starts."""
     if second_scan is scan:
         scan = second_scan = scan.single() or scan
     return fastest_pass(log_normaliser, scan, second_scan, rows)
@@ -38,7 +38,7 @@ def roughest_pass(log_normaliser: Array, scan: Scan, second_scan: Scan, rows: Ro
 
 @dataclass(frozen=True)
 class ApproximatePasses:
-    """Passes with another posterior than the exact one, by NumPy.
+    """Passes with a posterior other than the exact one, through NumPy.
 
     Attributes
     ----------
@@ -49,29 +49,30 @@ class ApproximatePasses:
     posterior: str
 
     def __call__(self, log_normaliser: Array, scan: Scan, second_scan: Scan, rows: Rows) -> Pass:
-        """As ``fastest_pass``."""
+        """Choose a pass, as ``fastest_pass``."""
         return ScannedPass(log_normaliser, scan, second_scan, POSTERIORS[self.posterior])
 
 
 def passes_on(device: Any, posterior: str = "exact") -> PassChoice:
-    """The choice among the passes that a device can take.
+    """Return the function that chooses passes on a device.
 
     Parameters
     ----------
     device : str
-        "cpu", for the kernel and BLAS; "cuda" or "cuda:1", a GPU, by torch;
-        "auto", a GPU if there is one and torch is installed.
+        "cpu" for the kernel and BLAS; "cuda" or "cuda:1" for a GPU, through
+        torch; "auto" for a GPU if there is one and torch is installed.
     posterior : str, default="exact"
-        A name in ``POSTERIORS``; any other than "exact" only the CPU knows.
+        A name in ``POSTERIORS``; any other than "exact" needs the CPU.
 
     Raises
     ------
     ImportError
-        If a GPU is asked for, and torch is not installed.
+        If a GPU is asked for and torch is not installed.
     TypeError
-        If it is not a str.
+        If ``device`` is not a str.
     ValueError
-        If there is no such GPU, or the device is of another kind.
+        If there is no such GPU, the device is of another kind, or it does not
+        support the posterior.
     """
     if not isinstance(device, str):
         raise TypeError(f"device={device!r} must be a str: 'cpu', 'cuda' or 'auto'.")

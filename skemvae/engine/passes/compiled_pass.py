@@ -1,8 +1,8 @@
-"""Passes by the compiled kernel, which stay in registers and cache.
+"""Passes through the compiled kernel, which stay in registers and cache.
 
-It does what ``scan`` does (squared distances, and moments of what they are made of) on tiles of
-rows that never leave a core's own cache, with vectors as wide as the processor has them, and with
-half of each symmetric product.
+The kernel computes the same as ``scan`` (squared distances, and moments of the features behind
+them) on tiles of rows that fit a core's own cache. It uses the widest vectors of the processor,
+and only half of each symmetric product.
 """
 
 from __future__ import annotations
@@ -33,40 +33,39 @@ from skemvae.structures.dense_scan import (
 )
 from skemvae.structures.factor_scan import ExpandedFactorScan, FactorMoments, FactorScan
 
-# Bytes that a tile may take of a core's own cache, and its fewest and most rows; what is computed
-# in float32 needs more, since its sums are added up as float64 at the end of each tile (measured).
-# Odd multiples of 32: what the features of a row take of the cache would overlap, were they powers
-# of two apart.
+# Bytes of a core's own cache for one tile, and its fewest and most rows. Tiles in float32 need more
+# rows, since each ends with adding its sums up in float64 (measured). All are odd multiples of 32:
+# features that are powers of two apart would compete for the same cache lines.
 _CACHE = 2**18
 _FEWEST_ROWS, _MOST_ROWS, _SINGLE_ROWS = 96, 160, 288
-# Numbers that may be passed over in scratch memory, until an address suits a vector.
+# Numbers of scratch memory that alignment to a vector may skip.
 _ALIGNMENT = 8
-# How many numbers are read at a time where they must be converted, and after how many
-# multiplications, a few tenths of a second, Ctrl-C is heard.
+# How many numbers to read at a time if they must be converted, and after how many multiplications
+# (a few tenths of a second) to check for Ctrl-C.
 _READ, _PATIENCE = 2**17, 2**33
-# What a component costs beside its products, an exponential above all, in multiplications; and how
-# many of them, some 10 microseconds, are worth a run of their own. Runs are at most so many, and
-# fewer where all their sums would be more than so many numbers: 8 MiB.
+# The cost of a component besides its products (mainly an exponential), in multiplications; how many
+# multiplications, some 10 microseconds, justify a run of their own; the largest number of runs; and
+# the largest number of sums in all of them (8 MiB).
 _OTHER_WORK = 30
 _WORTH_A_RUN, _MOST_RUNS, _MOST_SUMS = 2**18, 32, 2**20
 
 
-# What the kernel reads.
+# Types that the kernel reads without conversion.
 TYPES = (np.dtype(np.float64), np.dtype(np.float32))
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a pass of the kernel takes, and how rows are divided accordingly.
+    """The cost of a pass of the kernel, and the resulting division of rows.
 
     Attributes
     ----------
     n_sums : int
-        How many sums over rows it makes.
+        How many sums over rows it computes.
     n_kept : int
-        How many numbers of scratch memory it needs for each row of a tile.
+        How many numbers of scratch memory it needs per row of a tile.
     work_per_row : int
-        Multiplications, about.
+        The approximate number of multiplications.
     is_single : bool
         Whether it computes in float32.
     """
@@ -78,50 +77,50 @@ class Cost:
 
     @classmethod
     def dense(cls, k: int, d: int) -> Cost:
-        """Of K covariance matrices of d features."""
+        """The cost with K covariance matrices of d features."""
         n_sums, work_per_row = k * (1 + d + d * d), k * (d * (d + 5) + _OTHER_WORK)
         return cls(n_sums, k * (d + 1) + 3 * d + 4, work_per_row)
 
     @classmethod
     def axes(cls, k: int, d: int) -> Cost:
-        """Of K times d variances."""
+        """The cost with K times d variances."""
         return cls(k * (1 + 2 * d), k + 2 * d + 3, k * (4 * d + _OTHER_WORK))
 
     @property
     def tile(self) -> int:
-        """How many rows are taken at a time."""
+        """How many rows are processed at a time."""
         if self.is_single:
             return _SINGLE_ROWS
         return _MOST_ROWS if 8 * self.n_kept * _MOST_ROWS <= _CACHE else _FEWEST_ROWS
 
     @property
     def n_rows_heard(self) -> int:
-        """How many rows are taken before Ctrl-C is heard."""
+        """After how many rows to check for Ctrl-C."""
         return _PATIENCE // self.work_per_row + 1
 
     def n_runs(self, n: int) -> int:
-        """A power of two, so that two, four or eight threads have equal shares; of whole tiles."""
+        """The number of runs, a power of two so that two, four or eight threads share equally."""
         affordable = min(_MOST_SUMS // self.n_sums, _MOST_RUNS)
         worth = min(n * self.work_per_row // _WORTH_A_RUN, n // self.tile, affordable)
         return int(2 ** (max(worth, 1).bit_length() - 1))
 
     def n_scratch(self, n_runs: int, n_threads: int) -> int:
-        """Numbers of scratch memory."""
+        """How many numbers of scratch memory a pass needs."""
         per_thread, per_run = self.n_kept * self.tile, self.n_sums + 1
         return n_threads * per_thread + n_runs * per_run + _ALIGNMENT
 
 
 @dataclass(frozen=True)
 class CompiledPass(SummingPass):
-    """A pass under K given components of d features.
+    """A pass of the kernel under K given components of d features.
 
     Attributes
     ----------
     name : str
-        Of the kernel's function.
+        The name of the kernel's function.
     log_normaliser : array of shape (K,)
     means, factors : arrays
-        What that function takes the components as.
+        The components, in the form that this function takes.
     cost : Cost
     to_moments : callable
         Turns its sums into moments in the coordinates of the table.
@@ -168,13 +167,13 @@ class CompiledPass(SummingPass):
 
 
 def _read(X: AnyArray) -> AnyArray:
-    """A table as the kernel reads it: with any strides."""
+    """The array as the kernel can read it: float64 or float32 and aligned, with any strides."""
     X = X if X.dtype in TYPES else X.astype(np.float64)
     return X if X.flags.aligned else X.copy()
 
 
 def compiled_keys(level: str, rows: Rows, slope: Array, shift: float) -> Array:
-    """The part behind the point of slope · z + shift, for each of a few rows in memory."""
+    """The fractional part of slope · z + shift, for each of a few rows in memory."""
     keys = np.empty(rows.n_rows)
     in_region(
         lambda region: native.kernel.keys(
@@ -269,7 +268,7 @@ def _axes(scan: AxisScan | ExpandedScan, log_normaliser: Array) -> CompiledPass:
 
 def _spherical(scan: SphericalScan, log_normaliser: Array) -> CompiledPass:
     k, d = scan.means.shape
-    # Coefficients of |z|^2 and of z; what is constant goes to the normaliser.
+    # Coefficients of |z|^2 and of z; the constant term is part of the normaliser.
     means, quadratic = readable(scan.means), 1 / scan.variances[:, 0]
     linear = -2 * quadratic[:, None] * means
 

@@ -1,4 +1,4 @@
-"""Passes over rows by NumPy and BLAS, block by block, for E steps and for scoring."""
+"""Passes over rows through NumPy and BLAS, block by block, for E steps and scoring."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from skemvae.engine.passes.sums import SummingPass, Sums
 from skemvae.engine.passes.threads import Region, in_region
 from skemvae.structures.matrices import MatrixCovariance
 
-# Numbers in the working set of a block. Fewer would fit a core's own cache,
-# but then threads spend their time waiting for the interpreter (measured).
+# Numbers in the working set of a block. Fewer would fit a core's own cache, but
+# then threads mostly wait for the interpreter (measured).
 _BLOCK_NUMBERS = 2**18
 _FEWEST_ROWS, _MOST_ROWS = 128, 8192
 
 
 class Seen(NamedTuple):
-    """A block of rows as a model sees it, valid until the next block."""
+    """A block of rows and its scores under a model, valid until the next block."""
 
     block: Block
     features: Array
@@ -52,10 +52,10 @@ def _observe(
 def each_block(
     model: ScoringModel, rows: Rows, visit: Callable[[Seen], None], width: int = 1
 ) -> None:
-    """Pass over the rows once and let ``visit`` see each block, on several threads.
+    """Call ``visit`` on each block of the rows, on several threads.
 
-    log p(x, z=k) is that of the rows' frame. ``width`` is how many numbers
-    ``visit`` makes of one row under one component.
+    log p(x, z=k) is in the rows' frame. ``width`` is how many numbers ``visit``
+    computes per row and component.
     """
     scan, log_normaliser = model.scan(), model.log_normaliser
     block = _block_size(max(width * len(log_normaliser), scan.width))
@@ -76,11 +76,11 @@ def map_rows(
     function: Callable[[Posterior], AnyArray],
     out: AnyArray,
 ) -> AnyArray:
-    """Write ``function`` of the exact posterior of each block of rows to ``out``, and return it."""
+    """Apply ``function`` to the exact posterior of each block; return ``out``, with the results."""
 
     def visit(seen: Seen) -> None:
         values = function(Posterior.exact(seen.log_joint))
-        with np.errstate(over="ignore"):  # float32 may have to round a log density to -inf
+        with np.errstate(over="ignore"):  # float32 may round a log density to -inf
             out[seen.block.where] = values
 
     each_block(model, rows, visit)
@@ -88,7 +88,7 @@ def map_rows(
 
 
 def map_conditionals(model: ScoringModel, rows: Rows, out: AnyArray) -> AnyArray:
-    """Write log p(x_j | x_-j) in the rows' frame to ``out`` of shape (n, d), and return it."""
+    """Compute log p(x_j | x_-j) in the rows' frame; return ``out``, of shape (n, d)."""
 
     def visit(seen: Seen) -> None:
         with np.errstate(over="ignore"):
@@ -108,9 +108,9 @@ class ScannedPass(SummingPass):
     ----------
     log_normaliser : array of shape (K,)
     scan : Scan
-        Gives the responsibilities.
+        Computes the responsibilities.
     second_scan : Scan
-        Takes the second moments.
+        Computes the second moments.
     posterior : callable
         One of ``POSTERIORS``.
     """
@@ -150,10 +150,10 @@ class ScannedPass(SummingPass):
 
 
 def moments_given(responsibilities: Array, unit: MatrixCovariance, rows: Rows) -> Moments:
-    """Expected sufficient statistics under given responsibilities of shape (n, K).
+    """Compute expected sufficient statistics under given responsibilities, shape (n, K).
 
-    First the means, then second moments about them, so that nothing cancels;
-    ``unit`` are K unit matrices of the structure that the moments are for.
+    A second pass takes the second moments about the means, so nothing cancels.
+    ``unit`` holds K unit matrices of the structure for which the moments are.
     """
     workspace = Workspace()
 

@@ -1,4 +1,4 @@
-"""Sums over rows, as a pass makes them, and what they become."""
+"""Sums over rows, which a pass computes and turns into moments."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from skemvae.engine.passes.threads import Region, in_region
 
 @dataclass(frozen=True)
 class Sums:
-    """What a pass adds up; only the pass knows what its arrays mean.
+    """The sums that a pass computes; only the pass knows what its arrays mean.
 
     Attributes
     ----------
@@ -33,17 +33,17 @@ class Sums:
 
 
 class SummingPass(ABC):
-    """A pass that adds up over rows on the threads of a region."""
+    """A pass that computes sums over rows on the threads of a region."""
 
     @abstractmethod
     def sums(self, rows: Rows, region: Region) -> Sums:
-        """Sums over all rows."""
+        """Compute the sums over all rows."""
 
     @abstractmethod
     def moments(self, sums: Sums) -> Moments:
-        """The moments that such sums stand for."""
+        """Turn sums into moments."""
 
     def expectation(self, rows: Rows) -> Expectation:
-        """The E step on some rows."""
+        """Take the E step on some rows."""
         sums = in_region(partial(self.sums, rows))
         return Expectation(self.moments(sums), sums.evidence, rows.total)

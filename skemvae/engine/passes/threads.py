@@ -1,14 +1,14 @@
-"""Threads over blocks of rows, with BLAS and OpenMP held to one thread meanwhile.
+"""Threads over blocks of rows; meanwhile BLAS and OpenMP are limited to one thread.
 
-One pool of threads is faster than two that meet: each thread takes whole
-blocks through all their steps, instead of BLAS splitting each small product.
+One pool of threads is faster than two nested ones: each thread takes whole
+blocks through all steps, while BLAS would split each small product.
 
-Ctrl-C can strike between any two instructions, also in ``__exit__`` or in a
-``finally``, which then does not run. So what a region borrows is noted before it
-is changed, and is given back by two ``finally``, one around the other
-(``surely``): an interrupt that cuts one of them short finds the other. Giving
-back can be repeated and goes on where it was cut off. Only a second interrupt
-within the same microseconds could leave something behind.
+Ctrl-C can occur between any two instructions, even in ``__exit__`` or in a
+``finally``, which then does not finish. So a region records each setting before
+it changes it, and restores settings in two nested ``finally`` blocks
+(``surely``): if an interrupt cuts one short, the other still runs. Restoring can
+be repeated, and continues where it was cut off. Only a second interrupt within
+the same microseconds could leave a setting changed.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ from skemvae.core.workspace import Workspace
 T = TypeVar("T")
 R = TypeVar("R")
 
-# Seconds after which who waits for other threads looks whether they are still at work: usually
-# they tell, but an interrupt may have come between.
+# Seconds between checks whether other threads are still at work: usually they signal their end,
+# but an interrupt may prevent that.
 _LOOK_AGAIN = 0.05
 
 
 def surely(body: Callable[[], R], undo: Callable[[], None]) -> R:
-    """Call ``body``, then ``undo``, wherever an interrupt strikes.
+    """Call ``body``, then ``undo``, wherever an interrupt occurs.
 
     Parameters
     ----------
     body : callable
     undo : callable
-        Called twice, the second time after an interrupt of the first, perhaps:
-        so it must not mind what is undone already, or has never been done.
+        Called twice, as an interrupt may cut the first call short. So it must
+        accept that things are already undone, or were never done.
     """
     try:
         try:
@@ -57,14 +57,14 @@ def surely(body: Callable[[], R], undo: Callable[[], None]) -> R:
 
 @dataclass(frozen=True)
 class Setting:
-    """Something of the process, or of the calling thread, that a region gives back as it was.
+    """A setting of the process or of the calling thread that a region restores.
 
     Attributes
     ----------
     name : str
     read, write : callable
     is_pool : bool
-        Whether it is a number of threads, which is held to one meanwhile.
+        Whether it is a number of threads, which a region sets to one.
     is_of_thread : bool
         Whether each thread has its own.
     """
@@ -80,8 +80,8 @@ def _pool(library: Any) -> Setting:
     """The number of threads of a library that threadpoolctl has found."""
 
     def write(n_threads: int) -> None:
-        # Some versions of threadpoolctl let only one thread of the process set the limit of BLAS,
-        # but the last region may close in another one than the first has opened in.
+        # Some versions of threadpoolctl let only one thread of the process limit BLAS, but the
+        # last region may close in another thread than the one that opened the first.
         let_go = getattr(library, "clear_controlling_thread", None)
         if let_go is not None:
             let_go(force=True)
@@ -94,7 +94,7 @@ def _pool(library: Any) -> Setting:
 
 
 _ERRORS = Setting(
-    "errors",  # an interrupt at the end of np.errstate would leave it so
+    "errors",  # an interrupt at the end of np.errstate would leave it changed
     np.geterr,
     lambda kinds: np.seterr(**kinds),
     is_pool=False,
@@ -105,17 +105,17 @@ _added = {_ERRORS.name: _ERRORS}
 
 @cache
 def _settings() -> list[Setting]:
-    """What regions give back; to find the libraries takes too long to do it often."""
+    """The settings that regions restore; cached, since finding the libraries takes long."""
     libraries = ThreadpoolController().lib_controllers
     return [*map(_pool, libraries), *_added.values()]
 
 
 class Region:
-    """The threads that one caller may use, and the scratch memory of each of them."""
+    """The threads that one caller may use, each with its scratch memory."""
 
     def __init__(self, n_workers: int = 1):
         self.n_workers = n_workers
-        self.before: dict[Setting, Any] = {}  # what the thread had set
+        self.before: dict[Setting, Any] = {}  # the thread's own settings
         self.forget_threads()
         self._local = threading.local()
 
@@ -128,7 +128,7 @@ class Region:
         return workspace
 
     def map(self, function: Callable[[T], R], items: Sequence[T]) -> list[R]:
-        """Apply ``function`` to all items, and return the results in their order."""
+        """Apply ``function`` to all items and return the results in the same order."""
         n_workers = min(self.n_workers, len(items))
         if n_workers <= 1:
             return [function(item) for item in items]
@@ -162,7 +162,7 @@ class Region:
             work()  # the calling thread is one of the workers
 
         def stop() -> None:
-            """After an error or Ctrl-C nothing is left to run."""
+            """Drop waiting items and wait until no thread is at work."""
             waiting.clear()
             while at_work:
                 with suppress(Empty):
@@ -174,7 +174,7 @@ class Region:
         return results
 
     def _ask(self, n_helpers: int, task: Callable[[], None]) -> None:
-        """Let other threads, made when first needed, run a task."""
+        """Let other threads run a task; start them when they are first needed."""
         while self._n_threads < n_helpers:
             self._n_threads += 1
             threading.Thread(
@@ -184,37 +184,37 @@ class Region:
             self._tasks.put(task)
 
     def end_threads(self) -> None:
-        """Let the threads end, once they are done."""
+        """Let the threads end when they are done."""
         if self._n_threads:
             self._tasks.put(None)
 
     def forget_threads(self) -> None:
-        """There are none: at first, and in a forked child."""
+        """Start without other threads: in a new region, and in a forked child."""
         self._n_threads = 0
         self._tasks: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
 
 
 def _serve(tasks: SimpleQueue[Callable[[], None] | None]) -> None:
-    """What a thread does: tasks, until the first None, which it leaves for the others."""
+    """Run tasks until the first None, which is put back for the other threads."""
     while (task := tasks.get()) is not None:
         task()
     tasks.put(None)
 
 
 class _Regions:
-    """The open regions of the process, at most one in each thread.
+    """The open regions of the process, at most one per thread.
 
-    What belongs to the process is held from the first to the last of them,
-    what belongs to a thread by its own.
+    Settings of the process stay changed while any region is open, settings of a
+    thread while its own region is open.
     """
 
     def __init__(self) -> None:
-        self._before: dict[Setting, Any] = {}  # what the process had set
+        self._before: dict[Setting, Any] = {}  # the settings of the process
         self.by_thread: dict[int, Region] = {}
         self.forget_other_threads()
 
     def open(self, thread: int) -> Region:
-        """The region of the calling thread, which has none."""
+        """Open a region for the calling thread, which has none yet."""
         region = Region()
 
         def open_it() -> None:
@@ -228,13 +228,13 @@ class _Regions:
         return region
 
     def widen(self, thread: int) -> None:
-        """Let the region of the calling thread, if there is one, borrow new settings as well."""
+        """Let the region of the calling thread, if there is one, also change new settings."""
         region = self.by_thread.get(thread)
         if region is not None:
             self._alone(lambda: self._borrow(region))
 
     def _borrow(self, region: Region) -> list[int]:
-        """Hold what is not held yet; return how many threads were allowed."""
+        """Record and change the remaining settings; return how many threads each allowed."""
         borrowed: dict[Setting, Any] = {}
         for setting in _settings():
             before = region.before if setting.is_of_thread else self._before
@@ -242,13 +242,13 @@ class _Regions:
                 borrowed[setting] = before[setting] = setting.read()
         allowed = {setting: n for setting, n in borrowed.items() if setting.is_pool}
         for setting in allowed:
-            # Even where it says 1: torch leaves its MKL as it was when threadpoolctl, which cannot
-            # see that, sets OpenMP only.
+            # Set it even if it is 1 already: setting OpenMP alone does not limit torch's MKL, which
+            # threadpoolctl cannot see.
             setting.write(1)
         return list(allowed.values())
 
     def close(self, thread: int) -> None:
-        """Give back what the region of the calling thread has borrowed, if there still is one."""
+        """Restore the settings that the calling thread's region has changed, if it is open."""
         region = self.by_thread.get(thread)
         if region is None:
             return
@@ -257,13 +257,13 @@ class _Regions:
             region.end_threads()
             if len(self.by_thread) == 1:
                 _give_back(self._before)
-            _give_back(region.before)  # after that of the process, which may set the thread's, too
-            self.by_thread.pop(thread, None)  # at last: until then it can be closed again
+            _give_back(region.before)  # last, since process settings may change those of the thread
+            self.by_thread.pop(thread, None)  # until here, closing can be repeated
 
         self._alone(give_back)
 
     def _alone(self, change: Callable[[], object]) -> None:
-        """Make a change while no other thread makes one."""
+        """Make a change while no other thread can make one."""
 
         def change_alone() -> None:
             self._lock.acquire()
@@ -272,13 +272,13 @@ class _Regions:
         surely(change_alone, self._release)
 
     def _release(self) -> None:
-        """Let others in, if this thread has the lock."""
-        with suppress(RuntimeError):  # it has not, or not any more
+        """Release the lock, if this thread holds it."""
+        with suppress(RuntimeError):  # raised once the thread no longer holds it
             while True:
                 self._lock.release()
 
     def forget_other_threads(self) -> None:
-        """A forked child has none of its parent's, but for the one that has forked."""
+        """Keep only the calling thread's region, as a forked child has no other threads."""
         thread = threading.get_ident()
         self._lock = threading.RLock()
         self.by_thread = {t: region for t, region in self.by_thread.items() if t == thread}
@@ -288,7 +288,7 @@ class _Regions:
 
 def _give_back(before: dict[Setting, Any]) -> None:
     for setting, value in list(before.items()):
-        if not (setting.is_pool and value == 1):  # which nothing has changed
+        if not (setting.is_pool and value == 1):  # otherwise it is unchanged
             setting.write(value)
         before.pop(setting, None)
 
@@ -300,19 +300,19 @@ if hasattr(os, "register_at_fork"):
 
 
 def give_back_also(*settings: Setting) -> None:
-    """Add settings of a library that has just been loaded, perhaps by what runs in a region."""
+    """Add settings of a library that was just loaded, perhaps inside a region."""
     _added.update((setting.name, setting) for setting in settings)
     _settings.cache_clear()
     _regions.widen(threading.get_ident())
 
 
 def in_region(function: Callable[[Region], R]) -> R:
-    """Call a function with as many threads as BLAS and OpenMP were allowed to; hold them to one.
+    """Call a function with as many threads as BLAS and OpenMP may use; limit these to one.
 
-    So the limits of threadpoolctl, of ``OMP_NUM_THREADS`` and its like and of
-    joblib's workers are obeyed. A region inside a region is the same region; of
-    regions in several threads at once, the first has the cores and the others
-    one thread each.
+    So limits by threadpoolctl, by variables such as ``OMP_NUM_THREADS`` and by
+    joblib's workers hold. A region inside a region is the same region. If several
+    threads open regions at once, the first gets the cores, the others one thread
+    each.
     """
     thread = threading.get_ident()
     region = _regions.by_thread.get(thread)

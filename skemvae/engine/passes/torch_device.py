@@ -1,4 +1,4 @@
-"""A parameter that names a device, as a device of torch."""
+"""Conversion of a ``device`` parameter to a torch device."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ def device_of(name: str) -> torch.device:
     Raises
     ------
     TypeError
-        If it is not a str.
+        If ``name`` is not a str.
     ValueError
-        If there is no such device.
+        If there is no such device, or it does not work.
     """
     if not isinstance(name, str):
         raise TypeError(f"device={name!r} must be a str: 'cpu', 'cuda' or 'auto'.")
@@ -30,7 +30,7 @@ def device_of(name: str) -> torch.device:
         found = {0: "no GPU", 1: "one GPU"}.get(n_gpus, f"{n_gpus} GPUs")
         raise ValueError(f"device={name!r}, but torch finds {found}: use 'auto' or 'cpu'.")
     try:
-        torch.Generator(device)  # more than a name: a device that works
+        torch.Generator(device)  # checks that the device works
     except (RuntimeError, TypeError, AssertionError) as error:
         raise ValueError(f"device={name!r} does not work, use 'auto' or 'cpu': {error}") from None
     return device

@@ -1,4 +1,4 @@
-"""A pass over rows on a device of torch."""
+"""A pass over rows on a torch device."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from skemvae.engine.passes.sums import SummingPass, Sums
 from skemvae.engine.passes.threads import Region
 from skemvae.engine.passes.torch_scans import TorchScan, on_device
 
-# Numbers in the largest array of a block (256 MiB), and its fewest and most rows: large enough that
-# a GPU spends its time on arithmetic, not on starting it.
+# Numbers in the largest array of a block (256 MiB), and its fewest and most rows: enough for a GPU
+# to spend its time on arithmetic, not on launching kernels.
 _BLOCK_NUMBERS = 2**25
 _FEWEST_ROWS, _MOST_ROWS = 1024, 2**16
 
 
 class Block(NamedTuple):
-    """Rows on the device, as ``core.rows.Block``."""
+    """Rows on the device; see ``core.rows.Block``."""
 
     z: Tensor
     weight: Tensor | None
 
     def cut(self, size: int) -> Iterator[Block]:
-        """Blocks of so many rows."""
+        """Yield blocks of at most ``size`` rows."""
         for start in range(0, self.z.shape[1], size):
             where = slice(start, start + size)
             yield Block(self.z[:, where], None if self.weight is None else self.weight[where])
@@ -47,10 +47,10 @@ class _DeviceSums(NamedTuple):
 
 
 class TorchPasses:
-    """Passes in float64 on a device: the numbers are those of NumPy, but for rounding.
+    """Passes in float64 on a device, whose results equal those of NumPy up to rounding.
 
-    Rows are sent there once, if they take less than half of the memory that is
-    free there, and block by block in each pass otherwise.
+    Rows are copied to the device once if they take less than half of its free
+    memory; otherwise each pass copies them block by block.
 
     Parameters
     ----------
@@ -62,16 +62,16 @@ class TorchPasses:
         self._kept: tuple[Rows, Block] | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return TorchPasses, (self._device,)  # rows stay where they are
+        return TorchPasses, (self._device,)  # do not pickle the rows
 
     def __call__(
         self, log_normaliser: Array, scan: Scan, second_scan: Scan, rows: Rows
     ) -> TorchPass:
-        """As ``fastest_pass``."""
+        """Choose a pass, as ``fastest_pass``."""
         return TorchPass(log_normaliser, scan, second_scan, self)
 
     def blocks(self, rows: Rows, size: int) -> Iterator[Block]:
-        """The rows on the device, so many at a time."""
+        """Yield the rows on the device, at most ``size`` at a time."""
         kept = self._keep(rows)
         if kept is not None:
             yield from kept.cut(size)
@@ -84,14 +84,14 @@ class TorchPasses:
         return on_device(scan, self._device)
 
     def sent(self, array: Array) -> Tensor:
-        """A copy on the device."""
+        """A copy of an array on the device."""
         return torch.tensor(array, dtype=torch.float64, device=self._device)
 
     def _keep(self, rows: Rows) -> Block | None:
-        """All rows on the device, or None where they do not fit."""
+        """All rows on the device, or None if they do not fit."""
         if self._kept is not None and self._kept[0] is rows:
             return self._kept[1]
-        self._kept = None  # free, before it is asked what is free
+        self._kept = None  # free this memory before asking how much is free
         shape = (len(rows.frame.origin) + 1, rows.n_rows)
         if 8 * shape[0] * shape[1] > _free_bytes(self._device) / 2:
             return None
@@ -105,17 +105,17 @@ class TorchPasses:
 
 @dataclass(frozen=True)
 class TorchPass(SummingPass):
-    """A pass on a device, as ``ScannedPass``.
+    """A pass on a device; see ``ScannedPass``.
 
     Attributes
     ----------
     log_normaliser : array of shape (K,)
     scan : Scan
-        Gives the responsibilities.
+        Computes the responsibilities.
     second_scan : Scan
-        Takes the second moments.
+        Computes the second moments.
     passes : TorchPasses
-        Knows the device, and the rows that are there.
+        Holds the device, and the rows on it.
     """
 
     log_normaliser: Array
@@ -124,7 +124,7 @@ class TorchPass(SummingPass):
     passes: TorchPasses
 
     def sums(self, rows: Rows, region: Region) -> Sums:
-        """Sums over all rows: a device is not divided between threads."""
+        """Compute the sums over all rows; threads do not share a device."""
         constant = self.passes.sent(self.log_normaliser)[:, None]
         scan = self.passes.on_device(self.scan)
         is_one = self.second_scan is self.scan
@@ -147,7 +147,7 @@ class TorchPass(SummingPass):
 def _free_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    return 0  # memory that NumPy has, too: to keep rows in it would only copy them
+    return 0  # on the CPU, keeping rows would only copy them
 
 
 def _sums_of_block(
@@ -157,7 +157,7 @@ def _sums_of_block(
     features = scan.features(z)
     log_joint = scan.squared_distances(features).mul_(-0.5).add_(log_normaliser)
     evidence = log_joint.logsumexp(0)
-    # Where p(x) underflows in every state, none is favoured.
+    # Where p(x) underflows in every state, all have the same weight.
     responsibility = log_joint.softmax(0).nan_to_num_(1 / len(log_joint))
     if weight is not None:
         responsibility *= weight

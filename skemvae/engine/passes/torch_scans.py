@@ -1,8 +1,8 @@
-"""The arithmetic of a block, as the scans of ``core`` define it, on a device of torch.
+"""The arithmetic of a block on a torch device, as the NumPy scans define it.
 
-Each class here takes its numbers from a scan of ``core`` and does the same in
-whole operations of torch, without scratch memory: for a GPU is kept busy by few
-large operations. What the sums over blocks mean only the scan of ``core`` says.
+Each class here takes its parameters from a NumPy scan and computes the same
+with whole torch operations, since a GPU is fastest with few large ones. Only
+the NumPy scan turns the sums over blocks into moments.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from skemvae.structures.factor_scan import ExpandedFactorScan, FactorScan
 
 
 class TorchScan(ABC):
-    """As ``core.scan.Scan``: z is (d + 1, n), with ones in the last row; weights are (K, n)."""
+    """A ``core.scan.Scan`` on a device: z is (d + 1, n), ending with ones; weights are (K, n)."""
 
     def __init__(self, device: torch.device):
         self._device = device
@@ -39,11 +39,11 @@ class TorchScan(ABC):
 
     @abstractmethod
     def features(self, z: Tensor) -> Tensor:
-        """What the structure needs to know of a block."""
+        """What the structure needs to compute from a block."""
 
     @abstractmethod
     def squared_distances(self, features: Tensor) -> Tensor:
-        """-2 log density, but for a constant, shape (K, n)."""
+        """-2 log density, up to a constant, shape (K, n)."""
 
     @abstractmethod
     def second(self, features: Tensor, weight: Tensor) -> Tensor:
@@ -54,7 +54,7 @@ class _Standardised(TorchScan):
     """Features are standardised differences, of shape (K, d, n)."""
 
     def squared_distances(self, features: Tensor) -> Tensor:
-        # One pass, and no array of squares.
+        # This takes one pass and needs no array of squares.
         lengths: Tensor = torch.linalg.vector_norm(features, dim=1)
         return lengths.square_()
 
@@ -143,7 +143,7 @@ class _Tied(_Linear):
 
 
 class _Factors(TorchScan):
-    """Features are differences, and what they are along the directions; shape (K, d + q, n)."""
+    """Features are differences, then their projections on the directions; (K, d + q, n)."""
 
     def __init__(self, scan: FactorScan, device: torch.device):
         super().__init__(device)
@@ -173,7 +173,7 @@ class _Factors(TorchScan):
 
 
 class _ExpandedFactors(TorchScan):
-    """Features are squares, z with its ones, and z along the directions of all components."""
+    """Features are squares, z with its ones, and projections on the directions of components."""
 
     def __init__(self, scan: ExpandedFactorScan, device: torch.device):
         super().__init__(device)
