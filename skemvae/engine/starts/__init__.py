@@ -1,1 +1,1 @@
-"""Where fits begin: sketches of tables, divisions of their rows, and races."""
+"""Starts of fits: divisions of the rows of a sketch, and races between them."""

@@ -1,9 +1,9 @@
-"""Starts: where EM begins.
+"""Starts: the parameters where EM begins.
 
-Every start works on a sketch, a bounded sample of the distinct rows of the
-table in an order of its own: so after one pass over the table it costs the
-same for any number of rows, and neither their order nor their multiplicity
-nor their units change it.
+Every start uses a sketch, a bounded sample of the distinct rows of the table
+in pseudo-random order. So after one pass over the table it costs the same for
+any number of rows, and does not depend on the order, multiplicity or units of
+the rows.
 """
 
 from __future__ import annotations
@@ -31,66 +31,65 @@ from skemvae.engine.starts.races import Judge
 from skemvae.engine.starts.regularisation import Regularisation
 from skemvae.structures.matrices import MatrixCovariance
 
-# Rows of a sketch: at least so many, and so many times the rows that
-# determine one component.
+# A sketch has at least this many rows, and this many times the rows that determine all components.
 _SKETCH_ROWS, _SKETCH_ROWS_PER_FEATURE = 4096, 4
-# The tournament: all starts climb on such a share of the sketch, but at least on
-# so many times the rows that determine the components, for so many iterations, and so many
-# go on to the next round. They climb for longer while a round costs less than so many passes
-# over the table, or so many multiplications, a few milliseconds: below, there is no time to be
-# saved. So few starts there are, where more would be more work than that.
+# The rounds of the tournament: the share of the sketch, iterations, and starts that go on.
 _ROUNDS = ((1 / 2, 2, 5), (1, 3, 2), (1, 4, 1))
+# A round uses at least this many rows, and this many times the rows that determine the components.
 _FEWEST_ROWS, _FEWEST_ROWS_PER_FEATURE = 512, 10
+# A round may take up to _MOST_ITERATIONS while it costs less than _PASSES over the table or
+# _LITTLE_WORK multiplications (a few milliseconds). Only _FEWEST_STARTS start if more cost more.
 _PASSES, _LITTLE_WORK, _MOST_ITERATIONS, _FEWEST_STARTS = 1 / 2, 2**26, 25, 8
-# So many rows for each direction in which components race, and so often half as many directions.
+# Rows for each direction in which components race, and how many numbers of directions to try,
+# each half of the one before.
 _ROWS_PER_DIRECTION, _N_WIDTHS = 4, 3
-# Iterations of starts of two components instead of one.
+# Iterations of starts that replace one component by two.
 _HALVES_ITERATIONS = 10
-# Centres beyond so many standard deviations are equally far.
+# Centres beyond this many standard deviations count as equally far.
 _FAR = 1e100
 
 
 # Ways to divide the rows of a sketch among components. Each takes rows of shape (m, d), their
-# weights, K, a number of divisions n and a random state, and returns labels of shape (n, m); there
-# are at least K distinct rows.
+# weights, K, a number of divisions n and a random state, and returns labels of shape (n, m).
+# There are at least K distinct rows.
 
 
 def _clusters(n_steps: int, X: Any, weight: Any, n_components: int, n: int, rng: Any) -> Any:
-    """Clusters of k-means, after so many of its steps."""
+    """Divide by k-means, with at most ``n_steps`` of Lloyd's steps."""
     n_trials = 2 + int(np.log(n_components))
     draws = rng.uniform(size=(n, n_components, n_trials))
     return k_means(X, weight, draws, n_steps)
 
 
 def _random_from_data(X: Any, weight: Any, n_components: int, n: int, rng: Any) -> Any:
-    """The nearest of some random rows."""
-    # The first of exponential waiting times are draws without replacement (Efraimidis and
-    # Spirakis 2006), ten times faster than ``rng.choice``.
+    """Divide by the nearest of K random rows."""
+    # The shortest exponential waiting times are draws without replacement (Efraimidis and
+    # Spirakis 2006); this is ten times faster than ``rng.choice``.
     waiting = rng.standard_exponential((n, len(X))) / weight
     chosen = np.argpartition(waiting, n_components - 1, axis=1)[:, :n_components]
     labels = nearest(X, X[chosen])
-    # Far away squared distances may be lost in rounding: no component shall be without rows.
+    # Far away, squared distances may be lost in rounding, but every component needs a row.
     np.put_along_axis(labels, chosen, np.arange(n_components, dtype=np.int32), axis=1)
     return labels
 
 
 def _quantiles(X: Any, weight: Any, n_components: int, n: int, rng: Any) -> Any:
-    """Slices of equal weight across random directions."""
+    """Divide into slices of equal weight along random directions."""
     labels = np.empty((n, len(X)), dtype=np.int32)
     for own in labels:
         order = np.argsort(X @ rng.standard_normal(X.shape[1]), kind="stable")
         before = np.cumsum(weight[order]) - weight[order] / 2
-        # Rows that stand exactly on a border must not be moved by rounding.
+        # Rounding must not move rows that are exactly on a border.
         own[order] = n_components * before / weight.sum() + 1e-9
     return np.minimum(labels, n_components - 1)
 
 
 def _whiten(X: Any, weight: Any) -> Any:
-    """Make the covariance of rows of mean 0 the identity, by its symmetric inverse root.
+    """Whiten rows of mean 0 with the symmetric inverse root of their covariance.
 
-    Unlike the axes themselves, the root does not depend on their arbitrary signs. Rows that span
-    no more directions than they are would all be equally far from each other, so few of them are
-    whitened in part.
+    Unlike the principal axes, the root does not depend on arbitrary signs. If there are no more
+    rows than directions, whitening would make all distances equal, so few rows are whitened only
+    in part.
     """
     n, d = X.shape
     own = min((n - 1) / (2 * d), 1.0)
@@ -100,8 +99,8 @@ def _whiten(X: Any, weight: Any) -> Any:
     return X @ ((axes[:, kept] / np.sqrt(variances[kept])) @ axes[:, kept].T)
 
 
-# The starts of the tournament, and the units of their distances; the first of them, where there is
-# no time for all.
+# The starts of the tournament, and the units of their distances. If there is no time for all, only
+# the first ones run.
 _CLUSTERS = partial(_clusters, 16)
 _ENTRIES = (
     (_CLUSTERS, "standardised"),
@@ -125,14 +124,14 @@ METHODS = ("auto", *LABELLINGS, "random")
 
 @dataclass(frozen=True)
 class Start:
-    """Where a fit begins.
+    """The start of a fit.
 
     Attributes
     ----------
     model : GaussianMixture
-        In the frame of the rows.
+        The parameters, in the frame of the rows.
     interrupted : bool
-        Whether the user asked to stop while it was sought.
+        Whether the user interrupted the search for it.
     """
 
     model: GaussianMixture
@@ -140,13 +139,13 @@ class Start:
 
 
 def sketch_size(n_components: int, n_features: int) -> int:
-    """Of how many rows starts are made."""
+    """The number of rows in the sketch that starts use."""
     return max(_SKETCH_ROWS, _SKETCH_ROWS_PER_FEATURE * n_components * (n_features + 1))
 
 
 @dataclass(frozen=True)
 class Initialiser:
-    """Makes starts for a table and judges where they lead.
+    """Makes starts for a table, and judges the resulting fits.
 
     Attributes
     ----------
@@ -154,7 +153,7 @@ class Initialiser:
     n_components : int
     judge : Judge
     grain : Grain
-        Of the table.
+        The grain of the table.
     """
 
     structure: type[MatrixCovariance]
@@ -171,7 +170,7 @@ class Initialiser:
         summary: Summary,
         regularisation: Regularisation,
     ) -> Initialiser:
-        """Sketch the table."""
+        """Sketch a table and build its initialiser."""
         n_components = int(n_components)  # NumPy's small integers overflow
         scale = table.frame.scale
         sketch = summary.sketch(table, sketch_size(n_components, len(scale)))
@@ -181,13 +180,13 @@ class Initialiser:
 
     @property
     def sketch(self) -> Sketch:
-        """The rows that starts are made of."""
+        """The sample of rows that starts use."""
         return self.judge.sketch
 
     # Starts.
 
     def by_name(self, method: str, rng: Any) -> Start:
-        """A start by one of ``METHODS``."""
+        """Make a start by one of ``METHODS``."""
         if method == "auto":
             return self.tournament(rng)
         if method == "random":
@@ -197,18 +196,18 @@ class Initialiser:
         return Start(self._labelled(LABELLINGS[method], self.sketch.standardised, rng))
 
     def from_centres(self, centres: Any) -> Start:
-        """Each row goes to the nearest of (K, d) centres in the frame of the table."""
+        """Make a start that assigns each row to the nearest of (K, d) centres, in the frame."""
         centres = (centres - self.sketch.origin) / self.sketch.scale
         centres = np.clip(centres, -_FAR, _FAR)[None]
         (labels,) = nearest(self.sketch.standardised, centres)
         responsibilities = np.eye(self.n_components)[labels]
-        # A component without rows would stay dead: it gets its share of all of them.
+        # A component without rows would stay dead, so it gets a share of all rows.
         empty = responsibilities.sum(0) == 0
         responsibilities = responsibilities * (1 - empty.mean()) + empty / self.n_components
         return Start(self._softened(*self._moments(responsibilities)))
 
     def from_responsibilities(self, responsibilities: Any, rows: Rows) -> Start:
-        """An M step from responsibilities of shape (n, K) for all rows of the table.
+        """Make a start by an M step from responsibilities of all rows, shape (n, K).
 
         Only components on fewer than d + 1 effective rows are softened.
         """
@@ -217,16 +216,17 @@ class Initialiser:
         return Start(self._softened(moments, own, enough=self.judge.few_rows))
 
     def tournament(self, rng: Any) -> Start:
-        """Let several cheap starts climb for a while, and take the best.
+        """Run several cheap starts for a few iterations and return the best.
 
-        k-means alone is blind to elongated clusters, random starts alone miss
-        the optimum often; the likelihood after a few iterations tells. They begin
-        on half of the rows, and those that are left climb on all of them.
+        k-means alone does not find elongated clusters, and random starts alone
+        often miss the optimum; the likelihood after a few iterations shows which
+        is best. All starts run on half of the rows first, the remaining ones on
+        all.
 
-        Where rows are too few to determine covariances, all this happens in some
-        of the leading principal directions, for which they suffice; there the
-        clusters are that k-means finds (Ding and He 2004). How many hold the
-        clusters is not known, so the winners of several numbers race once more.
+        If there are too few rows to determine covariances, the starts race in the
+        leading principal directions, as many as the rows suffice for. These
+        contain the clusters that k-means finds (Ding and He 2004). How many are
+        needed is unknown, so the winners for several numbers race once more.
 
         References
         ----------
@@ -240,7 +240,7 @@ class Initialiser:
         return Start(self._ordered(model), interrupted)
 
     def _of_few_directions(self, widths: list[int], rng: Any) -> tuple[GaussianMixture, bool]:
-        """The best of the winners in so many directions; and whether the user asked to stop."""
+        """The best winner over several numbers of directions, and whether the user interrupted."""
         axes = self.sketch.leading_axes(widths[0])
         fields = [replace(self, judge=self.judge.along(axes[:, :width])) for width in widths]
         divisions, interrupted = [], False
@@ -257,11 +257,11 @@ class Initialiser:
         return self._of_division(widest._responsibilities(best)), interrupted
 
     def _widths(self) -> list[int]:
-        """In how many directions starts race, the most first; empty where that is all."""
+        """The numbers of directions in which starts race, descending; empty to use all."""
         d, k = len(self.judge.noise), self.n_components
         if self._unit.block_size == 1:
             return []
-        # Covariances that components share have the rows of all.
+        # A shared covariance uses the rows of all components.
         rows_each = np.full(k, self.sketch.n_rows / k)
         most = int(self.structure.observations(rows_each, d)[0] / _ROWS_PER_DIRECTION) - 1
         most = max(most, 2 * k)
@@ -273,11 +273,11 @@ class Initialiser:
         return map_rows(model, self.sketch.rows, lambda seen: seen.weight, np.empty(shape))
 
     def _of_division(self, responsibilities: Array) -> GaussianMixture:
-        """The softened M step."""
+        """The softened M step from given responsibilities of the sketch."""
         return self._softened(*self._moments(responsibilities))
 
     def _winner(self, rng: Any) -> tuple[GaussianMixture, bool]:
-        """The best of the starts, and whether the user asked to stop."""
+        """The best start of the tournament, and whether the user interrupted it."""
         m, k = self.sketch.n_rows, self.n_components
         fewest = max(_FEWEST_ROWS, _FEWEST_ROWS_PER_FEATURE * k * self.judge.few_rows)
         affordable = max(_PASSES * work_of_step(self._unit, m / self.sketch.fraction), _LITTLE_WORK)
@@ -289,7 +289,7 @@ class Initialiser:
                 work = work_of_step(self._unit, n_rows)
                 n_starts = max(int(_LITTLE_WORK / ((n_iter + 1) * work)), _FEWEST_STARTS)
                 models = models or self._on_part(n_rows)._entries(n_starts, rng)
-                if len(models) == 1:  # all have come to the same place
+                if len(models) == 1:  # all have reached the same optimum
                     break
                 longer = min(int(affordable / (len(models) * work)), _MOST_ITERATIONS)
                 best = self.judge.on_part(n_rows).race(models, max(n_iter, longer), n_best)
@@ -303,14 +303,14 @@ class Initialiser:
     def halves(
         self, share: Any, origin: Any, scale: Any, rng: Any
     ) -> tuple[GaussianMixture, Sketch]:
-        """Two components instead of one, and the part of the sketch that they describe.
+        """Replace one component by two; return these and the part of the sketch they describe.
 
         Parameters
         ----------
         share : array of shape (m,)
-            How much of each row of the sketch belongs to the component.
+            The responsibilities of the component for the rows of the sketch.
         origin, scale : arrays of shape (d,)
-            Its mean and its standard deviations, in the frame of the table.
+            The mean and standard deviations of the component, in the frame of the table.
         rng : RandomState
         """
         judge = replace(self.judge, sketch=self.sketch.share(share, origin, scale))
@@ -326,7 +326,7 @@ class Initialiser:
         return replace(self, judge=self.judge.on_part(n_rows))
 
     def _entries(self, n_starts: int, rng: Any) -> list[GaussianMixture]:
-        """The starts that enter the tournament: so many, if there are."""
+        """The starts that enter the tournament, at most ``n_starts``."""
         X, weight = self.sketch.standardised, self.sketch.weights
         tables = {"standardised": X, "whitened": _whiten(X, weight)}
         labels = [
@@ -336,10 +336,10 @@ class Initialiser:
         return self._divided(np.concatenate(labels))
 
     def _ordered(self, model: GaussianMixture) -> GaussianMixture:
-        """Number the components along some fixed direction.
+        """Sort the components along a fixed direction.
 
-        Starts that differ in their numbering only tie to the last digit: the
-        result must not depend on which of them wins.
+        Starts that differ only in the order of components tie to the last digit,
+        and the result must not depend on which of them wins.
         """
         direction = np.cos(np.arange(model.means.shape[1]))
         order = np.argsort(model.means @ (direction / self.sketch.scale), kind="stable")
@@ -350,7 +350,7 @@ class Initialiser:
 
     def _labelled(self, labelling: Callable[..., Any], table: Any, rng: Any) -> GaussianMixture:
         k, m = self.n_components, len(table)
-        if m <= k:  # no more distinct rows than components, some of which share a row
+        if m <= k:  # at most as many distinct rows as components, so some share a row
             shared = np.eye(m)[np.arange(k) % m].T
             return self._softened(*self._moments(shared / shared.sum(1, keepdims=True)))
         return self._divided(labelling(table, self.sketch.weights, k, 1, rng))[0]
@@ -367,7 +367,7 @@ class Initialiser:
         return self._softened(moments, np.bincount(labels, minlength=len(moments.count))).bare
 
     def _moments(self, responsibilities: Any) -> tuple[Moments, Any]:
-        """Of the sketch, and how many of its rows each component rests on."""
+        """The moments of the sketch, and the effective number of rows of each component."""
         moments = moments_given(responsibilities, self._unit, self.sketch.rows)
         return moments, self.sketch.effective_rows(responsibilities)
 
@@ -376,11 +376,11 @@ class Initialiser:
         return self.structure.identity(self.n_components, len(self.judge.noise))
 
     def _softened(self, moments: Moments, own: Any, enough: float = np.inf) -> GaussianMixture:
-        """An M step that no component leaves with a singular covariance.
+        """Take an M step after which no component has a singular covariance.
 
-        The scatter of each component that rests on fewer than ``enough`` rows
-        is averaged with the pooled one, which counts as much as the d + 1 rows
-        that are needed to determine a covariance.
+        The scatter of each component with fewer than ``enough`` effective rows is
+        averaged with the pooled one, which counts as much as the d + 1 rows that
+        determine a covariance.
         """
         share = np.where(own < enough, own / (own + self.judge.few_rows), 1.0)
         pooled = moments.second.sum(0) / moments.count.sum()

@@ -1,4 +1,4 @@
-"""Rows of a small table, divided among centres: by the compiled kernel, else by NumPy."""
+"""k-means and nearest centres on a small table, by the compiled kernel or else by NumPy."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from skemvae.engine.passes.threads import in_region
 from skemvae.kernel import native
 from skemvae.kernel.small_matrices import readable
 
-# After so many multiplications, some tenths of a second, Ctrl-C is heard.
+# After this many multiplications (some tenths of a second), check for Ctrl-C.
 _PATIENCE = 2**32
-# Distances that NumPy holds at a time.
+# The number of distances that NumPy computes at a time.
 _BLOCK = 2**21
 
 
 def nearest(X: Array, centres: Array) -> AnyArray:
-    """The nearest centre of each row, for several sets of centres.
+    """Find the nearest centre of each row, for several sets of centres.
 
     Parameters
     ----------
@@ -27,7 +27,7 @@ def nearest(X: Array, centres: Array) -> AnyArray:
     Returns
     -------
     array of shape (n, m), of int32
-        Of centres that are equally near the first.
+        The index of the centre; among equally near centres, the first.
     """
     level = native.level
     if level is None:
@@ -37,12 +37,12 @@ def nearest(X: Array, centres: Array) -> AnyArray:
 
 
 def k_means(X: Array, weight: Array, draws: Array, n_steps: int) -> AnyArray:
-    """Clusters of rows, from several sets of seeds.
+    """Cluster rows by k-means, from several sets of seeds.
 
-    Seeds are chosen greedily by k-means++: each is the best of a few rows that are drawn with
-    probabilities that are as their squared distances from the seeds before it. Lloyd's steps
-    follow, which are hard EM for spherical clusters of one size; one that would leave a cluster
-    empty is not taken.
+    Greedy k-means++ chooses the seeds: each is the best of a few rows, drawn with probabilities
+    proportional to their squared distances from the earlier seeds. Then follow Lloyd's steps,
+    which are hard EM for spherical clusters of one size. A step that would leave a cluster empty
+    is not taken.
 
     Parameters
     ----------
@@ -51,13 +51,14 @@ def k_means(X: Array, weight: Array, draws: Array, n_steps: int) -> AnyArray:
     weight : array of shape (m,)
         Positive.
     draws : array of shape (n, K, n_trials)
-        Uniform on [0, 1): what chooses the rows.
+        Uniform on [0, 1); they choose the rows.
     n_steps : int
-        Lloyd's steps, at most.
+        The largest number of Lloyd's steps.
 
     Returns
     -------
     array of shape (n, m), of int32
+        The cluster of each row.
 
     References
     ----------
@@ -73,7 +74,7 @@ def k_means(X: Array, weight: Array, draws: Array, n_steps: int) -> AnyArray:
     labels = _divide(level, X, weight, centres, draws, min(n_steps, at_a_time))
     for done in range(at_a_time, n_steps, at_a_time):
         moved = _divide(level, X, weight, centres, None, min(n_steps - done, at_a_time))
-        # Seeds far away may have kept a cluster that their distances alone would not.
+        # A far-away seed may keep a cluster that its distances alone, lost in rounding, would not.
         is_full = np.array([np.bincount(own, minlength=k).all() for own in moved])
         moved[~is_full] = labels[~is_full]
         if np.array_equal(moved, labels):
@@ -85,7 +86,7 @@ def k_means(X: Array, weight: Array, draws: Array, n_steps: int) -> AnyArray:
 def _divide(
     level: str, X: Array, weight: Array, centres: Array, draws: Array | None, n_steps: int
 ) -> AnyArray:
-    """Take steps from seeds or, without draws, from ``centres``, which are moved."""
+    """Take Lloyd's steps from new seeds or, without draws, from ``centres``, and move these."""
     n, k, d = centres.shape
     draws = np.empty((n, k, 0)) if draws is None else readable(draws)
     labels = np.empty((n, len(X)), dtype=np.int32)
@@ -117,7 +118,7 @@ def _nearest(X: Array, centres: Array) -> AnyArray:
 
 
 def _seeds(X: Array, weight: Array, draws: Array) -> tuple[Array, AnyArray]:
-    """Seeds, and which rows they are."""
+    """Choose seeds; return them and their row numbers."""
     seeds = np.empty(len(draws), dtype=int)
     closest, squares = np.ones(len(X)), (X**2).sum(1)[:, None]
     for c, own in enumerate(draws):
@@ -137,7 +138,7 @@ def _lloyd(X: Array, weight: Array, centres: Array, seeds: AnyArray, n_steps: in
     k = len(centres)
     labels = _nearest(X, centres)
     count = np.bincount(labels, weight, k)
-    if not count.all():  # squared distances are lost in rounding, far away
+    if not count.all():  # far away, squared distances are lost in rounding
         labels[seeds] = np.arange(k)
         return labels
     for _ in range(n_steps):

@@ -1,4 +1,4 @@
-"""Races between starts: some climb on a sketch, and the better ones go on."""
+"""Races between starts: they run EM on a sketch, and the better ones go on."""
 
 from __future__ import annotations
 
@@ -17,34 +17,34 @@ from skemvae.engine.samples.sketch import Sketch
 from skemvae.structures.dense import as_matrices
 from skemvae.structures.matrices import MatrixCovariance
 
-# A climb on a sketch ends when so little remains to be gained, in nats per sample;
-# climbs whose bounds differ by less have come to the same place.
+# A race stops a start when less remains to be gained, in nats per sample; starts whose
+# merits differ by less have reached the same optimum.
 _ENOUGH = 1e-4
-# Among many starts each climbs so far before half of them are left behind, the
-# others twice as far, and so on; the last few climb until they converge.
+# Iterations of many starts before half of them drop out; each later round takes twice as many.
+# The last few starts run until they converge, for at most _LAST_ROUND iterations.
 _FIRST_ROUND, _LAST_ROUND = 8, 100
 _LAST_FEW = 3
-# Standard errors by which the better of two starts must lead on a sketch of the table.
+# The lead, in standard errors, with which one start clearly beats another on a sketch.
 _CLEARLY = 2.0
 
 
 @dataclass(frozen=True)
 class Judge:
-    """Tells which of several fits is the best: the one of the highest merit.
+    """Ranks fits by their merit.
 
-    The likelihood alone prefers spikes: a component on two equal rows buys many nats with a
-    variance that two rows do not determine. So the merit of a fit is what its bound would be with
-    covariances that its rows do determine: each is averaged with the pooled one, which counts as
-    much as the few rows that make a covariance regular, and is so wide that no density exceeds
-    one row in each step of the resolution. A spike on two rows loses what it bought,
-    a cluster of 250 rows in which a feature is constant keeps nearly all of it.
+    The likelihood alone prefers spikes: a component on two equal rows gains many nats from a
+    variance that two rows do not determine. So the merit of a fit is its bound with covariances
+    that its rows do determine. Each covariance is averaged with the pooled one, which counts as
+    much as the few rows that make a covariance regular, and is widened so that no density
+    exceeds one row per step of the resolution. A spike on two rows loses its gain; a cluster of
+    250 rows in which a feature is constant keeps nearly all of it.
 
     Attributes
     ----------
     sketch : Sketch
-        Of the table.
+        The sketch of the table.
     noise : array of shape (d,)
-        Regularising variances, in the frame of the table.
+        The ridge, in the frame of the table.
     resolution : array of shape (d,)
         The smallest gap between two values of each feature, or 0; in the frame of the table.
 
@@ -60,15 +60,15 @@ class Judge:
 
     @property
     def few_rows(self) -> int:
-        """How many distinct rows determine a component."""
+        """How many distinct rows determine one component."""
         return len(self.noise) + 1
 
     def on_part(self, n_rows: int) -> Judge:
-        """A judge who sees so many rows of the sketch only."""
+        """The judge for the first ``n_rows`` rows of the sketch only."""
         return replace(self, sketch=self.sketch.part(n_rows))
 
     def along(self, axes: Array) -> Judge:
-        """A judge who sees the standardised rows along some unit vectors, shape (d, r), only."""
+        """The judge for the standardised rows projected on unit vectors, shape (d, r)."""
         squares = (axes / self.sketch.scale[:, None]) ** 2
         noise, resolution = self.noise @ squares, np.sqrt(self.resolution**2 @ squares)
         return Judge(self.sketch.along(axes), noise, resolution)
@@ -81,15 +81,15 @@ class Judge:
         return merit > other_merit
 
     def rows_of(self, model: GaussianMixture) -> Array:
-        """About how many rows each component holds, shape (K,); repeated rows count once."""
+        """The approximate number of rows of each component, shape (K,); repeats count once."""
         total = self.sketch.weights.sum() / self.sketch.fraction
         rows: Array = model.weights * (total / self._multiplicity)
         return rows
 
     def race(self, models: Sequence[GaussianMixture], n_iter: int, n_best: int) -> list[Place]:
-        """Let all climb on the sketch for some iterations, and return the best, in order.
+        """Run all models on the sketch for ``n_iter`` iterations; return the best, in order.
 
-        They are fewer than ``n_best`` where several came to the same place.
+        It returns fewer than ``n_best`` if several reach the same optimum.
 
         Raises
         ------
@@ -98,12 +98,12 @@ class Judge:
         return self._best(climb(models, self.sketch.rows, n_iter, _ENOUGH), n_best)
 
     def finalists(self, models: list[GaussianMixture], max_iter: int) -> list[GaussianMixture]:
-        """Which of several starts, climbed on the sketch, may lead to the best fit of the table.
+        """Run several starts on the sketch; return those that may give the best fit of the table.
 
-        Half of them are left behind after a few iterations, half of the others
-        after twice as many, and so on. Of the last few the best is returned, and
-        with it those whose rows do not say clearly that they are worse. After
-        Ctrl-C it is the best so far alone, of ``models``, which are kept in order.
+        Half of them drop out after a few iterations, half of the others after
+        twice as many, and so on. It returns the best of the last few, and those
+        that the sketch does not show to be clearly worse. ``models`` is updated in
+        place and sorted, so that after Ctrl-C its first element is the best so far.
         """
         n_iter, left = min(_FIRST_ROUND, max_iter), max_iter
         while len(models) > _LAST_FEW:
@@ -116,7 +116,7 @@ class Judge:
         return models + [state.model for state in others if not self._leads(best, state)]
 
     def _leads(self, best: Place, other: Place) -> bool:
-        """Whether a fit is better by more than what the choice of the rows explains."""
+        """Whether a fit is better by more than the choice of the rows explains."""
         rows = self.sketch.rows
         best_log_density, other_log_density = (
             map_rows(state.model, rows, lambda seen: seen.log_evidence, np.empty(rows.n_rows))
@@ -126,7 +126,7 @@ class Judge:
         weight = self.sketch.weights
         mean = np.average(lead, weights=weight)
         variance = (weight**2 * (lead - mean) ** 2).sum() / rows.total**2
-        # Nothing is uncertain where the sketch holds all rows.
+        # There is no uncertainty if the sketch holds all rows.
         error = np.sqrt((1 - self.sketch.fraction) * variance)
         return bool(mean > _CLEARLY * error)
 
@@ -134,18 +134,18 @@ class Judge:
         ranked: list[tuple[float, Place]] = []
         for fit in sorted(climbed, key=attrgetter("bound"), reverse=True):
             if len(ranked) >= n_best and fit.bound <= ranked[n_best - 1][0]:
-                break  # no merit is above its bound
+                break  # a merit never exceeds its bound
             merit = self._merit(fit, fit.count)
-            if all(abs(merit - other) >= _ENOUGH for other, _ in ranked):  # another place
+            if all(abs(merit - other) >= _ENOUGH for other, _ in ranked):  # a new optimum
                 ranked.append((merit, fit))
                 ranked.sort(key=itemgetter(0), reverse=True)
         return [fit for _, fit in ranked[:n_best]]
 
     def _merit(self, fit: State | Place, count: Array) -> float:
-        """The bound of a fit, if its components had covariances that their rows determine.
+        """The bound of a fit if its components had covariances that their rows determine.
 
-        ``count`` of shape (K,) is the weight that each component holds. Of its bound
-        a component loses ``KL(N(m, C) || N(m, C'))`` for each row, C' being the other covariance.
+        ``count``, of shape (K,), is the weight of each component. A component loses
+        ``KL(N(m, C) || N(m, C'))`` nats per row, where C' is the averaged covariance.
         """
         own = as_matrices(fit.model.covariance)
         prudent = self._prudent(own, count)
@@ -166,5 +166,5 @@ class Judge:
 
     @cached_property
     def _multiplicity(self) -> float:
-        """How often a row is repeated as a rule: a table that is written twice holds no more."""
+        """How often a typical row is repeated, so that writing a table twice adds no rows."""
         return float(np.median(self.sketch.weights))

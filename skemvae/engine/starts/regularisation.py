@@ -1,4 +1,4 @@
-"""How much a mixture is regularised: by what the user says, or by how many rows are missing."""
+"""The ridge of a mixture, as the user sets it or as the number of rows requires."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from skemvae.core.covariance import Covariance
 from skemvae.engine.samples.grain import Grain
 from skemvae.engine.samples.summary import Summary
 
-# The default, where rows determine all covariances.
+# The default if the rows determine all covariances.
 LITTLE = 1e-6
 
 
 @dataclass(frozen=True)
 class Regularisation:
-    """What ``reg_covar`` asks for.
+    """The regularisation that ``reg_covar`` asks for.
 
     Attributes
     ----------
@@ -33,24 +33,24 @@ class Regularisation:
 
     @classmethod
     def of(cls, estimator: Any, structure: type[Covariance]) -> Regularisation:
-        """That of an estimator of valid parameters."""
+        """The regularisation of an estimator with valid parameters."""
         return cls(estimator.reg_covar, structure, int(estimator.n_components))
 
     def share(self, grain: Grain) -> float:
-        """``reg_covar`` as a number; "auto" stands in for the rows that are missing."""
+        """``reg_covar`` as a number; "auto" compensates for missing rows."""
         if isinstance(self.reg_covar, str):
             return max(LITTLE, self.missing(grain))
         return float(self.reg_covar)
 
     def noise(self, summary: Summary, grain: Grain) -> Array:
-        """The variance that regularises each feature, shape (d,), squared units of X."""
+        """The ridge of each feature, shape (d,), in squared units of X."""
         least = self.structure.least_ridge * summary.spread**2
         return np.maximum(summary.noise(self.share(grain), grain), least)
 
     def missing(self, grain: Grain) -> float:
-        """Which part of their squares covariances lack, if all components have as many rows.
+        """The undetermined share of the covariances, if all components have equally many rows.
 
-        One row goes to the mean.
+        The mean uses up one row of each component.
         """
         own = np.full(self.n_components, grain.n_rows / self.n_components - 1)
         return self.structure.missing(own, len(grain.width))

@@ -1,4 +1,4 @@
-"""Components that hold no rows, or next to none, given some again."""
+"""Revival: giving rows to components that hold almost none."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from skemvae.core.gaussian_mixture import GaussianMixture
 from skemvae.engine.passes.numpy_pass import map_rows
 from skemvae.engine.starts.initialisation import LABELLINGS, Initialiser
 
-# The components of the most rows, among which the idle ones look for some.
+# How many of the largest components may give rows to idle ones.
 _LARGEST = 8
 
 
 def revivals(
     model: GaussianMixture, is_idle: AnyArray, starts: Initialiser, rng: Any
 ) -> Iterator[GaussianMixture]:
-    """Models in which idle components have a share of the rows; none, if no component is idle.
+    """Yield models in which idle components get a share of the rows; none if none are idle.
 
-    They take the worst explained of all, or some of those of another component.
+    They get the rows with the lowest density, or some of the rows of another component.
 
     Parameters
     ----------
