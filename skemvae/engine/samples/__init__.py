@@ -1,1 +1,1 @@
-"""What a fit knows of a table beforehand: its extent, its resolution, a sample of its rows."""
+"""What a fit learns about a table first: its extent, its resolution, a sample of its rows."""

@@ -1,4 +1,4 @@
-"""A few rows that stand for all rows of a table."""
+"""A sample of a table at even steps of weight."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from skemvae.core.rows import Rows
 
 
 def at_even_steps(n: int, weight: Array | None, size: int) -> AnyArray:
-    """Positions of at most ``size`` of n rows: all, or those at even steps of their weight."""
+    """Positions of at most ``size`` of n rows: all rows, or those at even steps of weight."""
     if n <= size:
         return np.arange(n)
     steps = (np.arange(size) + 0.5) / size
@@ -24,13 +24,13 @@ def at_even_steps(n: int, weight: Array | None, size: int) -> AnyArray:
 
 @dataclass(frozen=True)
 class EvenSample:
-    """At most ``size`` rows that stand for all of a table, in their order.
+    """At most ``size`` rows that represent a table, in their order.
 
     Attributes
     ----------
     X : array of shape (m, d)
     weight : array of shape (m,)
-        All equal, where some rows stand for others.
+        All equal if the rows are a sample.
     size : int
     """
 
@@ -40,7 +40,7 @@ class EvenSample:
 
     @classmethod
     def of(cls, rows: Rows, size: int) -> EvenSample:
-        """The sample of one part."""
+        """Sample one part."""
         positions = at_even_steps(rows.n_rows, rows.weight, size)
         if rows.n_rows > size:
             weight = np.full(size, rows.total / size)
@@ -49,7 +49,7 @@ class EvenSample:
         return cls(np.asarray(rows.X[positions]), weight, size)
 
     def __add__(self, other: EvenSample) -> EvenSample:
-        """A sample of both: of their samples."""
+        """A sample of both tables, taken from their samples."""
         both = Rows.of(
             np.concatenate([self.X, other.X]), np.concatenate([self.weight, other.weight])
         )

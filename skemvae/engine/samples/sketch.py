@@ -1,4 +1,4 @@
-"""A bounded sample of the distinct rows of a table, in an order of its own."""
+"""A bounded sample of the distinct rows of a table, in pseudo-random order."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from skemvae.core.workspace import Workspace
 from skemvae.engine.passes.compiled_pass import compiled_keys
 from skemvae.kernel import native
 
-# Folds a projection so often that neighbouring rows get unrelated keys.
+# Projections are multiplied by this before folding, so neighbouring rows get unrelated keys.
 _FOLDS = 2.0**16
-# Numbers that are read at a time.
+# The number of values to read at a time.
 _BLOCK = 2**17
-# Standard deviations by which chance may exceed what is expected.
+# A margin for chance, in standard deviations.
 _CHANCE = 4.0
-# Larger weights than that are not taken for counts.
+# Weights above this multiple of the smallest unit do not count as integers.
 _MOST_COUNTED = 2.0**20
-# A row that belongs less to a component is none of its rows.
+# Rows with a smaller responsibility do not belong to a component.
 _LEAST_SHARE = 1e-3
-# Far above rounding, far below what matters to a start.
+# The size of the moves that break ties: far above rounding, far below what matters to a start.
 _MOVE = 1e-6
 
 
 class Kept(NamedTuple):
-    """Rows, each once, in the order of their keys."""
+    """Distinct rows in the order of their keys."""
 
     keys: Array
     X: Array
@@ -38,7 +38,7 @@ class Kept(NamedTuple):
 
     @classmethod
     def of(cls, parts: Iterable[Kept], size: int) -> Kept:
-        """The rows of the smallest ``size`` keys, each once, with the sums of their weights."""
+        """The distinct rows with the ``size`` smallest keys, and the sums of their weights."""
         keys, X, weights = (np.concatenate(each) for each in zip(*parts, strict=True))
         order = np.argsort(keys)
         keys = keys[order]
@@ -48,7 +48,7 @@ class Kept(NamedTuple):
 
 
 def _keys(rows: Rows, origin: Array, slope: Array) -> Array:
-    """Of each row a number in [0, 1); for equal rows the same to the last bit, on any machine."""
+    """The key of each row, a number in [0, 1); equal rows have equal keys on any machine."""
     slope, shift = _FOLDS * slope, -_FOLDS * float(slope @ origin)
     if native.level is not None:
         return compiled_keys(native.level, rows, slope, shift)
@@ -61,7 +61,7 @@ def _keys(rows: Rows, origin: Array, slope: Array) -> Array:
 
 
 def _kept(rows: Rows, blocks: range, origin: Array, slope: Array, size: int, limit: float) -> Kept:
-    """The rows of the smallest ``size`` keys, of those up to ``limit``."""
+    """The rows with the ``size`` smallest keys among those up to ``limit``."""
     d = len(origin)
     kept, waiting, n_waiting = Kept(np.empty(0), np.empty((0, d)), np.empty(0)), [], 0
     for start in blocks:
@@ -75,7 +75,7 @@ def _kept(rows: Rows, blocks: range, origin: Array, slope: Array, size: int, lim
         chosen_rows = np.ascontiguousarray(rows.frame.apply(part.X[chosen], Workspace())[:d].T)
         waiting.append(Kept(keys[chosen], chosen_rows, weights))
         n_waiting += len(chosen)
-        if n_waiting >= size:  # sorting costs more than reading
+        if n_waiting >= size:  # sort rarely, since sorting costs more than reading
             kept, waiting, n_waiting = Kept.of([kept, *waiting], size), [], 0
             limit = kept.keys[-1] if len(kept.keys) == size else limit
     return Kept.of([kept, *waiting], size)
@@ -83,24 +83,24 @@ def _kept(rows: Rows, blocks: range, origin: Array, slope: Array, size: int, lim
 
 @dataclass(frozen=True)
 class Sketch:
-    """Distinct rows of a table, their total weights, and how each feature is scaled.
+    """Distinct rows of a table, their total weights, and the scale of each feature.
 
-    Rows are chosen and ordered by a pseudo-random key that is computed from
-    the features themselves. Neither the order of the table, nor whether a row
-    is repeated or weighted, nor the units of the features matter; so nothing
-    that is computed from a sketch depends on them.
+    A pseudo-random key, computed from the features of a row, decides which rows
+    are kept, and their order. So a sketch, and all that is computed from it,
+    does not depend on the order of the table, on repetition or weights of rows,
+    or on the units of the features.
 
     Attributes
     ----------
     rows : Rows
-        The chosen rows, already in the frame of the table.
+        The kept rows, already in the frame of the table.
     keys : array of shape (m,)
         In [0, 1), ascending.
     size : int
-        At most so many are kept.
+        The largest number of rows to keep.
     origin, scale : arrays of shape (d,)
         Mean and standard deviation of the table, in its frame; the scale is
-        negative where a feature is turned round.
+        negative where the sign of a feature is flipped.
     """
 
     rows: Rows
@@ -113,16 +113,16 @@ class Sketch:
     def of(cls, rows: Rows, origin: Array, scale: Array, size: int) -> Sketch:
         """Keep at most ``size`` distinct rows, in one pass and bounded memory.
 
-        ``origin`` and ``scale`` standardise the table in its frame, and a
-        negative scale turns a feature round.
+        ``origin`` and ``scale`` standardise the table in its frame; a negative
+        scale flips the sign of a feature.
         """
         d = len(origin)
         # Sines of integers are linearly independent over the rational numbers (Lindemann and
-        # Weierstrass): different rows of a lattice have different projections.
+        # Weierstrass), so different rows of a lattice have different projections.
         direction = np.sin(np.arange(1, d + 1))
         blocks = range(0, rows.n_rows, _BLOCK // d + 1)
         kept_up_to = partial(_kept, rows, blocks, origin, direction / scale, size)
-        # Of so many rows as many as are wanted have keys below that, but for chance or repetition.
+        # Apart from chance and repetition, enough rows have keys below this.
         likely = (size + _CHANCE * np.sqrt(size)) / rows.n_rows
         kept = kept_up_to(min(likely, 1.0))
         if likely < 1 and len(kept.keys) < size:
@@ -130,14 +130,14 @@ class Sketch:
         return cls(Rows.of(kept.X, kept.weights), kept.keys, size, origin, scale)
 
     def __add__(self, other: Sketch) -> Sketch:
-        """The sketch of both tables: whatever it keeps of a table, the sketch of that has kept."""
+        """The sketch of both tables, which keeps only rows that one of the two has kept."""
         parts = (Kept(part.keys, part.rows.X, part.weights) for part in (self, other))
         kept = Kept.of(parts, self.size)
         return replace(self, rows=Rows.of(kept.X, kept.weights), keys=kept.keys)
 
     @property
     def sample(self) -> Rows:
-        """The rows, with weights that add up to those of the table, about."""
+        """The rows, with weights that add up to about those of the table."""
         return Rows.of(self.rows.X, self.weights / self.fraction)
 
     @property
@@ -148,26 +148,26 @@ class Sketch:
 
     @property
     def fraction(self) -> float:
-        """Which part of the distinct rows was kept, about."""
+        """About which fraction of the distinct rows was kept."""
         # Keys are uniform on [0, 1), and the smallest of them were kept.
         return float(self.keys[-1]) if self.n_rows == self.size else 1.0
 
     @cached_property
     def standardised(self) -> Array:
-        """The rows with mean 0 and unit scale, shape (m, d), a little moved.
+        """The rows with mean 0 and unit scale, shape (m, d), slightly moved.
 
-        What is decided by comparing distances, ties between integers say,
-        must not be decided by rounding: so each row is moved by its key.
+        Its key moves each row, so that rounding does not decide comparisons of
+        equal distances, such as those between integers.
         """
         d = len(self.origin)
-        # Squared, because a linear function of the row would keep the ties of a lattice; up and
-        # down in turns, so that no rounding of a key makes a row jump.
+        # The square, since a linear function of the row would keep the ties of a lattice; a
+        # continuous (triangle) wave of it, so that rounding a key does not make a row jump.
         moved = np.abs((self.keys[:, None] ** 2 * (1e4 + np.arange(d))) % 2.0 - 1.0) - 0.5
         standardised: Array = (self.rows.X - self.origin) / self.scale + _MOVE * moved
         return standardised
 
     def leading_axes(self, n_axes: int) -> Array:
-        """The axes of the leading principal components of standardised rows, shape (d, n_axes)."""
+        """The leading principal axes of the standardised rows, shape (d, n_axes)."""
         root = self.standardised * np.sqrt(self.weights / self.weights.sum())[:, None]
         few_rows = root.shape[0] < root.shape[1]
         axes = np.linalg.eigh(root @ root.T if few_rows else root.T @ root).eigenvectors
@@ -175,13 +175,13 @@ class Sketch:
         if few_rows:
             axes = root.T @ axes
             axes /= np.sqrt((axes**2).sum(0))
-        # Axes have no signs of their own.
+        # The signs of axes are arbitrary, so fix them.
         largest = np.take_along_axis(axes, np.abs(axes).argmax(0)[None], axis=0)
         leading: Array = axes * np.sign(largest)
         return leading
 
     def along(self, axes: Array) -> Sketch:
-        """The standardised rows along some axes of shape (d, r), as features of their own."""
+        """The sketch whose features are the standardised rows along axes of shape (d, r)."""
         rows = Rows.of(self.standardised @ axes, self.weights)
         return replace(
             self, rows=rows, origin=np.zeros(axes.shape[1]), scale=np.ones(axes.shape[1])
@@ -189,21 +189,21 @@ class Sketch:
 
     @property
     def n_rows(self) -> int:
-        """The number of distinct rows kept."""
+        """The number of kept rows, which are distinct."""
         return self.rows.n_rows
 
     @property
     def n_numbers(self) -> int:
-        """Of all rows kept."""
+        """The number of values in all kept rows."""
         return int(self.rows.X.size)
 
     @property
     def n_observations(self) -> int:
-        """How often these rows were seen, but for repetition of all.
+        """The number of observations of these rows, ignoring repetition of the whole table.
 
-        Weights that are whole numbers, in any unit that is a power of two, are counts, less a
-        factor that they share: a table that is written twice holds no more, a row that recurs
-        does. Else each distinct row counts once.
+        Weights that are integers, in a unit that is a power of two, are counts, up to a common
+        factor: writing a table twice adds no rows, but a repeated row does. With other weights,
+        each distinct row counts once.
         """
         weights = _MOST_COUNTED * self.weights / power_of_two(self.weights.max(keepdims=True))
         counts = weights.astype(np.int64)
@@ -212,9 +212,9 @@ class Sketch:
         return int(counts.sum() // np.gcd.reduce(counts))
 
     def share(self, share: Array, origin: Array, scale: Array) -> Sketch:
-        """The rows of which a share is counted, shape (m,), standardised by other numbers.
+        """The sketch with weights multiplied by ``share``, shape (m,), and a new standardisation.
 
-        Those of almost no share are left out.
+        Rows of almost no share are left out.
         """
         (own,) = np.nonzero(share > _LEAST_SHARE)
         rows = Rows.of(self.rows.X[own], self.weights[own] * share[own])
@@ -222,17 +222,16 @@ class Sketch:
         return replace(self, rows=rows, keys=self.keys[own], origin=origin, scale=scale)
 
     def part(self, n_rows: int) -> Sketch:
-        """The smaller sketch that holds the first ``n_rows`` of these rows only."""
+        """The smaller sketch of only the first ``n_rows`` rows."""
         if n_rows >= self.n_rows:
             return self
         rows = Rows.of(self.rows.X[:n_rows], self.weights[:n_rows])
         return replace(self, rows=rows, keys=self.keys[:n_rows], size=n_rows)
 
     def effective_rows(self, responsibilities: Array) -> Array:
-        """How many distinct rows each component rests on, shape (K,).
+        """The effective number of distinct rows of each component, shape (K,).
 
-        (sum r)^2 / sum r^2, which counts rows that share a component and
-        ignores how often each of them occurs.
+        It is (sum r)^2 / sum r^2, which ignores how often each row occurs.
         """
         total = responsibilities.sum(0)
         squares = (responsibilities**2).sum(0)

@@ -1,4 +1,4 @@
-"""What one needs to know of each feature before a fit: two passes, in bounded memory."""
+"""Statistics of each feature that a fit needs first, from two passes in bounded memory."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from skemvae.engine.samples.grain import Grain
 from skemvae.engine.samples.sketch import Sketch
 from skemvae.structures.axis_scan import ExpandedScan
 
-# A feature that varies by less than this many units in the last place of its
-# largest value holds rounding errors, not information.
+# A feature whose standard deviation is below this many units in the last place of
+# its largest value holds only rounding errors.
 _FLOOR_ULPS = 4096.0
-# A constant smaller than this is called zero: its square is close to underflow.
+# A smaller constant counts as zero, since its square is close to underflow.
 _NOTHING = 1e-130
-# Standard deviations by which two means must differ to be two.
+# Means count as different if they differ by more than this many standard deviations.
 _RESOLVED = 1e-10
-# Numbers that are worth a thread, that fit a core's own cache, that lie side by side (measured).
+# How many numbers justify a thread, fit a core's own cache, and form one long row (measured).
 _WORTH_A_THREAD, _BLOCK, _SIDE_BY_SIDE = 2**17, 2**16, 2**10
 
 
@@ -37,7 +37,7 @@ def _extremes(X: AnyArray) -> tuple[AnyArray, AnyArray]:
     together = max(1, _SIDE_BY_SIDE // d)
     if n <= together:
         return np.minimum.reduce(X, axis=0), np.maximum.reduce(X, axis=0)
-    # Several rows side by side, because arithmetic along long axes is fast.
+    # Put several rows side by side, since arithmetic along long axes is fast.
     whole = n - n % together
     wide = np.ascontiguousarray(X[:whole]).reshape(-1, together * d)
     low, high = (
@@ -48,7 +48,7 @@ def _extremes(X: AnyArray) -> tuple[AnyArray, AnyArray]:
 
 
 class Cell(NamedTuple):
-    """A value of a table, and where it stands."""
+    """A value of a table, and its position."""
 
     row: int
     column: int
@@ -57,16 +57,16 @@ class Cell(NamedTuple):
 
 @dataclass(frozen=True)
 class Extent:
-    """What the first pass tells: how many rows there are, and how far they reach.
+    """The result of the first pass: the number, weights and range of the rows.
 
     Attributes
     ----------
     low, high : arrays of shape (d,)
-        The range of the rows of positive weight.
+        The range of the rows with positive weight.
     n_rows, n_counting : int
-        The number of rows, and of those of positive weight.
+        The number of rows, and the number of those with positive weight.
     heaviest, total : float
-        The largest weight, and the sum of all.
+        The largest weight, and the sum of all weights.
     not_finite : Cell or None
         The first value that is NaN or infinite, whatever its weight.
     """
@@ -135,7 +135,7 @@ def _no_range(n_features: int) -> tuple[Array, Array]:
 
 @dataclass(frozen=True)
 class _OneComponent:
-    """A mixture of one component: its moments are those of the table."""
+    """A mixture of one component, whose moments are those of the table."""
 
     n_features: int
 
@@ -149,7 +149,7 @@ class _OneComponent:
 
 
 def _floor(largest: Array, constant: AnyArray) -> Array:
-    """The standard deviation below which a feature of such values is called constant."""
+    """The standard deviation below which a feature with these values counts as constant."""
     is_zero = constant & (largest < _NOTHING)
     floor: Array = _FLOOR_ULPS * EPS * np.maximum(np.where(is_zero, 1.0, largest), TINY / EPS)
     return floor
@@ -157,17 +157,17 @@ def _floor(largest: Array, constant: AnyArray) -> Array:
 
 @dataclass(frozen=True)
 class Summary:
-    """What one needs to know of each feature before a fit, in the units of X.
+    """Statistics of each feature that a fit needs first, in the units of X.
 
     Attributes
     ----------
     centre, shift : arrays of shape (d,)
-        The middle of the range, and how far from it the mean is: their sum is
-        the mean, but apart they keep the digits that a large offset takes.
+        The middle of the range, and the mean relative to it. Their sum is the
+        mean; stored separately, they keep precision despite a large offset.
     spread : array of shape (d,)
-        Weighted standard deviation; rows of weight 0 do not exist.
+        The weighted standard deviation; rows of weight 0 do not count.
     floor : array of shape (d,)
-        The standard deviation below which a feature is called constant: 4096
+        The standard deviation below which a feature counts as constant: 4096
         units in the last place of its largest absolute value (of 1 for a
         feature that is zero everywhere).
     largest : array of shape (d,)
@@ -182,7 +182,7 @@ class Summary:
 
     @classmethod
     def of(cls, table: Table, extent: Extent | None = None) -> Summary:
-        """Summarise a table of finite values; ``extent`` is that of the table, if it is known."""
+        """Summarise a table of finite values; pass its ``extent`` if it is known."""
         extent = table.fold(Extent.of) if extent is None else extent
         low, high = extent.low, extent.high
         span = high / 2 - low / 2
@@ -199,10 +199,10 @@ class Summary:
         )
 
     def blend(self, other: Summary, share: float) -> Summary:
-        """The summary of both tables, with ``share`` of the weight in the other one.
+        """The summary of both tables, in which the other one has weight ``share``.
 
-        The largest value is at least that of the other table, and is forgotten
-        as fast as the rest of this one.
+        The largest value is at least that of the other table; that of this table
+        is forgotten as fast as its other statistics.
         """
         kept = 1 - share
         away = other.centre - self.centre + other.shift - self.shift
@@ -218,42 +218,42 @@ class Summary:
 
     @property
     def mean(self) -> Array:
-        """Weighted mean."""
+        """The weighted mean."""
         return self.centre + self.shift
 
     @property
     def orientation(self) -> Array:
-        """-1 where the mean lies below the middle of the range, else 1.
+        """-1 where the mean is below the middle of the range, else 1.
 
-        It turns with a feature that changes its sign, but not with rounding errors.
+        It changes sign together with the feature, but not through rounding errors.
         """
         return np.where(self.shift < -_RESOLVED * self.spread, -1.0, 1.0)
 
     @property
     def scale(self) -> Array:
-        """The spread of each feature, or the floor where that is larger."""
+        """The spread of each feature, or its floor where that is larger."""
         return np.maximum(self.spread, self.floor)
 
     def sketch(self, table: Table, size: int) -> Sketch:
-        """At most ``size`` distinct rows of the table that this summarises, in any frame."""
+        """Sample at most ``size`` distinct rows of the summarised table, in its frame."""
         frame = table.frame
         origin = (self.centre - frame.origin + self.shift) / frame.scale
         scale = self.orientation * self.scale / frame.scale
         return table.fold(partial(Sketch.of, origin=origin, scale=scale, size=size))
 
     def grain(self, sketch: Sketch, frame: Frame) -> Grain:
-        """The grain of a table, given its sketch in a frame; in the units of X.
+        """The grain of a table in the units of X, given its sketch in a frame.
 
-        Values that differ by no more than those of a constant feature are one.
+        Values that differ no more than those of a constant feature count as equal.
         """
         rounding = 2 * self.floor / frame.scale
         return Grain.of(sketch.rows.X, rounding, sketch.n_observations).scaled(frame.scale)
 
     def noise(self, regularisation: float, grain: Grain) -> Array:
-        """The variance that regularises each feature, shape (d,), squared units of X.
+        """The ridge of each feature, shape (d,), in squared units of X.
 
-        A share of the variance of the feature, or of the square of its grain's width where that is
-        smaller: what lies far apart is not blurred by what lies between.
+        It is relative to the variance of the feature, or to the square of its grain's width if
+        that is smaller, so that distances between groups do not blur close values.
         """
         width = np.where(grain.n_gaps > 0, np.minimum(self.spread, grain.width), self.spread)
         return np.maximum(regularisation * width**2, self.floor**2)
