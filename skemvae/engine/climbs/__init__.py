@@ -1,1 +1,1 @@
-"""EM in few passes: coordinates of models, and quasi-Newton steps in them."""
+"""EM in few passes: quasi-Newton steps, sampling, and whole steps in the kernel."""

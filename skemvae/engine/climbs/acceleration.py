@@ -1,4 +1,4 @@
-"""Fewer passes: EM steps are extrapolated where EM is slow, and the bound still never falls."""
+"""Acceleration of EM: extrapolated steps that save passes, while the bound never falls."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from skemvae.core.chart import Movable
 from skemvae.core.iterate import SLOWEST_RATE, Status, iterate, remaining_gain
 from skemvae.engine.climbs.quasi_newton import Memory
 
-# Pairs of steps that are remembered.
+# The number of pairs of steps to remember.
 _MEMORY = 10
-# A pair tells of a curvature if its cosine is more than rounding. Where the bound bends upwards,
-# it is taken to have such a rate: a few EM steps at a time lead on.
+# A pair shows a curvature if its cosine exceeds rounding. Where the bound curves upwards, assume
+# _UPWARD_RATE, so that an extrapolation equals a few EM steps.
 _LEAST_COSINE, _UPWARD_RATE = 1e-8, 0.3
-# How far an extrapolation is trusted, at first, at most and at least: half the square of a
-# length is about a divergence between mixtures, in nats per row.
+# The initial, largest and smallest trust radius. Half the square of a length is about a divergence
+# between mixtures, in nats per row.
 _RADIUS, _LARGEST_RADIUS, _SMALLEST_RADIUS = 0.5, 2.0, 1e-3
-# Rows of the sample on which a long climb goes on: at least so many, and so many for each free
-# parameter; and how many iterations it may take there.
+# The sample for a long fit has at least this many rows, and this many per free parameter; it may
+# take up to _SAMPLE_ITERATIONS iterations.
 _SAMPLE_ROWS, _SAMPLE_ROWS_PER_PARAMETER, _SAMPLE_ITERATIONS = 8192, 16, 50
 
 
 class PointState(Protocol):
-    """A state whose M step is known, and costs no pass over the data."""
+    """A state whose M step costs no pass over the data."""
 
     @property
     def model(self) -> Movable:
@@ -46,30 +46,30 @@ S = TypeVar("S", bound=PointState)
 
 
 class Accelerable(Protocol[S]):
-    """EM that an accelerator may help; each method takes one pass over the data."""
+    """EM that an accelerator can speed up; each method takes one pass over the data."""
 
     def start(self, model: Any) -> S:
-        """The E step at given parameters."""
+        """Take the E step at given parameters."""
 
     def step(self, state: S) -> S:
-        """One iteration."""
+        """Take one iteration."""
 
     def sampled(self, size: int) -> Accelerable[S] | None:
-        """The same on so many rows that stand for all of them; None if that saves little."""
+        """The same EM on ``size`` representative rows, or None if that saves little."""
 
 
 class Terrain(Generic[S]):
-    """What pairs of states tell of the bound around one of them.
+    """A local model of the bound, learned from successive states.
 
-    In the coordinates of a ``Chart`` an EM step is the gradient of the bound,
-    to first order: EM is steepest ascent there, at rates between 0 and 1, the
-    eigenvalues of the part of the complete information that is observed.
-    Limited-memory BFGS makes of pairs of states how far to go instead.
+    In the coordinates of a ``Chart``, an EM step is to first order the gradient
+    of the bound. So EM is steepest ascent there, with rates between 0 and 1: the
+    eigenvalues of the observed share of the complete-data information. From
+    pairs of states, limited-memory BFGS finds a better step.
 
     Parameters
     ----------
     other, state : PointState
-        Two states that are near each other; the second is the origin of the coordinates.
+        Two states near each other; the second is the origin of the coordinates.
     """
 
     def __init__(self, other: S, state: S):
@@ -82,7 +82,7 @@ class Terrain(Generic[S]):
         self.visit(state)
 
     def visit(self, state: S) -> None:
-        """Learn from the next state; nothing, where squares are beyond floating point."""
+        """Learn from the next state, unless squares overflow or underflow."""
         model, position = self._proposed
         if state.model is not model:
             position = self._chart.coordinates(state.model)
@@ -100,10 +100,10 @@ class Terrain(Generic[S]):
 
     @property
     def remaining_gain(self) -> float:
-        """The gain that remains, if no rate is below the slowest seen; nats per sample.
+        """An estimate of the remaining gain from the slowest rate seen, nats per sample.
 
-        A few steps have not seen the slowest rates, so one of ``SLOWEST_RATE`` is
-        assumed in any case. Nothing is known where the bound bends upwards.
+        A few steps do not show the slowest rates, so the rate is taken to be at most
+        ``SLOWEST_RATE``. The estimate is infinite where the bound curves upwards.
         """
         if self._upward or not len(self._memory):
             return np.inf
@@ -112,9 +112,9 @@ class Terrain(Generic[S]):
         return square / (2 * min(SLOWEST_RATE, self._memory.slowest_rate))
 
     def leap(self, radius: float) -> tuple[Movable | None, float]:
-        """Parameters to try instead of an EM step, if there are any, and how far they are."""
+        """Parameters to try instead of an EM step, or None, and their distance."""
         leap = self._memory.newton_step(self._gradient)
-        # Pairs near a maximum are rounding errors, whose rates may multiply beyond all numbers.
+        # Near a maximum, pairs are rounding errors, and products of their rates may overflow.
         with np.errstate(over="ignore", invalid="ignore"):
             ascent = leap @ self._gradient
             length, plain = np.sqrt(leap @ leap), np.sqrt(self._gradient @ self._gradient)
@@ -129,15 +129,15 @@ class Terrain(Generic[S]):
 
 
 class Accelerator(Generic[S]):
-    """EM as a quasi-Newton method, one pass over the data at a time; and its stopping rule.
+    """EM as a quasi-Newton method, one pass over the data at a time, and its stopping rule.
 
-    Plain steps come first. Where they tell of a long climb on a long table, a
-    sample of the rows goes ahead. When gains shrink, steps are extrapolated.
-    What is proposed costs one pass, and is taken only if the bound does not
-    fall. Otherwise the state stays, and all is forgotten but
-    the state that was refused: the two of them tell how far to go instead. If
-    that fails as well, plain steps follow, twice as many after each further
-    failure in a row. So a climb never falls, and failures never cost much.
+    It begins with plain steps. If they show that a fit to a long table will take
+    long, it fits a sample of the rows first. When gains shrink, it extrapolates
+    steps. A proposal costs one pass, and is accepted only if the bound does not
+    fall. Otherwise the state stays, and the accelerator forgets all pairs; the
+    state and the rejected one form the first new pair. If the next proposal
+    fails, too, plain steps follow, twice as many after each further failure in a
+    row. So the bound never falls, and failures never cost much.
 
     Parameters
     ----------
@@ -161,11 +161,11 @@ class Accelerator(Generic[S]):
         self._gain = 0.0
         self._sampled = False
         self._terrain: Terrain[S] | None = None
-        # The last states that plain steps connect.
+        # The last states connected by plain steps.
         self._plain: deque[S] = deque(maxlen=3)
 
     def step(self, state: S) -> S:
-        """One pass over the data: a better state, or the same one."""
+        """Take one pass over the data; return a better state, or the same one."""
         if state is not self._state:  # a start, or a jump
             self._begin(state)
         ahead = self._climb_on_sample(state)
@@ -193,20 +193,20 @@ class Accelerator(Generic[S]):
         return new
 
     def has_converged(self, bounds: object) -> bool:
-        """Whether the gain that remains is below the tolerance, and the last gain was.
+        """Whether the remaining gain and, after an extrapolation, the last gain are below ``tol``.
 
-        After an extrapolated step the terrain tells what remains, after plain
-        ones Aitken's rule. The history of the bound alone would not.
+        The local model estimates what remains after an extrapolated step, Aitken's
+        rule after plain ones. The history of the bound alone does not suffice.
         """
         if self._terrain is not None and len(self._plain) == 1:
             return 0 <= self._gain < self._tol and self._terrain.remaining_gain < self._tol
         return remaining_gain([state.bound for state in self._plain], SLOWEST_RATE) < self._tol
 
     def _climb_on_sample(self, state: S) -> Movable | None:
-        """Where a few of many rows lead to, if more than chance is to be gained there; asked once.
+        """Fit a sample, at most once; return the model if it gains more than chance, else None.
 
-        At the optimum of all rows, m of them gain by n_parameters / (2 m) nats
-        per sample if the parameters are fitted to them alone (Akaike 1974).
+        From the optimum of all rows, fitting only m of them gains about
+        n_parameters / (2 m) nats per sample by chance (Akaike 1974).
         """
         if self._sampled or len(self._plain) < 3:
             return None

@@ -1,4 +1,4 @@
-"""Limited-memory BFGS: Newton's step from what the last moves told of the curvature."""
+"""Limited-memory BFGS: Newton steps with the curvature seen in the last moves."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from skemvae.kernel import native
 
 
 class Memory:
-    """The last pairs of a move and its bend: what the move took away from the gradient.
+    """The last pairs of a move and its bend, the decrease of the gradient along the move.
 
     Parameters
     ----------
     capacity : int
-        How many pairs are remembered.
+        The number of pairs to remember.
     n_coordinates : int
 
     References
@@ -23,7 +23,7 @@ class Memory:
     """
 
     def __init__(self, capacity: int, n_coordinates: int):
-        # The places are used in turn.
+        # These are ring buffers.
         self._moves = np.empty((capacity, n_coordinates))
         self._bends = np.empty((capacity, n_coordinates))
         self._curvatures = np.empty(capacity)
@@ -34,7 +34,7 @@ class Memory:
         return self._n_pairs
 
     def add(self, move: Array, bend: Array, curvature: float, rate: float) -> None:
-        """Remember a pair; ``curvature`` is move · bend, ``rate`` that divided by |move|^2."""
+        """Remember a pair; ``curvature`` is move · bend, ``rate`` is curvature / |move|^2."""
         capacity = len(self._rates)
         place = (self._oldest + self._n_pairs) % capacity
         if self._n_pairs < capacity:
@@ -46,13 +46,13 @@ class Memory:
 
     @property
     def slowest_rate(self) -> float:
-        """The smallest rate that is remembered."""
+        """The smallest remembered rate."""
         return float(self._rates[: self._n_pairs].min())
 
     def newton_step(self, gradient: Array) -> Array:
-        """What the curvature makes of a gradient: the gradient itself, where nothing is known.
+        """The Newton step for a gradient; without pairs, the gradient itself.
 
-        Not finite, where floating point does not reach.
+        It is not finite if floating point overflows.
         """
         step = gradient.copy()
         if native.level is not None:

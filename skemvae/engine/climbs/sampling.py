@@ -1,4 +1,4 @@
-"""EM that can go ahead on a sample of the rows."""
+"""EM that can run on a sample of the rows first."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from skemvae.core.em import MixtureEM
 from skemvae.core.rows import Rows
 from skemvae.engine.samples.sketch import Sketch
 
-# A sample is worth it, if it holds less than such a part of the rows; and memory stays bounded,
-# if it holds at most so many numbers: 16 MiB.
+# A sample is worthwhile if it holds less than this fraction of the rows. It may hold at most
+# _MOST_NUMBERS values (16 MiB), so that memory stays bounded.
 _WORTH_SAMPLING, _MOST_NUMBERS = 1 / 8, 2**21
 
 
 class SampledEM(MixtureEM):
-    """EM on a table, of which a sample may go ahead."""
+    """EM on a table, which can also run on a sample of it."""
 
     def sampled(self, size: int) -> Self | None:
-        """The same on so many rows that stand for all of them; None if that saves little.
+        """The same EM on ``size`` representative rows, or None if that saves little.
 
-        Neither the order of the rows nor how the table is cut into parts matters.
+        The sample does not depend on the order of the rows or the division into parts.
         """
         d = len(self.table.frame.origin)
         if size * d > _MOST_NUMBERS:

@@ -1,10 +1,9 @@
-"""EM for Gaussian mixtures, whole steps of it in the compiled kernel.
+"""EM for Gaussian mixtures with whole steps in the compiled kernel.
 
-What stands around a pass takes longer in the interpreter than a pass over a few thousand rows. So
-the kernel takes the E step and the M step in one call; and many steps from several starts in one
-call, where nobody watches. It knows what is ordinary only, and leaves the rest to ``MixtureEM``:
-components that are about to vanish, covariances that become singular, means that move so far that a
-pass must be taken again.
+The Python code around a pass takes longer than a pass over a few thousand rows. So the kernel takes
+the E step and the M step in one call, and for races many steps from several starts. It handles only
+ordinary steps and leaves the others to ``MixtureEM``: components that are about to vanish, singular
+covariances, and means that move so far that the pass must be repeated.
 """
 
 from __future__ import annotations
@@ -35,23 +34,23 @@ from skemvae.engine.passes.threads import in_region
 from skemvae.kernel import native
 from skemvae.kernel.small_matrices import SMALL, readable
 
-# Multiplications of a pass up to which it is taken as if nothing were shared between components
-# or features, which has passes of its own; and up to which several starts climb in one call
-# (measured).
+# Passes of up to _SHORT multiplications ignore that components or features share parameters, or
+# that rows are float32, for which there are special passes. Up to _SHORT_FOR_MANY, several starts
+# run in one call (measured).
 _SHORT, _SHORT_FOR_MANY = 2**22, 2**24
-# What a step takes in the interpreter, around its pass: a tenth of a millisecond.
+# The cost of a step in the interpreter, besides its pass (a tenth of a millisecond).
 _INTERPRETED = 2**20
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a climb has come to.
+    """The result of some EM steps.
 
     Attributes
     ----------
     model : GaussianMixture
     bound : float
-        The objective at ``model``, nats per sample, in the units of the data.
+        The bound at ``model``, nats per sample, in the units of the data.
     count : array of shape (K,)
         The weight of the rows that each component holds.
     """
@@ -63,7 +62,7 @@ class Place:
 
 @dataclass(frozen=True)
 class CompiledState(Place):
-    """A place whose M step the kernel has taken, too.
+    """A place whose next M step the kernel has already taken.
 
     Attributes
     ----------
@@ -77,7 +76,7 @@ class CompiledState(Place):
 
     @cached_property
     def expectation(self) -> Expectation:
-        """The E step, taken again when its moments are asked for."""
+        """The result of the E step, which is repeated when this is first read."""
         return expectation(self.model, self.rows, fastest_pass)
 
 
@@ -86,12 +85,12 @@ State = EMState[GaussianMixture]
 
 @dataclass(frozen=True)
 class CompiledEM(SampledEM):
-    """EM on rows in memory."""
+    """EM on rows in memory, with whole steps in the kernel."""
 
     table: Rows
 
     def start(self, model: Any) -> Any:
-        """The E step at given parameters."""
+        """Take the E step at given parameters."""
         level = native.level
         if level is not None:
             ((state, _),) = _steps(level, [model], self.table, 0, 0.0)
@@ -100,7 +99,7 @@ class CompiledEM(SampledEM):
         return super().start(model)
 
     def step(self, state: Any) -> Any:
-        """One iteration; once out of the ordinary, steps stay so more often than not."""
+        """Take one iteration; after a step that the kernel refused, without the kernel."""
         start = self.start if isinstance(state, CompiledState) else super().start
         return start(state.maximised)
 
@@ -108,7 +107,7 @@ class CompiledEM(SampledEM):
 def em_on(
     table: Table, choose: PassChoice, structure: type[Covariance], n_components: int
 ) -> SampledEM:
-    """EM for Gaussian mixtures on a table, in the way that suits it."""
+    """Choose the EM implementation for Gaussian mixtures on a table."""
     if choose is fastest_pass and isinstance(table, Rows) and native.level is not None:
         unit = structure.identity(n_components, table.X.shape[1])
         if _serves(unit, table):
@@ -117,7 +116,7 @@ def em_on(
 
 
 def _serves(covariance: Covariance, rows: Rows) -> bool:
-    """Whether the kernel takes whole steps as fast as passes alone."""
+    """Whether whole steps in the kernel are as fast as its passes."""
     X, form, cost = rows.X, covariance.kernel_form, _cost(covariance)
     if (
         form is None
@@ -138,7 +137,7 @@ def _cost(covariance: Covariance) -> Cost:
 
 
 def work_of_step(covariance: Covariance, n_rows: float) -> float:
-    """What a step takes in a race, as multiplications of the kernel, about."""
+    """The approximate cost of a step in a race, in multiplications of the kernel."""
     around = _INTERPRETED if native.level is None else 0
     return n_rows * _cost(covariance).work_per_row + around
 
@@ -146,25 +145,26 @@ def work_of_step(covariance: Covariance, n_rows: float) -> float:
 def begin(
     unit: Covariance, labels: AnyArray, rows: Rows, noise: Array, few_rows: int
 ) -> list[GaussianMixture | None]:
-    """The M step of several divisions of a small table into groups.
+    """Take the M step for several divisions of a small table into groups.
 
-    The scatter of each group is averaged with the pooled one, which counts as much as a few rows.
+    The scatter of each group is averaged with the pooled one, which counts as ``few_rows`` rows.
 
     Parameters
     ----------
     unit : Covariance
-        Of the structure and size that is wanted.
+        Unit matrices of the desired structure and size.
     labels : array of shape (n, m), of integers
         The groups of the rows, in each of n divisions.
     rows : Rows
         In their own units.
     noise : array of shape (d,)
+        The ridge.
     few_rows : int
 
     Returns
     -------
     list
-        None where a step is out of the ordinary.
+        One model per division, or None where the kernel does not handle the step.
     """
     level, (n, m), (k, d) = native.level, labels.shape, unit.values.shape[:2]
     form = unit.kernel_form
@@ -206,11 +206,11 @@ def climb(models: Sequence[GaussianMixture], rows: Rows, n_iter: int, tol: float
     Parameters
     ----------
     models : sequence of GaussianMixture
-        Of one structure, in the frame of the rows.
+        Models of one structure, in the frame of the rows.
     rows : Rows
     n_iter : int
     tol : float
-        A climb ends where less remains to be gained by Aitken's rule, nats per sample.
+        Stop when less remains to be gained by Aitken's rule, nats per sample.
 
     Raises
     ------
@@ -232,21 +232,21 @@ def _step_by_step(model: GaussianMixture, rows: Rows, n_iter: int, tol: float) -
     if result.status is Status.INTERRUPTED:
         raise KeyboardInterrupt
     state = result.state
-    # Places are kept, many at a time.
+    # Drop cached factors, since many places are kept at a time.
     return Place(state.model.bare, state.bound, state.expectation.moments.count)
 
 
 def _steps(
     level: str, models: Sequence[GaussianMixture], rows: Rows, n_iter: int, tol: float
 ) -> list[tuple[Place, int]]:
-    """As far as the kernel comes from each model, and how many steps are left to do.
+    """Take steps in the kernel; return the place reached from each model, and the steps left.
 
-    A ``CompiledState``, unless the next step is out of the ordinary.
+    A place is a ``CompiledState``, unless the kernel does not handle its next step.
     """
     first = models[0]
     kernel, form = native.kernel, first.covariance.kernel_form
     take = kernel.climb_dense if form is KernelForm.DENSE else kernel.climb_axes
-    # Where each climb stands, and where the M step leads.
+    # The current parameters of each model, and those after the next M step.
     routes = len(models), 2
     weights = np.empty(routes + first.weights.shape)
     means = np.empty(routes + first.means.shape)
