@@ -145,18 +145,18 @@ class ExactEM:
         if len(dead):
             yield (
                 f"Components ({listed([str(k) for k in dead])}) hold no rows, and predict never "
-                "returns them. Take fewer components, or another start: other means_init or "
-                "weights_init, or none of them."
+                "returns them. Use fewer components or another start: change or drop means_init "
+                "and weights_init."
             )
         missing = self.regularisation.missing(self.grain)
         if self.regularisation.share(self.grain) < _ENOUGH * missing:
             k, d = model.means.shape
             yield (
                 f"{self.grain.n_rows} rows do not determine the {covariance.name!r} "
-                f"covariances of {k} components in {d} columns: densities are flat in some "
-                f"directions, and how high they are is up to reg_covar={self._estimator.reg_covar} "
-                "alone. Take reg_covar='auto', covariance_type='tied' or 'diag', fewer components "
-                "or columns, or FactorModel."
+                f"covariances of {k} components in {d} columns: in some directions they have no "
+                f"variance, so the density depends on reg_covar={self._estimator.reg_covar} alone. "
+                "Use reg_covar='auto', covariance_type='tied' or 'diag', fewer components or "
+                "columns, or FactorModel."
             )
             return
         varies = self._summary.spread > self._summary.floor
@@ -181,9 +181,9 @@ class ExactEM:
         if len(columns):
             components = np.flatnonzero(is_explained[:, columns].any(1))
             yield (
-                f"Columns ({listed([repr(names[int(j)]) for j in columns])}) are explained by the "
-                f"factors alone in components ({listed([str(k) for k in components])}): their "
-                "noise variance is at its floor (a Heywood case). Take fewer factors than "
+                f"Columns ({listed([repr(names[int(j)]) for j in columns])}) are fully explained "
+                f"by the factors in components ({listed([str(k) for k in components])}): their "
+                "noise variance is at its floor (a Heywood case). Use fewer factors than "
                 f"n_factors={self._estimator.n_factors}, or a larger reg_covar."
             )
 

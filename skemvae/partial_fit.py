@@ -55,8 +55,9 @@ def step_on_batch(estimator: Any, structure: type[Covariance], rows: Rows) -> di
     """
     if not structure.goes_online:
         raise ValueError(
-            f"partial_fit takes no covariance_type={structure.name!r}, whose moments depend on the "
-            "parameters: use fit, which also reads tables in parts (from_batches, memmaps, dask)."
+            f"partial_fit does not support covariance_type={structure.name!r}, whose moments "
+            "depend on the parameters: use fit, which also reads tables in parts (from_batches, "
+            "memmaps, dask)."
         )
     going_on = hasattr(estimator, "means_")
     extent = rows.fold(Extent.of)
@@ -72,7 +73,9 @@ def step_on_batch(estimator: Any, structure: type[Covariance], rows: Rows) -> di
     batch = Stream.of(extent, own, grain, regularisation.noise(own, grain))
     before = getattr(estimator, "_stream", None) or batch.unseen
     if not np.isfinite(before.weight + batch.weight):
-        raise ValueError("The sum of sample_weight leaves float64: divide all of them by 1e300.")
+        raise ValueError(
+            "The sum of sample_weight exceeds the range of float64: divide all weights by 1e300."
+        )
     n_parameters = getattr(estimator, "n_parameters_", 1)
     steps = before.step_sizes(batch, estimator.learning_decay, n_parameters)
 
@@ -110,7 +113,7 @@ def _going_on(estimator: Any, before: Stream) -> tuple[GaussianMixture, Gaussian
     if len(mixture.weights) != estimator.n_components:
         raise ValueError(
             f"n_components={estimator.n_components}, but the fitted mixture has "
-            f"{len(mixture.weights)} components: set it back, or begin anew with fit."
+            f"{len(mixture.weights)} components: set n_components back, or start again with fit."
         )
     climbing = mixture if before.climbing is None else before.climbing
     return mixture, climbing

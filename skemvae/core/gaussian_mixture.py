@@ -26,13 +26,13 @@ def frame_of(weights: Array, means: Array, covariance: Covariance) -> Frame:
 
 @dataclass(frozen=True)
 class GaussianMixture:
-    """Parameters of a Gaussian mixture, and the objective that a fit maximises.
+    """Parameters of a Gaussian mixture, and the bound that a fit maximises.
 
     The score of a component is
     ``log w + log N(x | mean, C) - tr(diag(noise) C^-1) / 2``: the expected log
     density of x with added noise of that variance (the ridge). The E and the M
     step use the same expression, so ``C = scatter + diag(noise)`` maximises it
-    exactly, and the objective never falls. If ``noise`` is 0, the score is the
+    exactly, and the bound never falls. If ``noise`` is 0, the score is the
     log joint density.
 
     Attributes

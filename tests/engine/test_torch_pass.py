@@ -141,7 +141,7 @@ def test_the_default_is_numpy():
     [
         (0, TypeError, "device=0 must be a str"),
         (None, TypeError, "device=None must be a str"),
-        ("abacus", ValueError, "device='abacus' is no device: use 'cpu'"),
+        ("abacus", ValueError, "device='abacus' is not a device: use 'cpu'"),
         ("cpu:0", ValueError, "device='cpu:0' is not one of"),
     ],
 )

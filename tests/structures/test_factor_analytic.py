@@ -279,7 +279,7 @@ def test_a_column_without_noise_of_its_own_is_named():
 
 
 def test_online_em_is_refused_with_what_to_do_instead():
-    with pytest.raises(ValueError, match="partial_fit takes no covariance_type='factor_analytic'"):
+    with pytest.raises(ValueError, match="does not support covariance_type='factor_analytic'"):
         EMGaussianMixture(2, covariance_type="factor_analytic").partial_fit(table())
 
 

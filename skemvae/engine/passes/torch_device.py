@@ -24,7 +24,7 @@ def device_of(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError:
         raise ValueError(
-            f"device={name!r} is no device: use 'cpu', 'cuda' or 'cuda:1' for a GPU, or 'auto'."
+            f"device={name!r} is not a device: use 'cpu', 'cuda' or 'cuda:1' for a GPU, or 'auto'."
         ) from None
     if device.type == "cuda" and (device.index or 0) >= n_gpus:
         found = {0: "no GPU", 1: "one GPU"}.get(n_gpus, f"{n_gpus} GPUs")
