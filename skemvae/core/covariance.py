@@ -81,12 +81,12 @@ class Covariance(ABC):
 
     @property
     def n_components(self) -> int:
-        """K."""
+        """The number of components, K."""
         return int(self.values.shape[0])
 
     @property
     def n_features(self) -> int:
-        """d."""
+        """The number of features, d."""
         return int(self.values.shape[1])
 
     # The structure, which does not depend on the matrices.
@@ -104,7 +104,7 @@ class Covariance(ABC):
     @classmethod
     @abstractmethod
     def identity(cls, n_components: int, n_features: int) -> Self:
-        """Identity matrices."""
+        """K identity matrices of this structure."""
 
     @classmethod
     @abstractmethod

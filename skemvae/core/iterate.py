@@ -15,7 +15,7 @@ from skemvae.core.arrays import EPS
 # Bounds with a smaller relative difference count as equal.
 _TIE = 1e-8
 # Early gains shrink fast, since they come from the fast directions. So assume that an iteration
-# closes at most this share of the remaining gap, or less if the gains say so.
+# closes at most this share of the remaining gap, or less if the gains show that.
 SLOWEST_RATE = 0.01
 
 
@@ -150,7 +150,7 @@ class Patience:
 
 @dataclass(frozen=True)
 class Result(Generic[S]):
-    """What a loop returns.
+    """The result of a loop.
 
     Attributes
     ----------

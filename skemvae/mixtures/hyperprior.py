@@ -43,7 +43,7 @@ class Hyperprior:
     References
     ----------
     Hunter and Lange (2004), "A tutorial on MM algorithms": a step maximises a function that lies
-    below the objective and touches it, so the objective rises.
+    below the bound and touches it, so the bound rises.
     """
 
     centre: NormalWishart

@@ -18,7 +18,9 @@ from skemvae.structures.matrices import MatrixCovariance
 
 @dataclass(frozen=True)
 class NormalWishart:
-    """mu_k | L_k ~ N(mean_k, (mean_precision_k L_k)^-1), L_k ~ Wishart(dof_k, scale_k).
+    """Normal-Wishart distributions of K means mu_k and precisions L_k.
+
+    mu_k | L_k ~ N(mean_k, (mean_precision_k L_k)^-1) and L_k ~ Wishart(dof_k, scale_k).
 
     Each block of the structure has one Wishart distribution: a block is the
     whole matrix if the structure is dense, and a single variance if it is

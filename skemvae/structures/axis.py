@@ -106,7 +106,7 @@ class AxisAlignedCovariance(MatrixCovariance):
 
 
 class Diagonal(AxisAlignedCovariance):
-    """A variance for each feature of each component."""
+    """One variance for each feature of each component."""
 
     name = "diag"
     kernel_form = KernelForm.AXES

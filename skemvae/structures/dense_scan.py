@@ -148,7 +148,7 @@ class WhitenedScan(DenseScan):
         ]
 
     def _by_slab(self, features: AnyArray) -> list[AnyArray]:
-        """Views of shape (K, features of the slab, n)."""
+        """Views of the features of each slab, shape (K, features of the slab, n)."""
         k, n = len(self.means), features.shape[1]
         return [features[k * slab.start : k * slab.stop].reshape(k, -1, n) for slab in self._slabs]
 

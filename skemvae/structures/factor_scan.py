@@ -86,7 +86,7 @@ class FactorScan(Scan):
         return features
 
     def squared_distances(self, features: Array, workspace: Workspace) -> Array:
-        # |x - mean - Λ u|^2 / Ψ + |u|^2 for the expected factors u: no difference of large squares.
+        # |x - mean - Λ u|^2 / Ψ + |u|^2, u being the expected factors: no large squares cancel.
         d = self.loadings.shape[1]
         factors = np.linalg.solve(self.roots.transpose(0, 2, 1), features[:, d:])
         residuals = np.matmul(self.loadings, factors)

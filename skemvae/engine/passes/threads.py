@@ -147,7 +147,7 @@ class Region:
                 results[i] = function(item)
 
         def help_out() -> None:
-            at_work.add(threading.get_ident())  # before it takes an item
+            at_work.add(threading.get_ident())  # before taking an item, so that stop() sees it
             try:
                 work()
             except BaseException as error:
@@ -221,7 +221,7 @@ class _Regions:
             is_first = not self.by_thread
             self.by_thread[thread] = region
             allowed = self._borrow(region)
-            if is_first:  # otherwise another thread has the cores
+            if is_first:  # otherwise another thread uses the cores
                 region.n_workers = max(1, min(allowed, default=1))
 
         self._alone(open_it)

@@ -80,7 +80,7 @@ class TorchPasses:
             yield Block(self.sent(z), None if weight is None else self.sent(weight))
 
     def on_device(self, scan: Scan) -> TorchScan:
-        """The arithmetic of a scan, on the device."""
+        """The torch version of a scan, on the device."""
         return on_device(scan, self._device)
 
     def sent(self, array: Array) -> Tensor:
