@@ -7,7 +7,7 @@ PIP_INSTALL = install --quiet --constraint constraints.txt --editable
 
 # Where docstrings must be complete: what users call.
 PUBLIC = $(addprefix skemvae/, \
-  em_gaussian_mixture.py mixture_parameters.py mixture_density.py variational_em.py model_density.py vae.py deep_density.py base.py \
+  em_gaussian_mixture.py partial_fit.py mixture_parameters.py mixture_density.py variational_em.py model_density.py vae.py deep_density.py base.py \
   transformed/estimator.py transformed/answers.py outliers.py comparison/compare.py bound_monitor.py versions.py \
   models/bayesian_mixture.py models/factor_model.py models/latent_variable_model.py bijections/base.py \
   displays/bound.py displays/density.py displays/feature_score.py displays/gap.py displays/latent.py \

@@ -8,26 +8,30 @@ from typing import Any
 
 import numpy as np
 
+from skemvae.core.arrays import power_of_two
 from skemvae.core.covariance import Covariance
 from skemvae.core.gaussian_mixture import GaussianMixture
 from skemvae.core.iterate import Result
-from skemvae.core.rows import Rows
+from skemvae.core.rows import Frame, Rows
 from skemvae.core.table import Table
 from skemvae.doubts import Columns, is_beyond_doubt, listed
 from skemvae.engine.climbs.whole_steps import State, em_on
 from skemvae.engine.passes.choice import passes_on
 from skemvae.engine.samples.grain import Grain
-from skemvae.engine.samples.summary import Summary
+from skemvae.engine.samples.summary import Extent, Summary
 from skemvae.engine.starts.initialisation import Initialiser, Start
 from skemvae.engine.starts.regularisation import Regularisation
 from skemvae.engine.starts.revival import revivals
 from skemvae.structures.dense import as_matrices
+from skemvae.tables.reading import check_extent, read
 from skemvae.validation import (
     LARGEST_SQUARE,
+    check_enough,
     check_mixture_weights,
     check_parameter_array,
     check_positive_definite,
     check_random_state,
+    check_range,
     check_responsibilities,
 )
 
@@ -39,6 +43,21 @@ _NEXT_TO_NOTHING = 1e-3
 _STEPS_OF_REVIVAL = 25
 # Noise variances up to this multiple of their floor count as at the floor.
 _AT_FLOOR = 1 + 1e-6
+
+
+def framed_table(
+    estimator: Any, structure: type[Covariance], X: Any, sample_weight: Any
+) -> tuple[Table, Extent, Summary]:
+    """Read and validate the rows; return them in their own frame, with extent and summary."""
+    table = read(estimator, X, sample_weight)
+    extent = check_extent(table, getattr(estimator, "feature_names_in_", None))
+    check_enough(extent, estimator.n_components)
+    weight_unit = power_of_two(np.asarray(extent.heaviest))
+    table = table.framed(table.frame, float(weight_unit))
+    summary = Summary.of(table, extent)
+    check_range(summary)
+    frame = Frame(summary.mean, structure.units(summary.scale))
+    return table.framed(frame), extent, summary
 
 
 class ExactEM:

@@ -8,20 +8,15 @@ from typing import Any, Self
 import numpy as np
 
 from skemvae.callbacks import with_callbacks
-from skemvae.core.arrays import power_of_two
 from skemvae.core.bound import POSTERIORS
 from skemvae.core.covariance import Covariance
 from skemvae.core.iterate import Result, Status
-from skemvae.core.rows import Frame, Rows
-from skemvae.core.table import Table
 from skemvae.doubts import warn_of_doubts
-from skemvae.em_fit import ExactEM
+from skemvae.em_fit import ExactEM, framed_table
 from skemvae.engine.climbs.whole_steps import State
 from skemvae.engine.passes.threads import in_region
-from skemvae.engine.samples.summary import Extent, Summary
 from skemvae.engine.starts.initialisation import METHODS
 from skemvae.fitting import best_of_starts, fitting, warn_unless_converged
-from skemvae.mixture_density import MixtureDensity
 from skemvae.mixtures.stream import Stream
 from skemvae.parameters import (
     check_parameters,
@@ -33,15 +28,11 @@ from skemvae.parameters import (
     optional,
     verbosity,
 )
-from skemvae.partial_fit import remembered, step_on_batch
+from skemvae.partial_fit import OnlineMixture, remembered
 from skemvae.structures.registry import STRUCTURES
-from skemvae.tables.reading import check_extent, check_rows, read
 from skemvae.typing import ArrayLike, IntArray, MatrixLike, RandomState
 from skemvae.validation import (
     check_choice,
-    check_enough,
-    check_range,
-    check_weights,
     keywords_named,
 )
 
@@ -62,7 +53,7 @@ _RULES = {
 }
 
 
-class EMGaussianMixture(MixtureDensity):
+class EMGaussianMixture(OnlineMixture):
     """Gaussian mixture fitted by exact EM.
 
     A drop-in replacement for scikit-learn's ``GaussianMixture``: parameters
@@ -336,93 +327,6 @@ class EMGaussianMixture(MixtureDensity):
         warn_of_doubts(doubts)
         return self
 
-    def partial_fit(
-        self, X: MatrixLike, y: object = None, sample_weight: ArrayLike | None = None
-    ) -> Self:
-        """Take one step of online EM on a batch of rows.
-
-        The step averages the expected moments of the batch with those of all rows
-        before it, and takes the M step. No rows are kept.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            The batch. The first one also gives the start, so it needs at least
-            as many rows as there are components, and should be a random sample
-            of at least 5 rows per free parameter; later ones can be of any size.
-        y : Ignored
-            Present for the API only.
-        sample_weight : array-like of shape (n_samples,), default=None
-            How much each row counts, relative to all rows of all batches.
-
-        Returns
-        -------
-        self
-            After the first batch, all methods can be used.
-
-        Raises
-        ------
-        ValueError
-            As for ``fit``, and if X does not have the columns of the first batch.
-            The estimator is then unchanged.
-        KeyboardInterrupt
-            After Ctrl-C. The estimator is then unchanged.
-
-        See Also
-        --------
-        fit : Batch EM, for a table that can be read again and again.
-
-        Notes
-        -----
-        After ``fit``, the steps continue from its parameters, and the rows of the
-        fit count as the first batch. After ``from_parameters``, the first batch
-        takes an ordinary EM iteration from these parameters.
-
-        Let s be the share of the batch in the weight of all rows so far, including
-        its own; for the t-th of batches of equal size, s = 1 / t. A batch moves the
-        averaged moments by ``min(1, 3 s ** learning_decay)`` of the way to its own.
-        E steps are taken at other, *climbing* parameters, whose moments move by
-        ``min(1, 5 s ** (learning_decay / 2))``. A batch of fewer than 5 rows per free
-        parameter moves either by at most ``max(s, n_samples / (5 *
-        n_parameters_))``, so that enough rows remain to determine the parameters.
-
-        The ridge is that of ``fit``, from running averages of the variances and of
-        the grain of the features. In the grain, batches are weighted by their gaps,
-        since a few rows do not show which values are close. You decide when to stop.
-        ``lower_bound_`` is the bound of the batch at the climbing parameters *before*
-        the step. If no row comes twice, these parameters have not seen its rows.
-
-        Rows must come in random order. A sorted table acts as a drifting stream:
-        the components follow it, and forget how it began.
-
-        References
-        ----------
-        Cappé and Moulines (2009), "On-line expectation-maximization algorithm for
-        latent data models"; Liang and Klein (2009), "Online EM for unsupervised models";
-        Polyak and Juditsky (1992), "Acceleration of stochastic approximation by averaging".
-
-        Examples
-        --------
-        Two passes over a table, in a different order each time:
-
-        >>> import numpy as np
-        >>> from skemvae import EMGaussianMixture
-        >>> rng = np.random.default_rng(0)
-        >>> X = np.concatenate([rng.normal(-3, 1, (5000, 1)), rng.normal(3, 1, (5000, 1))])
-        >>> mixture = EMGaussianMixture(2, random_state=0)
-        >>> for _ in range(2):
-        ...     for rows in np.array_split(rng.permutation(len(X)), 10):
-        ...         mixture = mixture.partial_fit(X[rows])
-        >>> mixture.n_samples_seen_, mixture.n_iter_
-        (20000, 20)
-        >>> bool(mixture.score(X) > EMGaussianMixture(2, random_state=0).fit(X).score(X) - 0.01)
-        True
-        """
-        structure = self._check_parameters()
-        with fitting(self) as draft:
-            in_region(lambda _: draft._take(structure, X, sample_weight))
-        return self
-
     def fit_predict(
         self, X: MatrixLike, y: object = None, sample_weight: ArrayLike | None = None
     ) -> IntArray:
@@ -451,7 +355,7 @@ class EMGaussianMixture(MixtureDensity):
         """Fit the mixture, whose parameters are valid; return the result and any doubts."""
         warm = self.warm_start and hasattr(self, "means_")
         metadata = None if sample_weight is None else {"sample_weight": sample_weight}
-        table, extent, summary = self._read(structure, X, sample_weight)
+        table, extent, summary = framed_table(self, structure, X, sample_weight)
         ascent = ExactEM(self, structure, table, summary, warm)
         grain, regularisation = ascent.grain, ascent.regularisation
         stream = Stream.of(extent, summary, grain, regularisation.noise(summary, grain))
@@ -472,28 +376,6 @@ class EMGaussianMixture(MixtureDensity):
             look_back=look_back,
         )
         return result, doubts
-
-    def _take(self, structure: type[Covariance], X: Any, sample_weight: Any) -> None:
-        """Take one step on a batch."""
-        going_on = hasattr(self, "means_")
-        n_min = 1 if going_on else 2
-        X = check_rows(self, X, numeric=True, reset=not going_on, n_min=n_min)
-        rows = Rows.of(X, check_weights(sample_weight, X))
-        self._set(**step_on_batch(self, structure, rows))
-
-    def _read(
-        self, structure: type[Covariance], X: Any, sample_weight: Any
-    ) -> tuple[Table, Extent, Summary]:
-        """Read and validate the rows; return them in their own frame, with extent and summary."""
-        table = read(self, X, sample_weight)
-        extent = check_extent(table, getattr(self, "feature_names_in_", None))
-        check_enough(extent, self.n_components)
-        weight_unit = power_of_two(np.asarray(extent.heaviest))
-        table = table.framed(table.frame, float(weight_unit))
-        summary = Summary.of(table, extent)
-        check_range(summary)
-        frame = Frame(summary.mean, structure.units(summary.scale))
-        return table.framed(frame), extent, summary
 
     def _history(self) -> Any:
         """The bounds that a warm start continues; none after batches, which are other rows."""
