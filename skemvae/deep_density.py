@@ -310,7 +310,23 @@ class DeepDensity(LatentDensityEstimator):
 
 
 def report(estimator: DeepDensity, result: Result[Any]) -> None:
-    """Raise or warn unless the fit ended well."""
+    """Raise or warn unless a fit ended well.
+
+    Parameters
+    ----------
+    estimator : VAEEstimator
+    result : Result
+
+    Raises
+    ------
+    FloatingPointError
+        If the bound became non-finite at every learning rate.
+
+    Warns
+    -----
+    ConvergenceWarning
+        If the fit was interrupted, did not converge, or left z unused.
+    """
     if result.status is Status.DIVERGED:
         raise FloatingPointError(
             f"The bound became non-finite after epoch {result.n_iter}, at every learning rate; "

@@ -128,11 +128,22 @@ class OnlineMixture(MixtureDensity, ABC):
         n_min = 1 if going_on else 2
         X = check_rows(self, X, numeric=True, reset=not going_on, n_min=n_min)
         rows = Rows.of(X, check_weights(sample_weight, X))
-        self._set(**step_on_batch(self, structure, rows))
+        self._set(**_step_on_batch(self, structure, rows))
 
 
 def remembered(stream: Stream, regularisation: Regularisation) -> dict[str, Any]:
-    """The attributes from which ``partial_fit`` continues, and ``reg_covar_``."""
+    """Return what ``partial_fit`` continues from, and ``reg_covar_``.
+
+    Parameters
+    ----------
+    stream : Stream
+    regularisation : Regularisation
+
+    Returns
+    -------
+    dict
+        Fitted attributes by name.
+    """
     return {
         "n_samples_seen_": stream.n_rows,
         "reg_covar_": regularisation.share(stream.grain),
@@ -140,7 +151,7 @@ def remembered(stream: Stream, regularisation: Regularisation) -> dict[str, Any]
     }
 
 
-def step_on_batch(estimator: Any, structure: type[Covariance], rows: Rows) -> dict[str, Any]:
+def _step_on_batch(estimator: Any, structure: type[Covariance], rows: Rows) -> dict[str, Any]:
     """Take a step on some rows and return the fitted attributes.
 
     Parameters

@@ -56,7 +56,8 @@ def a_likelihood(value: Any, sizes: Sizes) -> str | None:
     """An instance of a likelihood of this library, or of a registered one."""
     if path_of(type(value)) in {record.path for record in registered().values()}:
         return None
-    return part(*_LIKELIHOODS)(value, sizes)
+    own = (record.tag for record in _TABLES if isinstance(record, LikelihoodRecord))
+    return part(*own)(value, sizes)
 
 
 # The core.
@@ -157,15 +158,6 @@ _UNITS = ("Continuous", "Logarithmic", "Binary", "Counts", "Categories")
 _AFFINE: dict[str, Check] = {"names": _LABELS, "shift": floats(), "scale": floats()}
 _BOUND: dict[str, Check] = {"n_outputs": count}
 _NORMAL: dict[str, Check] = {**_BOUND, "separable": boolean}
-_LIKELIHOODS = (
-    "Gaussian",
-    "LogNormal",
-    "StudentT",
-    "Bernoulli",
-    "Poisson",
-    "NegativeBinomial",
-    "Categorical",
-)
 _TABLES: list[Record] = [
     LikelihoodRecord("Gaussian", "skemvae.likelihoods.continuous:Gaussian", _NORMAL),
     LikelihoodRecord(
