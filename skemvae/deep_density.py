@@ -315,7 +315,9 @@ def report(estimator: DeepDensity, result: Result[Any]) -> None:
     Parameters
     ----------
     estimator : VAEEstimator
+        With its fitted attributes.
     result : Result
+        Of the training loop.
 
     Raises
     ------

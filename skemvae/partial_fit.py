@@ -137,7 +137,9 @@ def remembered(stream: Stream, regularisation: Regularisation) -> dict[str, Any]
     Parameters
     ----------
     stream : Stream
+        After all rows so far.
     regularisation : Regularisation
+        What ``reg_covar`` asks for.
 
     Returns
     -------
